@@ -1,0 +1,112 @@
+//! The bare forwarder: clients, one server process, frames over QUIC streams, nothing else.
+//!
+//! It has no protocol, no store and no second look at a message, so its latency is what the QUIC
+//! library, the kernel and the scheduler cost on this machine.
+
+mod clients;
+mod ingest;
+mod pairs;
+pub(crate) mod server;
+mod wire;
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use tokio::runtime::{Builder, Runtime};
+
+pub(crate) use pairs::measure as measure_pairs;
+
+use crate::{
+    report::{Options, Report},
+    transport::Fingerprint,
+};
+
+/// Who sends to whom.
+#[derive(Subcommand)]
+pub(crate) enum Topology {
+    /// Each sender to one receiver, open-loop: latency.
+    Pairs(pairs::Args),
+    /// Many senders, the server answers each message itself, closed-loop: throughput.
+    Ingest(ingest::Args),
+}
+
+pub(crate) fn run(topology: &Topology, options: &Options) -> Result<Report> {
+    match topology {
+        Topology::Pairs(args) => pairs::run(args, options),
+        Topology::Ingest(args) => ingest::run(args, options),
+    }
+}
+
+/// The generator's runtime: one thread, so that it leaves the other processors to the server.
+pub(crate) fn runtime() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// A running forwarder process; it ends with this value, or with the process that started it.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) pin: Fingerprint,
+}
+
+impl Server {
+    pub(crate) fn start() -> Result<Self> {
+        let program = std::env::current_exe().context("the harness cannot find itself")?;
+        let mut child = Command::new(program)
+            .arg("bare-server")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the bare forwarder")?;
+        let stdout = child.stdout.take().context("the forwarder has no output")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let Some((address, pin)) = line.trim().split_once(' ') else {
+            child.kill()?;
+            bail!("the bare forwarder said {line:?} instead of where it listens");
+        };
+        let (address, pin) = (address.parse()?, decode_pin(pin)?);
+        Ok(Self { child, address, pin })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nothing is left to do about a failure.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// 64 hexadecimal digits.
+pub(crate) fn decode_pin(text: &str) -> Result<Fingerprint> {
+    let mut pin = Fingerprint::default();
+    if text.len() != 2 * pin.len() || !text.is_ascii() {
+        bail!("{text:?} is not a SHA-256 fingerprint in hexadecimal");
+    }
+    for (byte, index) in pin.iter_mut().zip((0..text.len()).step_by(2)) {
+        *byte = u8::from_str_radix(&text[index..index + 2], 16)?;
+    }
+    Ok(pin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_are_hexadecimal() {
+        assert_eq!(decode_pin(&"a1".repeat(32)).unwrap(), [0xa1; 32]);
+        assert!(decode_pin("a1").is_err());
+        assert!(decode_pin(&"xx".repeat(32)).is_err());
+    }
+}

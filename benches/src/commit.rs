@@ -1,0 +1,156 @@
+//! The floor of the disk: what one durable batch costs on this machine now.
+//!
+//! A message is three rows, as in the relay's store: the event, the conversation's head and the
+//! sender's mark. Beside it stands `fdatasync` of as many bytes on a plain file that is
+//! preallocated like the store's journal, so that the sync has no metadata to write.
+
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use crate::{
+    load::PAYLOAD,
+    report::{Options, Report, Sample},
+    stats::Latencies,
+};
+
+const CACHE: u64 = 64 * 1024 * 1024;
+const MEMTABLE: u64 = 64 * 1024 * 1024;
+const FILE: u64 = 64 * 1024 * 1024;
+/// Conversations that the messages of the store rows are spread over.
+const CONVERSATIONS: u64 = 1000;
+/// Bytes around the text in an event row: version, user, device, number, times.
+const EVENT_HEADER: usize = 56;
+/// Bytes of a conversation's head row and of a send mark row.
+const HEAD_ROW: usize = 64;
+const MARK_ROW: usize = 48;
+/// Batches before the measured part.
+const WARMUP: u32 = 100;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Measured seconds of each row and run.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Messages in a batch.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 256])]
+    batch: Vec<u32>,
+}
+
+pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
+    let mut report = Report::new("commit", options);
+    report.setting("seconds", args.seconds);
+    report.setting("payload_bytes", PAYLOAD);
+    let length = Duration::from_secs_f64(args.seconds);
+    for _ in 0..options.runs {
+        for &messages in &args.batch {
+            let batches = measure_store(&options.dir, messages, length)?;
+            report.add(&format!("store {messages}"), batches);
+            let syncs = measure_file(&options.dir, messages, length)?;
+            report.add(&format!("fdatasync {messages}"), syncs);
+        }
+    }
+    Ok(report)
+}
+
+/// One run of durable batches, one after the other, in a new store under `dir`.
+pub(crate) fn measure_store(dir: &Path, messages: u32, length: Duration) -> Result<Sample> {
+    let folder = tempfile::tempdir_in(dir)?;
+    let store = Store::open(folder.path())?;
+    let mut seq = 0;
+    repeat(messages, length, || {
+        store.commit(seq, messages)?;
+        seq += u64::from(messages);
+        Ok(())
+    })
+}
+
+/// One run of writes and `fdatasync` of as many bytes as the rows of a batch have.
+fn measure_file(dir: &Path, messages: u32, length: Duration) -> Result<Sample> {
+    let mut file = tempfile::tempfile_in(dir)?;
+    preallocate(&mut file)?;
+    let row = [7; EVENT_HEADER + PAYLOAD + HEAD_ROW + MARK_ROW];
+    let bytes = row.repeat(messages as usize);
+    let mut at = 0;
+    repeat(messages, length, || {
+        if at + bytes.len() as u64 > FILE {
+            at = file.seek(SeekFrom::Start(0))?;
+        }
+        file.write_all(&bytes)?;
+        at += bytes.len() as u64;
+        Ok(file.sync_data()?)
+    })
+}
+
+fn repeat(messages: u32, length: Duration, mut commit: impl FnMut() -> Result<()>) -> Result<Sample> {
+    for _ in 0..WARMUP {
+        commit()?;
+    }
+    let mut latencies = Latencies::new();
+    let start = Instant::now();
+    while start.elapsed() < length {
+        let began = Instant::now();
+        commit()?;
+        latencies.record(began.elapsed());
+    }
+    let count = latencies.count() as f64 * f64::from(messages);
+    let mut sample = Sample::default();
+    sample.push_latency(&latencies);
+    sample.push("messages_per_s", count / start.elapsed().as_secs_f64());
+    Ok(sample)
+}
+
+fn preallocate(file: &mut File) -> Result<()> {
+    let zeros = vec![0; 1024 * 1024];
+    for _ in 0..FILE / zeros.len() as u64 {
+        file.write_all(&zeros)?;
+    }
+    file.sync_all()?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(())
+}
+
+struct Store {
+    database: Database,
+    events: Keyspace,
+    conversations: Keyspace,
+    sends: Keyspace,
+}
+
+impl Store {
+    /// With the settings of the relay's store.
+    fn open(path: &Path) -> Result<Self> {
+        let database = Database::builder(path)
+            .manual_journal_persist(true)
+            .cache_size(CACHE)
+            .worker_threads(2)
+            .open()
+            .with_context(|| format!("cannot open a store in {}", path.display()))?;
+        let options = || KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(MEMTABLE);
+        Ok(Self {
+            events: database.keyspace("events", options)?,
+            conversations: database.keyspace("conversations", options)?,
+            sends: database.keyspace("sends", options)?,
+            database,
+        })
+    }
+
+    fn commit(&self, first: u64, messages: u32) -> Result<()> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        for number in first..first + u64::from(messages) {
+            let conversation = number % CONVERSATIONS;
+            let head = [&(conversation as u16).to_be_bytes()[..], &[conversation as u8; 16]].concat();
+            let event = [&head[..], &number.to_be_bytes()].concat();
+            batch.insert(&self.events, event, [7; EVENT_HEADER + PAYLOAD]);
+            batch.insert(&self.sends, [&head[..], &[1; 24]].concat(), [number as u8; MARK_ROW]);
+            batch.insert(&self.conversations, head, [number as u8; HEAD_ROW]);
+        }
+        Ok(batch.commit()?)
+    }
+}

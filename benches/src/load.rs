@@ -1,0 +1,324 @@
+//! Open-loop load: when each message is meant to leave, and what came back.
+
+use std::{
+    future::poll_fn,
+    os::fd::OwnedFd,
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+
+use crate::{
+    report::{Report, Sample},
+    stats::Latencies,
+};
+
+/// Bytes of text in every message that the harness sends.
+pub(crate) const PAYLOAD: usize = 32;
+/// Between connecting and the first message.
+pub(crate) const SETTLE: Duration = Duration::from_millis(100);
+/// How long after the last send a message may still arrive.
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+/// Lag of the generator, at the 99th percentile, above which it counts as the limit.
+const LAG_LIMIT: Duration = Duration::from_millis(1);
+/// Share of the offered rate that must be achieved.
+const ACHIEVED_LIMIT: f64 = 0.99;
+/// Messages sent in a row when late, before the connection's own task gets a turn.
+const BURST: u32 = 32;
+
+/// Rate and length of an open-loop run.
+#[derive(clap::Args, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Messages per second, all senders together.
+    #[arg(long, default_value_t = 1000.0)]
+    pub(crate) rate: f64,
+    /// Measured seconds of each run.
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) seconds: f64,
+    /// Seconds of load before each measured part.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) warmup: f64,
+}
+
+impl Pace {
+    pub(crate) fn describe(&self, report: &mut Report) {
+        report.setting("rate", self.rate);
+        report.setting("seconds", self.seconds);
+        report.setting("payload_bytes", PAYLOAD);
+    }
+}
+
+/// The intended send times of one sender among `lanes`.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    start: Instant,
+    gap: Duration,
+    /// Messages that are sent before the measured part.
+    warm: u64,
+    total: u64,
+}
+
+impl Plan {
+    /// Shares the rate evenly; lanes are staggered so that all together are evenly spaced.
+    pub(crate) fn lane(pace: &Pace, start: Instant, lane: u32, lanes: u32) -> Self {
+        let gap = Duration::from_secs_f64(f64::from(lanes) / pace.rate);
+        let count = |seconds: f64| (seconds / gap.as_secs_f64()).round() as u64;
+        Self {
+            start: start + Duration::from_secs_f64(f64::from(lane) / pace.rate),
+            gap,
+            warm: count(pace.warmup),
+            total: count(pace.warmup) + count(pace.seconds),
+        }
+    }
+
+    pub(crate) fn intended(&self, number: u64) -> Instant {
+        self.start + Duration::from_nanos(self.gap.as_nanos() as u64 * number)
+    }
+
+    /// Messages that are measured.
+    pub(crate) fn measured(&self) -> u64 {
+        self.total - self.warm
+    }
+
+    pub(crate) fn measured_from(&self) -> Instant {
+        self.intended(self.warm)
+    }
+
+    pub(crate) fn end(&self) -> Instant {
+        self.intended(self.total)
+    }
+}
+
+/// What sending itself cost, whatever happened to the messages.
+pub(crate) struct Sent {
+    /// Actual minus intended send time, without time spent waiting for the peer's credit.
+    pub(crate) lag: Latencies,
+    /// Messages whose write had to wait for the peer.
+    pub(crate) blocked: u64,
+}
+
+/// Where messages go; a trait and not an async closure, whose future cannot be proven `Send`.
+pub(crate) trait Outlet: Send {
+    /// Hands over one message; pending only while the peer gives no credit.
+    fn send(&mut self, payload: [u8; PAYLOAD]) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Sends every message of the plan at its intended time, never earlier.
+pub(crate) async fn drive(plan: Plan, outlet: &mut impl Outlet) -> Result<Sent> {
+    let timer = Timer::new()?;
+    let mut sent = Sent { lag: Latencies::new(), blocked: 0 };
+    // Being late because the peer held us up is the peer's doing: it counts in the latency,
+    // which runs from the intended time, and not in the generator's lag.
+    let mut excused_until = plan.start;
+    let mut burst = 0;
+    for number in 0..plan.total {
+        let intended = plan.intended(number);
+        if Instant::now() < intended {
+            timer.sleep_until(intended).await?;
+            burst = 0;
+        } else {
+            burst += 1;
+            if burst % BURST == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        if number >= plan.warm {
+            sent.lag.record(Instant::now().saturating_duration_since(intended.max(excused_until)));
+        }
+        let mut waited = false;
+        let mut sending = pin!(outlet.send(payload(number)));
+        poll_fn(|context| {
+            let state = sending.as_mut().poll(context);
+            waited |= state.is_pending();
+            state
+        })
+        .await?;
+        if waited {
+            sent.blocked += u64::from(number >= plan.warm);
+            excused_until = Instant::now();
+        }
+    }
+    Ok(sent)
+}
+
+/// What one receiver saw; it also holds the promise "once, in order" against every message.
+pub(crate) struct Received {
+    pub(crate) latency: Latencies,
+    next: u64,
+    last: Instant,
+}
+
+impl Received {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self { latency: Latencies::new(), next: 0, last: plan.start }
+    }
+
+    /// Counts a message that arrived now.
+    pub(crate) fn record(&mut self, plan: &Plan, payload: &[u8]) -> Result<()> {
+        let now = Instant::now();
+        let number = number(&payload)?;
+        ensure!(number == self.next, "message {number} arrived where {} was due", self.next);
+        self.next += 1;
+        self.last = now;
+        if number >= plan.warm {
+            self.latency.record(now.saturating_duration_since(plan.intended(number)));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_complete(&self, plan: &Plan) -> bool {
+        self.next >= plan.total
+    }
+}
+
+/// Messages of all lanes that are measured.
+pub(crate) fn measured(lanes: &[(Plan, Sent, Received)]) -> u64 {
+    lanes.iter().map(|(plan, ..)| plan.measured()).sum()
+}
+
+/// The sample of an open-loop run.
+pub(crate) fn summarise(pace: &Pace, lanes: &[(Plan, Sent, Received)]) -> Sample {
+    let (mut latency, mut lag) = (Latencies::new(), Latencies::new());
+    let mut blocked = 0;
+    for (_, sent, received) in lanes {
+        latency.merge(&received.latency);
+        lag.merge(&sent.lag);
+        blocked += sent.blocked;
+    }
+    let from = lanes.iter().map(|(plan, ..)| plan.measured_from()).min();
+    let to = lanes.iter().map(|(.., received)| received.last).max();
+    let span = from.zip(to).map_or(0.0, |(from, to)| (to - from).as_secs_f64());
+    // A run that keeps up ends one gap after its last message was due, not at it.
+    let achieved = latency.count() as f64 / span.max(pace.seconds);
+    let mut sample = Sample::default();
+    sample.push_latency(&latency);
+    sample.push("offered_per_s", pace.rate);
+    sample.push("achieved_per_s", achieved);
+    sample.push("lost", measured(lanes).saturating_sub(latency.count()) as f64);
+    sample.push("blocked_writes", blocked as f64);
+    sample.push("generator_lag_p99_us", lag.micros(0.99));
+    if lag.micros(0.99) > LAG_LIMIT.as_micros() as f64 {
+        sample.generator_was_limit(format!("it sent {:.0} µs late at p99", lag.micros(0.99)));
+    }
+    if achieved < pace.rate * ACHIEVED_LIMIT {
+        sample.noisy(format!("{achieved:.0}/s achieved of {:.0}/s offered", pace.rate));
+    }
+    sample
+}
+
+/// The text of a message: its number, padded.
+fn payload(number: u64) -> [u8; PAYLOAD] {
+    let mut text = [b'.'; PAYLOAD];
+    let digits = format!("{number:016x}");
+    text[..digits.len()].copy_from_slice(digits.as_bytes());
+    text
+}
+
+fn number(payload: &[u8]) -> Result<u64> {
+    let digits = payload.get(..16).unwrap_or_default();
+    Ok(u64::from_str_radix(std::str::from_utf8(digits)?, 16)?)
+}
+
+/// A timer of the kernel's own: tokio's are exact to a millisecond, which is a whole gap here.
+struct Timer(AsyncFd<OwnedFd>);
+
+impl Timer {
+    #[expect(deprecated, reason = "an owned descriptor stays open while registered")]
+    fn new() -> Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        Ok(Self(AsyncFd::new(timer)?))
+    }
+
+    async fn sleep_until(&self, at: Instant) -> Result<()> {
+        let left = at.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        let once = Itimerspec {
+            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) },
+        };
+        timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+        loop {
+            let mut ready = self.0.readable().await?;
+            let read = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
+            if let Ok(read) = read {
+                read?;
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace { rate: 100.0, seconds: 0.5, warmup: 0.1 };
+
+    #[test]
+    fn lanes_share_the_rate_and_are_staggered() {
+        let start = Instant::now();
+        let second = Plan::lane(&PACE, start, 1, 2);
+        assert_eq!(second.intended(0) - start, Duration::from_millis(10));
+        assert_eq!(second.intended(1) - start, Duration::from_millis(30));
+        assert_eq!((second.warm, second.total), (5, 30));
+    }
+
+    #[test]
+    fn payloads_carry_their_number() {
+        for value in [0, 1, u64::MAX] {
+            assert_eq!(number(&payload(value)).unwrap(), value);
+        }
+        assert!(number(b"short").is_err());
+    }
+
+    #[test]
+    fn a_repeated_or_missing_message_is_an_error() {
+        let plan = Plan::lane(&PACE, Instant::now(), 0, 1);
+        let mut received = Received::new(&plan);
+        received.record(&plan, &payload(0)).unwrap();
+        assert!(received.record(&plan, &payload(0)).is_err());
+        assert!(received.record(&plan, &payload(2)).is_err());
+        received.record(&plan, &payload(1)).unwrap();
+    }
+
+    /// Notes when each message left, and blocks at message 20 for the given time.
+    struct Probe(Vec<Instant>, Duration);
+
+    impl Outlet for Probe {
+        async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
+            assert_eq!(number(&payload)?, self.0.len() as u64);
+            self.0.push(Instant::now());
+            if self.0.len() == 20 && !self.1.is_zero() {
+                tokio::time::sleep(self.1).await;
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_leave_at_their_time_and_never_before() {
+        let plan = Plan::lane(&PACE, Instant::now(), 0, 1);
+        let mut probe = Probe(Vec::new(), Duration::ZERO);
+        let sent = drive(plan, &mut probe).await.unwrap();
+        assert_eq!((probe.0.len(), sent.lag.count(), sent.blocked), (60, 50, 0));
+        let early = (0..).zip(&probe.0).find(|(number, left)| **left < plan.intended(*number));
+        assert_eq!(early, None);
+    }
+
+    #[tokio::test]
+    async fn waiting_for_the_peer_is_not_the_generators_lag() {
+        let plan = Plan::lane(&PACE, Instant::now(), 0, 1);
+        let blocked = Duration::from_millis(200);
+        let sent = drive(plan, &mut Probe(Vec::new(), blocked)).await.unwrap();
+        assert_eq!(sent.blocked, 1);
+        assert!(sent.lag.max_micros() < blocked.as_micros() as f64 / 2.0);
+    }
+}

@@ -1,0 +1,98 @@
+//! CPU time and memory of processes, read from `/proc` (Linux only).
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result};
+
+/// Clock ticks per second in `/proc/*/stat`; the kernel's ABI fixes it for user space.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// A process's user and system time so far, exact to 10 ms.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
+    parse_stat(&stat).with_context(|| format!("unexpected content of {path}"))
+}
+
+/// Time the whole machine was not idle, over all CPUs; includes time stolen by the hypervisor.
+pub(crate) fn machine_busy() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    parse_machine(&stat).context("unexpected content of /proc/stat")
+}
+
+/// Memory of a process in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// Resident pages.
+    pub(crate) rss: u64,
+    /// Largest `rss` so far.
+    pub(crate) rss_peak: u64,
+    /// Resident pages that belong to this process alone and were written.
+    pub(crate) private_dirty: u64,
+}
+
+/// Reads `/proc/PID/status` and `/proc/PID/smaps_rollup`.
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
+    let read = |file: &str| {
+        let path = format!("/proc/{pid}/{file}");
+        fs::read_to_string(&path).context(path)
+    };
+    let (status, smaps) = (read("status")?, read("smaps_rollup")?);
+    let field = |text: &str, name: &str| kilobytes(text, name).with_context(|| format!("no {name} for process {pid}"));
+    Ok(Memory {
+        rss: field(&smaps, "Rss:")?,
+        rss_peak: field(&status, "VmHWM:")?,
+        private_dirty: field(&smaps, "Private_Dirty:")?,
+    })
+}
+
+fn parse_stat(stat: &str) -> Option<Duration> {
+    // The name in parentheses may hold anything; fields are counted from after it.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let user: u64 = fields.get(11)?.parse().ok()?;
+    let system: u64 = fields.get(12)?.parse().ok()?;
+    Some(ticks(user + system))
+}
+
+fn parse_machine(stat: &str) -> Option<Duration> {
+    let all = stat.lines().next()?.strip_prefix("cpu ")?;
+    let fields: Vec<u64> = all.split_whitespace().map(|field| field.parse().ok()).collect::<Option<_>>()?;
+    // user nice system idle iowait irq softirq steal; guest time is already within user.
+    let busy = [0, 1, 2, 5, 6, 7].iter().map(|&i| fields.get(i)).sum::<Option<u64>>()?;
+    Some(ticks(busy))
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(number * 1024)
+}
+
+fn ticks(count: u64) -> Duration {
+    Duration::from_millis(count * 1000 / TICKS_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_with_parentheses_in_the_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 0 10 0 0 0 150 25 0 0 20 0 1 0 9 9 9";
+        assert_eq!(parse_stat(stat), Some(Duration::from_millis(1750)));
+    }
+
+    #[test]
+    fn machine_time_leaves_out_idle_and_iowait() {
+        let stat = "cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 9 9 9";
+        assert_eq!(parse_machine(stat), Some(Duration::from_millis(630)));
+    }
+
+    #[test]
+    fn this_process_can_be_read() {
+        let pid = std::process::id();
+        cpu_time(pid).unwrap();
+        let memory = memory(pid).unwrap();
+        assert!(memory.rss > 0 && memory.rss_peak >= memory.private_dirty);
+    }
+}

@@ -1,0 +1,319 @@
+//! What every scenario prints: one JSON object for machines, or a table for people.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    machine::Machine,
+    stats::{Latencies, Spread},
+};
+
+/// Options that every scenario understands.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Print one JSON object instead of a table.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How often each row is measured; rows of one run follow each other (interleaved).
+    #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// Folder under which data folders are made; it decides which disk is measured.
+    #[arg(long, global = true, default_value_os_t = std::env::temp_dir())]
+    pub(crate) dir: PathBuf,
+}
+
+/// One run of one row: metrics by name, and what makes the run doubtful.
+#[derive(Default)]
+pub(crate) struct Sample {
+    metrics: Vec<(&'static str, f64)>,
+    generator_limits: Vec<String>,
+    noise: Vec<String>,
+}
+
+impl Sample {
+    /// The unit is the name's ending: `_us`, `_per_s`, `_percent`, `_bytes`; none is a count.
+    pub(crate) fn push(&mut self, name: &'static str, value: f64) {
+        self.metrics.push((name, value));
+    }
+
+    pub(crate) fn push_latency(&mut self, latencies: &Latencies) {
+        self.push("p50_us", latencies.micros(0.5));
+        self.push("p90_us", latencies.micros(0.9));
+        self.push("p99_us", latencies.micros(0.99));
+        self.push("p99_9_us", latencies.micros(0.999));
+        self.push("max_us", latencies.max_micros());
+        self.push("measured", latencies.count() as f64);
+    }
+
+    /// Marks the run as one that measured the generator rather than the server.
+    pub(crate) fn generator_was_limit(&mut self, reason: String) {
+        self.generator_limits.push(reason);
+    }
+
+    /// Marks the run as disturbed by something that is neither generator nor server.
+    pub(crate) fn noisy(&mut self, reason: String) {
+        self.noise.push(reason);
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
+        let found = self.metrics.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| *value)
+    }
+}
+
+/// All runs of a scenario.
+pub(crate) struct Report {
+    scenario: &'static str,
+    machine: Machine,
+    runs: u32,
+    settings: Map<String, Value>,
+    results: Vec<(&'static str, f64)>,
+    rows: Vec<(String, Vec<Sample>)>,
+    notes: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(scenario: &'static str, options: &Options) -> Self {
+        Self {
+            scenario,
+            machine: Machine::describe(&options.dir),
+            runs: options.runs,
+            settings: Map::new(),
+            results: Vec::new(),
+            rows: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn setting(&mut self, name: &str, value: impl Into<Value>) {
+        self.settings.insert(name.to_owned(), value.into());
+    }
+
+    /// A figure of the whole report; in JSON a number at the top level.
+    pub(crate) fn result(&mut self, name: &'static str, value: f64) {
+        self.results.push((name, value));
+    }
+
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    /// Adds one run to a row; rows appear in the order of their first run.
+    pub(crate) fn add(&mut self, row: &str, sample: Sample) {
+        let position = self.rows.iter().position(|(name, _)| name == row);
+        let index = position.unwrap_or_else(|| {
+            self.rows.push((row.to_owned(), Vec::new()));
+            self.rows.len() - 1
+        });
+        let samples = &mut self.rows[index].1;
+        samples.push(sample);
+        eprintln!("{}: run {}/{} of {row}", self.scenario, samples.len(), self.runs);
+    }
+
+    /// A metric of a row over its runs; `None` if the row does not have it.
+    pub(crate) fn spread(&self, row: &str, metric: &str) -> Option<Spread> {
+        let (_, samples) = self.rows.iter().find(|(name, _)| name == row)?;
+        Spread::of(samples.iter().filter_map(|sample| sample.get(metric)))
+    }
+
+    /// Writes the report to standard output.
+    pub(crate) fn print(&self, options: &Options) -> Result<()> {
+        if options.json {
+            println!("{}", serde_json::to_string(&self.to_json()?)?);
+        } else {
+            print!("{}", self.to_text());
+        }
+        Ok(())
+    }
+
+    fn to_json(&self) -> Result<Value> {
+        let rows: Map<String, Value> =
+            self.rows.iter().map(|(name, samples)| (name.clone(), row_json(self, name, samples))).collect();
+        let mut object = json!({
+            "scenario": self.scenario,
+            "version": env!("CARGO_PKG_VERSION"),
+            "machine": serde_json::to_value(&self.machine)?,
+            "settings": self.settings,
+            "runs": self.runs,
+            "rows": rows,
+            "generator_was_limit": self.rows.iter().any(|(_, s)| limits(s).next().is_some()),
+            "noisy": self.rows.iter().any(|(_, s)| noise(s).next().is_some()),
+            "notes": self.notes,
+        });
+        for (name, value) in &self.results {
+            object[*name] = json!(value);
+        }
+        Ok(object)
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = format!("{}: {} runs\n{}\n", self.scenario, self.runs, self.machine.line());
+        let settings: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        text += &format!("{}\n\n", settings.join(", "));
+        text += &self.table();
+        text += "\n";
+        for (name, value) in &self.results {
+            text += &format!("{name}: {}\n", number(*value));
+        }
+        for (name, samples) in &self.rows {
+            for (run, reason) in limits(samples) {
+                text += &format!("THE GENERATOR WAS THE LIMIT: {name}, run {run}: {reason}\n");
+            }
+            for (run, reason) in noise(samples) {
+                text += &format!("noisy: {name}, run {run}: {reason}\n");
+            }
+        }
+        for note in &self.notes {
+            text += &format!("note: {note}\n");
+        }
+        text
+    }
+
+    /// Metrics down, rows across: median, and the spread when there was more than one run.
+    fn table(&self) -> String {
+        let mut lines = vec![vec![String::new()]];
+        lines[0].extend(self.rows.iter().map(|(name, _)| name.clone()));
+        for metric in self.metrics() {
+            let cells = self.rows.iter().map(|(row, _)| cell(self.spread(row, metric), self.runs));
+            lines.push(std::iter::once(metric.to_owned()).chain(cells).collect());
+        }
+        align(&lines)
+    }
+
+    /// Every metric of any row, in order of first appearance.
+    fn metrics(&self) -> Vec<&'static str> {
+        let mut metrics = Vec::new();
+        for (_, samples) in &self.rows {
+            for (name, _) in samples.iter().flat_map(|sample| &sample.metrics) {
+                if !metrics.contains(name) {
+                    metrics.push(*name);
+                }
+            }
+        }
+        metrics
+    }
+}
+
+fn row_json(report: &Report, row: &str, samples: &[Sample]) -> Value {
+    let mut object = Map::new();
+    for metric in report.metrics() {
+        if let Some(spread) = report.spread(row, metric) {
+            object.insert(metric.to_owned(), json!(spread));
+        }
+    }
+    let texts = |found: Vec<(usize, &str)>| -> Vec<String> {
+        found.iter().map(|(run, reason)| format!("run {run}: {reason}")).collect()
+    };
+    object.insert("generator_limits".to_owned(), json!(texts(limits(samples).collect())));
+    object.insert("noise".to_owned(), json!(texts(noise(samples).collect())));
+    Value::Object(object)
+}
+
+/// Reasons with the number of their run, from 1.
+fn limits(samples: &[Sample]) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = (1..).zip(samples);
+    numbered.flat_map(|(run, s)| s.generator_limits.iter().map(move |text| (run, text.as_str())))
+}
+
+fn noise(samples: &[Sample]) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = (1..).zip(samples);
+    numbered.flat_map(|(run, s)| s.noise.iter().map(move |text| (run, text.as_str())))
+}
+
+fn cell(spread: Option<Spread>, runs: u32) -> String {
+    match spread {
+        None => "-".to_owned(),
+        Some(spread) if runs == 1 => number(spread.median),
+        Some(Spread { median, min, max }) => {
+            format!("{} ({}..{})", number(median), number(min), number(max))
+        }
+    }
+}
+
+/// Three digits after the point for small figures, thousands apart for large ones.
+fn number(value: f64) -> String {
+    if value.abs() < 10.0 && value.fract() != 0.0 {
+        return format!("{value:.3}");
+    }
+    if value.abs() < 1000.0 {
+        return if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.1}") };
+    }
+    let digits = format!("{:.0}", value.abs());
+    let mut grouped = String::from(if value < 0.0 { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+fn align(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        for (column, cell) in line.iter().enumerate() {
+            let pad = widths[column] - cell.chars().count();
+            let (before, after) = if column == 0 { (0, pad) } else { (pad, 0) };
+            text += &format!("{}{cell}{}  ", " ".repeat(before), " ".repeat(after));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let options = Options { json: true, runs: 3, dir: std::env::temp_dir() };
+        let mut report = Report::new("test", &options);
+        for value in [30.0, 10.0, 20.0] {
+            let mut sample = Sample::default();
+            sample.push("p50_us", value);
+            report.add("bare", sample);
+        }
+        report
+    }
+
+    #[test]
+    fn json_has_stable_keys() {
+        let mut report = report();
+        report.result("relay_bytes_per_connection", 42.0);
+        let json = report.to_json().unwrap();
+        assert_eq!(json["scenario"], "test");
+        assert_eq!(json["rows"]["bare"]["p50_us"]["median"], 20.0);
+        assert_eq!(json["rows"]["bare"]["p50_us"]["max"], 30.0);
+        assert_eq!(json["relay_bytes_per_connection"], 42.0);
+        assert_eq!(json["generator_was_limit"], false);
+    }
+
+    #[test]
+    fn a_limiting_generator_is_said_in_both_forms() {
+        let mut report = report();
+        let mut sample = Sample::default();
+        sample.generator_was_limit("too slow".to_owned());
+        report.add("bare", sample);
+        assert_eq!(report.to_json().unwrap()["generator_was_limit"], true);
+        assert!(report.to_text().contains("THE GENERATOR WAS THE LIMIT: bare, run 4: too slow"));
+    }
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(number(1234567.8), "1,234,568");
+        assert_eq!(number(-1000.0), "-1,000");
+        assert_eq!(number(0.1234), "0.123");
+        assert_eq!(number(42.0), "42");
+        assert_eq!(number(42.26), "42.3");
+    }
+}

@@ -1,0 +1,170 @@
+//! Closed-loop load: each sender keeps a window of unanswered messages, to find the most that a
+//! server takes in. Its latencies hide stalls by construction and are reported as such.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use quinn::Connection;
+use tokio::time::sleep_until;
+
+use crate::{
+    meter::Usage,
+    report::{Report, Sample},
+    stats::Latencies,
+};
+
+/// Who sends how much for how long.
+#[derive(clap::Args, Clone, Copy)]
+pub(crate) struct Load {
+    /// Senders, each on a connection of its own.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) senders: u32,
+    /// Unanswered messages that each sender keeps under way.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) window: usize,
+    /// Measured seconds of each run.
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) seconds: f64,
+    /// Seconds of load before each measured part.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) warmup: f64,
+}
+
+impl Load {
+    pub(crate) fn span(&self, start: Instant) -> Span {
+        let from = start + Duration::from_secs_f64(self.warmup);
+        Span { from, to: from + Duration::from_secs_f64(self.seconds) }
+    }
+
+    pub(crate) fn describe(&self, report: &mut Report) {
+        report.setting("senders", self.senders);
+        report.setting("window", self.window);
+        report.setting("seconds", self.seconds);
+        report.setting("payload_bytes", crate::load::PAYLOAD);
+        report.note("closed loop: ack_* times hide stalls; read them as the window's turnaround");
+    }
+}
+
+/// The measured part of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) from: Instant,
+    pub(crate) to: Instant,
+}
+
+/// One sender's messages: which are under way, and how many were answered within the span.
+pub(crate) struct Tally {
+    span: Span,
+    sent: u64,
+    under_way: VecDeque<Instant>,
+    turnaround: Latencies,
+}
+
+impl Tally {
+    pub(crate) fn new(span: Span) -> Self {
+        let (under_way, turnaround) = (VecDeque::new(), Latencies::new());
+        Self { span, sent: 0, under_way, turnaround }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() >= self.span.to
+    }
+
+    pub(crate) fn unanswered(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Counts a message that is sent now and gives its number, from 1.
+    pub(crate) fn send(&mut self) -> u64 {
+        self.under_way.push_back(Instant::now());
+        self.sent += 1;
+        self.sent
+    }
+
+    /// Counts the answer to message `number`; answers come once and in order.
+    pub(crate) fn answered(&mut self, number: u64) -> Result<()> {
+        let due = self.sent - self.under_way.len() as u64 + 1;
+        ensure!(number == due, "an answer to message {number} where {due} was due");
+        let sent_at = self.under_way.pop_front().context("an answer to nothing")?;
+        let now = Instant::now();
+        if now >= self.span.from && now < self.span.to {
+            self.turnaround.record(now - sent_at);
+        }
+        Ok(())
+    }
+}
+
+/// UDP datagrams of all clients within a span.
+pub(crate) struct Datagrams {
+    sent: u64,
+    received: u64,
+}
+
+impl Datagrams {
+    pub(crate) async fn between(span: &Span, connections: &[Connection]) -> Self {
+        let count = || {
+            let stats = connections.iter().map(Connection::stats);
+            stats.fold((0, 0), |(sent, received), stats| {
+                (sent + stats.udp_tx.datagrams, received + stats.udp_rx.datagrams)
+            })
+        };
+        sleep_until(span.from.into()).await;
+        let before = count();
+        sleep_until(span.to.into()).await;
+        let after = count();
+        Self { sent: after.0 - before.0, received: after.1 - before.1 }
+    }
+}
+
+/// The sample of a closed-loop run.
+pub(crate) fn summarise(span: &Span, tallies: &[Tally], usage: &Usage, datagrams: &Datagrams) -> Sample {
+    let mut turnaround = Latencies::new();
+    for tally in tallies {
+        turnaround.merge(&tally.turnaround);
+    }
+    let accepted = turnaround.count();
+    let per = |datagrams: u64| accepted as f64 / datagrams.max(1) as f64;
+    let mut sample = Sample::default();
+    sample.push("accepted_per_s", accepted as f64 / (span.to - span.from).as_secs_f64());
+    sample.push("messages_per_datagram_to_server", per(datagrams.sent));
+    sample.push("answers_per_datagram_to_client", per(datagrams.received));
+    sample.push("ack_p50_us", turnaround.micros(0.5));
+    sample.push("ack_p99_us", turnaround.micros(0.99));
+    sample.push("ack_max_us", turnaround.max_micros());
+    usage.add_to(&mut sample, accepted);
+    sample
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_outside_the_span_are_not_counted() {
+        let now = Instant::now();
+        let hour = Duration::from_secs(3600);
+        let mut early = Tally::new(Span { from: now + hour, to: now + 2 * hour });
+        let mut within = Tally::new(Span { from: now, to: now + hour });
+        for tally in [&mut early, &mut within] {
+            assert_eq!((tally.send(), tally.send()), (1, 2));
+            tally.answered(1).unwrap();
+            assert_eq!(tally.unanswered(), 1);
+        }
+        assert_eq!((early.turnaround.count(), within.turnaround.count()), (0, 1));
+    }
+
+    #[test]
+    fn a_repeated_or_missing_answer_is_an_error() {
+        let now = Instant::now();
+        let mut tally = Tally::new(Span { from: now, to: now });
+        assert!(tally.answered(1).is_err());
+        tally.send();
+        tally.send();
+        assert!(tally.answered(2).is_err());
+        tally.answered(1).unwrap();
+        assert!(tally.answered(1).is_err());
+    }
+}

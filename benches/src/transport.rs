@@ -1,0 +1,161 @@
+//! Transport settings shared by every generator client and the bare forwarder.
+//!
+//! They are the relay's own (window sizes, acknowledgement frequency, congestion window), so that
+//! a difference between two figures is a difference of work and not of tuning. The path MTU stays
+//! at QUIC's 1,200 bytes on loopback too: that is what a client on the internet starts with.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use quinn::{
+    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    congestion::CubicConfig,
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+};
+use rustls::{
+    DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use socket2::{Domain, Protocol, Socket, Type};
+
+const STREAM_WINDOW: u32 = 64 * 1024;
+const SERVER_CONNECTION_WINDOW: u32 = 256 * 1024;
+const SEND_WINDOW: u64 = 1024 * 1024;
+const DATAGRAM_BUFFER: usize = 16 * 1024;
+const INITIAL_CONGESTION_WINDOW: u64 = 128 * 1024;
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+const ACK_THRESHOLD: u32 = 8;
+const ACK_DELAY: Duration = Duration::from_millis(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+const MAX_INCOMING: usize = 1024;
+
+/// SHA-256 of a certificate in DER form.
+pub(crate) type Fingerprint = [u8; 32];
+
+/// Settings of a generator client that keeps up to `streams` conversation streams open.
+pub(crate) fn client_config(pin: Fingerprint, alpn: &[u8], streams: u32) -> Result<ClientConfig> {
+    let verifier = Arc::new(Pinned { pin, provider: Arc::new(aws_lc_rs::default_provider()) });
+    let mut tls = rustls::ClientConfig::builder_with_provider(verifier.provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    let mut transport = base()?;
+    // Never less than all stream windows together, so that one full stream cannot stop the rest.
+    transport
+        .receive_window(VarInt::from_u32(STREAM_WINDOW * streams.max(4)))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+/// Settings of the bare forwarder: those of the relay.
+pub(crate) fn server_config(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    alpn: &[u8],
+) -> Result<ServerConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    let mut transport = base()?;
+    transport
+        .receive_window(VarInt::from_u32(SERVER_CONNECTION_WINDOW))
+        .max_concurrent_bidi_streams(VarInt::from_u32(8));
+    config.transport_config(Arc::new(transport)).max_incoming(MAX_INCOMING);
+    Ok(config)
+}
+
+/// A QUIC endpoint on `address` whose socket asks for a 4 MiB receive buffer.
+pub(crate) fn endpoint(address: SocketAddr, server: Option<ServerConfig>) -> Result<Endpoint> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into()).with_context(|| format!("cannot bind {address}"))?;
+    let runtime = Arc::new(TokioRuntime);
+    Ok(Endpoint::new(EndpointConfig::default(), server, socket.into(), runtime)?)
+}
+
+/// SHA-256 of a certificate.
+pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
+    let suite = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let digest = suite.tls13().expect("the suite is one of TLS 1.3").common.hash_provider.hash(certificate);
+    digest.as_ref().try_into().expect("SHA-256 is 32 bytes")
+}
+
+fn base() -> Result<TransportConfig> {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(ACK_DELAY));
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_CONGESTION_WINDOW);
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into()?))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
+        .initial_rtt(INITIAL_RTT)
+        .mtu_discovery_config(None)
+        .ack_frequency_config(Some(acks))
+        .congestion_controller_factory(Arc::new(congestion));
+    Ok(transport)
+}
+
+/// Accepts exactly the certificate with this fingerprint.
+#[derive(Debug)]
+struct Pinned {
+    pin: Fingerprint,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if fingerprint(end_entity) == self.pin {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(rustls::CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("QUIC needs TLS 1.3".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,171 @@
+//! Frames: varint length, varint type, body.
+//!
+//! The length counts the type and the body. Varints are unsigned LEB128 as in postcard: seven bits a
+//! byte, least significant first, the top bit set on every byte but the last, at most ten bytes.
+//! Writers use the shortest form. The length is checked before anything is buffered.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::Code;
+
+/// Something that travels as one frame.
+pub trait Message: Serialize {
+    /// The type number, fixed for ever. Even: must be understood. Odd: may be skipped.
+    const TYPE: u64;
+}
+
+/// One frame, borrowed from the bytes it arrived in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// The type number.
+    pub kind: u64,
+    /// The body, in postcard.
+    pub body: &'a [u8],
+}
+
+/// Why bytes are not a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// The length is over the limit.
+    #[error("a frame of {length} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// What the frame claims.
+        length: u64,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// A varint that does not end, or a length too small for the type.
+    #[error("the frame header is malformed")]
+    Malformed,
+}
+
+/// Why a frame's body is not a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// The body does not parse, or breaks a bound.
+    #[error("the body of a frame of type {0:#x} is malformed")]
+    Malformed(u64),
+    /// The body parses and bytes are left over.
+    #[error("bytes are left over in a frame of type {0:#x}")]
+    Trailing(u64),
+    /// An even type that is not known here.
+    #[error("the frame type {0:#x} is not known here and must be understood")]
+    UnknownType(u64),
+}
+
+impl FrameError {
+    /// The code to close with.
+    pub fn code(self) -> Code {
+        match self {
+            Self::TooLarge { .. } => Code::FRAME_TOO_LARGE,
+            Self::Malformed => Code::MALFORMED,
+        }
+    }
+}
+
+impl DecodeError {
+    /// The code to close with.
+    pub fn code(self) -> Code {
+        match self {
+            Self::Malformed(_) => Code::MALFORMED,
+            Self::Trailing(_) => Code::TRAILING_BYTES,
+            Self::UnknownType(_) => Code::UNKNOWN_TYPE,
+        }
+    }
+}
+
+/// Cuts the first frame off `buffer`: the frame and the bytes it took, or `None` while it is incomplete.
+///
+/// # Errors
+/// As soon as the header shows it, that is before the body has arrived.
+pub fn split(buffer: &[u8], limit: usize) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
+    let Some((length, head)) = read_varint(buffer)? else { return Ok(None) };
+    if length > limit as u64 {
+        return Err(FrameError::TooLarge { length, limit });
+    }
+    let end = head + length as usize;
+    if buffer.len() < end {
+        return Ok(None);
+    }
+    let inner = &buffer[head..end];
+    Ok(Some((from_datagram(inner)?, end)))
+}
+
+/// Decodes a body that must be used up.
+///
+/// # Errors
+/// When the body is malformed or longer than the message.
+pub fn decode<'a, M: Message + Deserialize<'a>>(body: &'a [u8]) -> Result<M, DecodeError> {
+    match postcard::take_from_bytes::<M>(body) {
+        Ok((message, [])) => Ok(message),
+        Ok(_) => Err(DecodeError::Trailing(M::TYPE)),
+        Err(_) => Err(DecodeError::Malformed(M::TYPE)),
+    }
+}
+
+/// Appends a message as a frame.
+///
+/// # Panics
+/// If the message cannot be serialised, which no type of this crate can bring about.
+pub fn encode<M: Message>(message: &M, out: &mut Vec<u8>) {
+    let start = out.len();
+    let mut body = std::mem::take(out);
+    write_varint(M::TYPE, &mut body);
+    *out = postcard::to_extend(message, body).expect("plain data serialises into a Vec");
+    let length = out.len() - start;
+    let mut head = Vec::with_capacity(3);
+    write_varint(length as u64, &mut head);
+    out.resize(out.len() + head.len(), 0);
+    out.copy_within(start..start + length, start + head.len());
+    out[start..start + head.len()].copy_from_slice(&head);
+}
+
+/// A message as a frame in an allocation of its own.
+pub fn to_bytes<M: Message>(message: &M) -> Bytes {
+    let mut out = Vec::with_capacity(128);
+    encode(message, &mut out);
+    Bytes::copy_from_slice(&out)
+}
+
+/// A message as the content of a QUIC datagram: type and body, without the length.
+///
+/// # Panics
+/// If the message cannot be serialised, which no type of this crate can bring about.
+pub fn to_datagram<M: Message>(message: &M) -> Bytes {
+    let mut out = Vec::with_capacity(128);
+    write_varint(M::TYPE, &mut out);
+    postcard::to_extend(message, out).expect("plain data serialises into a Vec").into()
+}
+
+/// Reads the content of a QUIC datagram as a frame.
+///
+/// # Errors
+/// When there is no type.
+pub fn from_datagram(datagram: &[u8]) -> Result<Frame<'_>, FrameError> {
+    let (kind, at) = read_varint(datagram)?.ok_or(FrameError::Malformed)?;
+    Ok(Frame { kind, body: &datagram[at..] })
+}
+
+fn read_varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
+    let mut value = 0u64;
+    for (i, byte) in bytes.iter().enumerate() {
+        if i == 10 || (i == 9 && *byte > 1) {
+            return Err(FrameError::Malformed);
+        }
+        value |= u64::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return Ok(Some((value, i + 1)));
+        }
+    }
+    Ok(None)
+}
+
+fn write_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}

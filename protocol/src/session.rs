@@ -1,0 +1,162 @@
+//! Messages of the session stream (QUIC stream 0).
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Blob, Code, ConversationId, DeviceId, InstanceId, Item, Items, limit, message::types};
+
+/// Client: the first frame of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello<'a> {
+    /// A JWT, at most 8 KiB.
+    pub token: &'a str,
+    /// The device.
+    pub device: DeviceId,
+    /// This start of the client.
+    pub instance: InstanceId,
+    /// Client name and version, for logs, at most 256 bytes.
+    pub client: &'a str,
+    /// The highest message level that the client understands.
+    pub level: u64,
+    /// How many conversation streams it wants to have open at once.
+    pub streams: u64,
+}
+
+/// Relay: the answer to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome<'a> {
+    /// Who the token says the client is.
+    #[serde(borrow)]
+    pub user: &'a str,
+    /// The level that the relay will keep to.
+    pub level: u64,
+    /// Identity of the log; cursors of another one are void.
+    pub generation: u64,
+    /// The relay's clock, in milliseconds since the Unix epoch.
+    pub time: u64,
+    /// When the token expires, in the same unit.
+    pub expires: u64,
+    /// How often the client's QUIC keepalive must go, in milliseconds.
+    pub keepalive: u64,
+    /// After how long without any packet the relay closes, in milliseconds.
+    pub idle_timeout: u64,
+    /// Conversation streams granted.
+    pub streams: u64,
+    /// Bytes allowed in a frame after its length.
+    pub frame: u64,
+    /// Bytes allowed in a message's content.
+    pub message: u64,
+    /// Commands that one stream may have unanswered.
+    pub unanswered: u64,
+    /// The relay's name.
+    pub relay: &'a str,
+    /// Other relays of the same log, as `host:port`.
+    pub relays: Items<'a, &'a str>,
+}
+
+impl<'a> Item<'a> for &'a str {
+    const MAX: usize = limit::RELAYS;
+}
+
+/// Client: a new token for the same user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refresh<'a> {
+    /// The new token.
+    pub token: &'a str,
+}
+
+/// Relay: the new token is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refreshed {
+    /// When it expires, in milliseconds since the Unix epoch.
+    pub expires: u64,
+}
+
+/// Relay: connect elsewhere first, then close this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoAway {
+    /// Why.
+    pub code: Code,
+    /// Milliseconds until the relay closes.
+    pub within: u64,
+}
+
+/// Relay: how reachable a user is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence<'a> {
+    /// The user.
+    pub user: &'a str,
+    /// One of [`presence`].
+    pub state: u8,
+    /// When the user was last heard, in milliseconds since the Unix epoch; 0 = never or not known.
+    pub last_seen: u64,
+}
+
+/// States of [`Presence`], fixed for ever.
+pub mod presence {
+    /// No connection.
+    pub const OFFLINE: u8 = 0;
+    /// Connected, and nothing heard for two keepalives.
+    pub const UNREACHABLE: u8 = 1;
+    /// Connected and heard.
+    pub const ONLINE: u8 = 2;
+}
+
+/// Relay: a conversation that is not open here has something new, or membership in it changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Its newest event.
+    pub head: u64,
+    /// Its message number.
+    pub number: u64,
+    /// The user's role, 0 = no longer a member.
+    pub role: u8,
+}
+
+/// Relay: another device of the user moved its read mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marked {
+    /// Where.
+    pub conversation: ConversationId,
+    /// Read up to this event.
+    pub seq: u64,
+    /// Its message number.
+    pub number: u64,
+}
+
+/// Relay: something for a person or a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice<'a> {
+    /// What it is about.
+    pub code: Code,
+    /// At most 256 bytes.
+    pub text: &'a str,
+}
+
+/// Either side, as a QUIC datagram (no frame length): something that may be lost, never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal<'a> {
+    /// The receiver's stream id of the conversation.
+    pub stream: u64,
+    /// Who; empty from a client, filled in by the relay.
+    pub user: &'a str,
+    /// 1 = typing, from 16 on the application's own.
+    pub kind: u64,
+    /// At most 1 KiB.
+    #[serde(borrow)]
+    pub body: Blob<'a>,
+}
+
+types! {
+    Hello<'_> = 0x02;
+    Refresh<'_> = 0x04;
+    Welcome<'_> = 0x10;
+    Refreshed = 0x12;
+    GoAway = 0x14;
+    Presence<'_> = 0x15;
+    Changed = 0x17;
+    Marked = 0x19;
+    Notice<'_> = 0x1b;
+    Signal<'_> = 0x61;
+}

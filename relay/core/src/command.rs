@@ -1,0 +1,156 @@
+//! Everything that changes something is a command.
+
+use bytes::Bytes;
+use quip_protocol::{ConversationId, DeviceId, UserId};
+
+use crate::row::Policy;
+
+/// One command about one conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Who, and as which of their commands.
+    pub by: By,
+    /// What the submitting relay found in the token, the config and its limits.
+    pub authority: Authority,
+    /// What to do.
+    pub action: Action,
+}
+
+/// Who submits a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// A device; `n` counts its commands in this conversation from 1.
+    Device {
+        /// The user.
+        user: UserId,
+        /// The device.
+        device: DeviceId,
+        /// The send number; 0 only for [`Action::Mark`].
+        n: u64,
+    },
+    /// A relay, for standing policy and trimming.
+    Relay,
+}
+
+/// What the submitter may do, decided before ordering. The fold combines it with rows and never sees config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Authority {
+    /// May join the room that this is about.
+    pub join: bool,
+    /// May post in it.
+    pub post: bool,
+    /// May bring it into being.
+    pub create: bool,
+    /// May moderate it: delete others' messages, remove, ban.
+    pub moderate: bool,
+    /// What a room gets as its policy when this command brings it into being.
+    pub policy: Policy,
+    /// How many members a group may have.
+    pub group_members: u32,
+}
+
+/// What a command does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Become a member; creates the conversation where [`JoinAs`] and the authority allow.
+    Join(JoinAs),
+    /// A message.
+    Post {
+        /// `event::kind::TEXT` or `DATA`.
+        kind: u64,
+        /// 1 byte to the message limit; checked by the submitter.
+        body: Bytes,
+    },
+    /// New content for an own message.
+    Edit {
+        /// The event.
+        target: u64,
+        /// The new content.
+        body: Bytes,
+    },
+    /// Replace a message by a tombstone.
+    Delete {
+        /// The event.
+        target: u64,
+    },
+    /// Add a reaction or take it back.
+    React {
+        /// The event.
+        target: u64,
+        /// False takes it back.
+        add: bool,
+        /// 1 to 32 bytes of text.
+        reaction: String,
+    },
+    /// End the own membership.
+    Leave,
+    /// Make another user a member, or lift a ban.
+    Add {
+        /// Who.
+        user: UserId,
+    },
+    /// End another's membership.
+    Remove {
+        /// Who.
+        user: UserId,
+        /// Also keep them out.
+        ban: bool,
+    },
+    /// Change a member's role.
+    SetRole {
+        /// Who.
+        user: UserId,
+        /// `event::role`.
+        role: u8,
+    },
+    /// Change the title of a group or room.
+    SetTitle {
+        /// At most 128 bytes of text.
+        title: String,
+    },
+    /// Move the own read mark forward.
+    Mark {
+        /// Read up to this event.
+        seq: u64,
+        /// Its message number.
+        number: u64,
+    },
+    /// Set a room's standing policy. By a relay only.
+    SetPolicy {
+        /// The policy.
+        policy: Policy,
+    },
+    /// Give up events below `first_kept`. By a relay only.
+    Trim {
+        /// The oldest event to keep.
+        first_kept: u64,
+    },
+}
+
+/// As what a join may create the conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinAs {
+    /// Not at all: it must exist.
+    Existing,
+    /// As the direct conversation with this user, who becomes a member too.
+    Direct(UserId),
+    /// As the room of this name.
+    Room(String),
+    /// As a group of which the joining user is the owner.
+    NewGroup,
+}
+
+impl Command {
+    /// Bytes that this command holds while it waits; what the limits on waiting commands count.
+    pub fn weight(&self) -> usize {
+        const FIXED: usize = 192;
+        FIXED
+            + match &self.action {
+                Action::Post { body, .. } | Action::Edit { body, .. } => body.len(),
+                Action::SetTitle { title } => title.len(),
+                _ => 0,
+            }
+    }
+}

@@ -1,0 +1,121 @@
+//! `[presence]`, `[store]` and `[log]`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use super::{
+    complaint::{ConfigError, Source},
+    section::{contradiction, section},
+};
+
+section! {
+    /// How the relay notices that a client is gone. Presence rides on QUIC keepalives: there is no heartbeat of our own.
+    RawPresence => PresenceConfig {
+        /// How often clients are told to send a QUIC keepalive. Each costs a phone some battery.
+        keepalive: Duration [Period] = Duration::from_secs(10), Duration::from_millis(100)..=Duration::from_secs(60);
+        /// Silence after which the relay closes a connection.
+        idle_timeout: Duration [Period] = Duration::from_secs(30), Duration::from_millis(200)..=Duration::from_secs(600);
+        /// How often every connection is looked at.
+        sweep: Duration [Period] = Duration::from_secs(5), Duration::from_millis(10)..=Duration::from_secs(60);
+        /// How long others do not see that a user's last connection broke, so that a reconnect stays unseen.
+        offline_after: Duration [Period] = Duration::from_secs(3), Duration::ZERO..=Duration::from_secs(60);
+    }
+}
+
+impl RawPresence {
+    /// Fills in the defaults and checks them: unreachable shows after two keepalives, before the timeout.
+    pub(super) fn resolve(self, source: &Source<'_>) -> Result<PresenceConfig, ConfigError> {
+        let presence = self.within_ranges(source)?;
+        if presence.keepalive * 2 > presence.idle_timeout {
+            let message = "idle_timeout must be at least twice keepalive".to_owned();
+            return Err(contradiction(source, self.idle_timeout.as_ref(), self.keepalive.as_ref(), message));
+        }
+        if presence.sweep > presence.keepalive {
+            let message = "sweep must not be longer than keepalive".to_owned();
+            return Err(contradiction(source, self.sweep.as_ref(), self.keepalive.as_ref(), message));
+        }
+        Ok(presence)
+    }
+}
+
+section! {
+    /// The embedded store.
+    RawStore => StoreConfig {
+        /// Blocks of the store kept in memory.
+        cache_bytes: usize [Size] = 256 << 20, 1 << 20..=1 << 40;
+        /// Newest rows in memory before they are written out; smaller ones stall writers more often.
+        memtable_bytes: usize [Size] = 64 << 20, 1 << 20..=1 << 30;
+        /// Threads that write out and compact.
+        worker_threads: usize [Count] = 2, 1..=64;
+        /// Threads that read for clients which catch up.
+        readers: usize [Count] = 2, 1..=64;
+        /// A commit that takes longer ends the process: the disk is full or gone.
+        commit_timeout: Duration [Period] = Duration::from_secs(10), Duration::from_secs(1)..=Duration::from_secs(600);
+    }
+}
+
+impl RawStore {
+    /// Fills in the defaults and checks each value.
+    pub(super) fn resolve(self, source: &Source<'_>) -> Result<StoreConfig, ConfigError> {
+        self.within_ranges(source)
+    }
+}
+
+/// The relay's log, on standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// A filter such as `info` or `warn,quip_relay=debug`; `RUST_LOG` in the environment wins.
+    pub level: String,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+/// What the file says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLog {
+    format: Option<LogFormat>,
+    level: Option<Spanned<String>>,
+}
+
+impl RawLog {
+    /// Fills in the defaults and checks the filter.
+    pub(super) fn resolve(self, source: &Source<'_>) -> Result<LogConfig, ConfigError> {
+        let mut log = LogConfig { format: self.format.unwrap_or_default(), ..LogConfig::default() };
+        if let Some(level) = self.level {
+            if !is_filter(level.get_ref()) {
+                let help = "use error, warn, info, debug, trace, or pairs such as \"warn,quip_relay=debug\"";
+                return Err(source.complain(level.span(), "level is not a log filter", help));
+            }
+            log.level = level.into_inner();
+        }
+        Ok(log)
+    }
+}
+
+/// A bare word that is no level would be taken for a module and turn everything else off.
+fn is_filter(text: &str) -> bool {
+    let bare_words_are_levels =
+        text.split(',').all(|part| part.contains(['=', '[']) || part.trim().parse::<LevelFilter>().is_ok());
+    bare_words_are_levels && EnvFilter::try_new(text).is_ok()
+}

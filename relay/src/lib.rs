@@ -1,0 +1,2 @@
+//! quip-relay
+pub mod config;
