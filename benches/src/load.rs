@@ -160,8 +160,12 @@ impl Received {
 
     /// Counts a message that arrived now.
     pub(crate) fn record(&mut self, plan: &Plan, payload: &[u8]) -> Result<()> {
+        self.record_number(plan, number(payload)?)
+    }
+
+    /// Counts message `number`, from 0, which arrived now.
+    pub(crate) fn record_number(&mut self, plan: &Plan, number: u64) -> Result<()> {
         let now = Instant::now();
-        let number = number(&payload)?;
         ensure!(number == self.next, "message {number} arrived where {} was due", self.next);
         self.next += 1;
         self.last = now;
@@ -199,14 +203,19 @@ pub(crate) fn summarise(pace: &Pace, lanes: &[(Plan, Sent, Received)]) -> Sample
     sample.push_latency(&latency);
     sample.push("offered_per_s", pace.rate);
     sample.push("achieved_per_s", achieved);
-    sample.push("lost", measured(lanes).saturating_sub(latency.count()) as f64);
+    let lost = measured(lanes) - latency.count();
+    sample.push("lost", lost as f64);
     sample.push("blocked_writes", blocked as f64);
+    sample.push("generator_lag_p50_us", lag.micros(0.5));
     sample.push("generator_lag_p99_us", lag.micros(0.99));
     if lag.micros(0.99) > LAG_LIMIT.as_micros() as f64 {
         sample.generator_was_limit(format!("it sent {:.0} µs late at p99", lag.micros(0.99)));
     }
+    if lost > 0 {
+        sample.doubt(format!("{lost} messages had not arrived {DRAIN:?} after the last one was due"));
+    }
     if achieved < pace.rate * ACHIEVED_LIMIT {
-        sample.noisy(format!("{achieved:.0}/s achieved of {:.0}/s offered", pace.rate));
+        sample.doubt(format!("{achieved:.0}/s achieved of {:.0}/s offered", pace.rate));
     }
     sample
 }
@@ -258,6 +267,8 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     const PACE: Pace = Pace { rate: 100.0, seconds: 0.5, warmup: 0.1 };

@@ -33,6 +33,11 @@ impl Machine {
         }
     }
 
+    /// Whether data is kept in memory, where a sync costs nothing and says nothing.
+    pub(crate) fn keeps_data_in_memory(&self) -> bool {
+        self.storage.starts_with("tmpfs") || self.storage.starts_with("ramfs")
+    }
+
     /// One line for people.
     pub(crate) fn line(&self) -> String {
         format!(

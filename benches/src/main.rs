@@ -10,13 +10,17 @@ mod load;
 mod machine;
 mod meter;
 mod proc;
+mod relay;
 mod report;
 mod saturate;
+mod scenario;
 mod stats;
 mod transport;
+mod wire;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use scenario::{history, idle, ingest, latency};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,6 +42,14 @@ enum Scenario {
     Bare(bare::Topology),
     /// The floor of the disk: one durable batch in the embedded store, and plain fdatasync.
     Commit(commit::Args),
+    /// Durable delivery one to one, open-loop, beside `bare` and `commit` of the same minutes.
+    Latency(latency::Args),
+    /// Accepted durable messages a second, closed-loop, beside `bare`.
+    Ingest(ingest::Args),
+    /// Memory and CPU of connections on which nothing happens.
+    Idle(idle::Args),
+    /// A page of history, cached and cold, beside an empty page.
+    History(history::Args),
     /// The forwarder that `bare` starts as a process of its own.
     #[command(hide = true)]
     BareServer,
@@ -48,6 +60,10 @@ fn main() -> Result<()> {
     let report = match cli.scenario {
         Scenario::Bare(topology) => bare::run(&topology, &cli.output)?,
         Scenario::Commit(args) => commit::run(&args, &cli.output)?,
+        Scenario::Latency(args) => latency::run(&args, &cli.output)?,
+        Scenario::Ingest(args) => ingest::run(&args, &cli.output)?,
+        Scenario::Idle(args) => idle::run(&args, &cli.output)?,
+        Scenario::History(args) => history::run(&args, &cli.output)?,
         Scenario::BareServer => return bare::server::run(),
     };
     report.print(&cli.output)

@@ -15,7 +15,7 @@ use crate::{
 
 /// Above this share of one core, in percent, the single-threaded generator counts as the limit.
 const GENERATOR_CPU_LIMIT: f64 = 90.0;
-/// Above this share of one core, in percent, other processes make a run noisy.
+/// Above this share of one core, in percent, other processes put a run in doubt.
 const OTHER_CPU_LIMIT: f64 = 15.0;
 
 /// CPU time within a span, and memory at its end.
@@ -52,8 +52,10 @@ impl Usage {
         let percent = |time: Duration| 100.0 * time.as_secs_f64() / self.span.as_secs_f64();
         let generator = percent(self.generator);
         let other = percent(self.machine.saturating_sub(self.generator + self.server));
-        let per_message = self.server.as_micros() as f64 / messages.max(1) as f64;
-        sample.push("server_cpu_us_per_message", per_message);
+        if messages > 0 {
+            let per_message = self.server.as_micros() as f64 / messages as f64;
+            sample.push("server_cpu_us_per_message", per_message);
+        }
         sample.push("server_cpu_percent", percent(self.server));
         sample.push("generator_cpu_percent", generator);
         sample.push("other_cpu_percent", other);
@@ -63,7 +65,7 @@ impl Usage {
             sample.generator_was_limit(format!("it used {generator:.0} % of its one core"));
         }
         if other > OTHER_CPU_LIMIT {
-            sample.noisy(format!("other processes used {other:.0} % of a core"));
+            sample.doubt(format!("other processes used {other:.0} % of a core"));
         }
     }
 }

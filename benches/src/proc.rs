@@ -20,6 +20,15 @@ pub(crate) fn machine_busy() -> Result<Duration> {
     parse_machine(&stat).context("unexpected content of /proc/stat")
 }
 
+/// Bytes that a process has read from the disk itself, not from the page cache.
+pub(crate) fn disk_reads(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/io");
+    let io = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let field = io.lines().find_map(|line| line.strip_prefix("read_bytes:"));
+    let bytes = field.and_then(|bytes| bytes.trim().parse().ok());
+    bytes.with_context(|| format!("unexpected content of {path}"))
+}
+
 /// Memory of a process in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
@@ -74,6 +83,8 @@ fn ticks(count: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -92,6 +103,7 @@ mod tests {
     fn this_process_can_be_read() {
         let pid = std::process::id();
         cpu_time(pid).unwrap();
+        disk_reads(pid).unwrap();
         let memory = memory(pid).unwrap();
         assert!(memory.rss > 0 && memory.rss_peak >= memory.private_dirty);
     }

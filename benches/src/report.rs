@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// Folder under which data folders are made; it decides which disk is measured.
     #[arg(long, global = true, default_value_os_t = std::env::temp_dir())]
     pub(crate) dir: PathBuf,
+    /// The relay to measure; without it, `quip-relay` beside this program.
+    #[arg(long, global = true)]
+    pub(crate) relay_bin: Option<PathBuf>,
 }
 
 /// One run of one row: metrics by name, and what makes the run doubtful.
@@ -29,7 +32,7 @@ pub(crate) struct Options {
 pub(crate) struct Sample {
     metrics: Vec<(&'static str, f64)>,
     generator_limits: Vec<String>,
-    noise: Vec<String>,
+    doubts: Vec<String>,
 }
 
 impl Sample {
@@ -52,9 +55,9 @@ impl Sample {
         self.generator_limits.push(reason);
     }
 
-    /// Marks the run as disturbed by something that is neither generator nor server.
-    pub(crate) fn noisy(&mut self, reason: String) {
-        self.noise.push(reason);
+    /// Marks the run as one whose figures say less than they seem to.
+    pub(crate) fn doubt(&mut self, reason: String) {
+        self.doubts.push(reason);
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<f64> {
@@ -94,6 +97,13 @@ impl Report {
     /// A figure of the whole report; in JSON a number at the top level.
     pub(crate) fn result(&mut self, name: &'static str, value: f64) {
         self.results.push((name, value));
+    }
+
+    /// Makes the median of a row's metric a figure of the whole report.
+    pub(crate) fn result_of(&mut self, row: &str, metric: &'static str) {
+        if let Some(spread) = self.spread(row, metric) {
+            self.result(metric, spread.median);
+        }
     }
 
     pub(crate) fn note(&mut self, text: impl Into<String>) {
@@ -139,7 +149,8 @@ impl Report {
             "runs": self.runs,
             "rows": rows,
             "generator_was_limit": self.rows.iter().any(|(_, s)| limits(s).next().is_some()),
-            "noisy": self.rows.iter().any(|(_, s)| noise(s).next().is_some()),
+            "doubtful": self.rows.iter().any(|(_, s)| doubts(s).next().is_some()),
+            "data_in_memory": self.machine.keeps_data_in_memory(),
             "notes": self.notes,
         });
         for (name, value) in &self.results {
@@ -161,9 +172,12 @@ impl Report {
             for (run, reason) in limits(samples) {
                 text += &format!("THE GENERATOR WAS THE LIMIT: {name}, run {run}: {reason}\n");
             }
-            for (run, reason) in noise(samples) {
-                text += &format!("noisy: {name}, run {run}: {reason}\n");
+            for (run, reason) in doubts(samples) {
+                text += &format!("in doubt: {name}, run {run}: {reason}\n");
             }
+        }
+        if self.machine.keeps_data_in_memory() {
+            text += "THE DATA WAS IN MEMORY: nothing here is durable; name a folder on a disk with --dir\n";
         }
         for note in &self.notes {
             text += &format!("note: {note}\n");
@@ -207,7 +221,7 @@ fn row_json(report: &Report, row: &str, samples: &[Sample]) -> Value {
         found.iter().map(|(run, reason)| format!("run {run}: {reason}")).collect()
     };
     object.insert("generator_limits".to_owned(), json!(texts(limits(samples).collect())));
-    object.insert("noise".to_owned(), json!(texts(noise(samples).collect())));
+    object.insert("doubts".to_owned(), json!(texts(doubts(samples).collect())));
     Value::Object(object)
 }
 
@@ -217,9 +231,9 @@ fn limits(samples: &[Sample]) -> impl Iterator<Item = (usize, &str)> {
     numbered.flat_map(|(run, s)| s.generator_limits.iter().map(move |text| (run, text.as_str())))
 }
 
-fn noise(samples: &[Sample]) -> impl Iterator<Item = (usize, &str)> {
+fn doubts(samples: &[Sample]) -> impl Iterator<Item = (usize, &str)> {
     let numbered = (1..).zip(samples);
-    numbered.flat_map(|(run, s)| s.noise.iter().map(move |text| (run, text.as_str())))
+    numbered.flat_map(|(run, s)| s.doubts.iter().map(move |text| (run, text.as_str())))
 }
 
 fn cell(spread: Option<Spread>, runs: u32) -> String {
@@ -273,10 +287,12 @@ fn align(lines: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn report() -> Report {
-        let options = Options { json: true, runs: 3, dir: std::env::temp_dir() };
+        let options = Options { json: true, runs: 3, dir: std::env::temp_dir(), relay_bin: None };
         let mut report = Report::new("test", &options);
         for value in [30.0, 10.0, 20.0] {
             let mut sample = Sample::default();

@@ -61,20 +61,24 @@ pub(crate) struct Tally {
     sent: u64,
     under_way: VecDeque<Instant>,
     turnaround: Latencies,
+    /// The first message of those under way that was refused for now, and how many were.
+    refused: Option<(u64, usize)>,
+    refusals: u64,
 }
 
 impl Tally {
     pub(crate) fn new(span: Span) -> Self {
         let (under_way, turnaround) = (VecDeque::new(), Latencies::new());
-        Self { span, sent: 0, under_way, turnaround }
+        Self { span, sent: 0, under_way, turnaround, refused: None, refusals: 0 }
     }
 
     pub(crate) fn is_over(&self) -> bool {
         Instant::now() >= self.span.to
     }
 
-    pub(crate) fn unanswered(&self) -> usize {
-        self.under_way.len()
+    /// Whether the window has room; never while refused messages are under way.
+    pub(crate) fn may_send(&self, window: usize) -> bool {
+        self.refused.is_none() && self.under_way.len() < window
     }
 
     /// Counts a message that is sent now and gives its number, from 1.
@@ -94,6 +98,26 @@ impl Tally {
             self.turnaround.record(now - sent_at);
         }
         Ok(())
+    }
+
+    /// Counts a refusal of message `number`, which may be sent again.
+    pub(crate) fn refused(&mut self, number: u64) {
+        let (first, count) = self.refused.unwrap_or((number, 0));
+        self.refused = Some((first.min(number), count + 1));
+        self.refusals += 1;
+    }
+
+    /// Goes back to the first refused message once nothing else is under way; true if it did.
+    pub(crate) fn rewind(&mut self) -> bool {
+        match self.refused {
+            Some((first, count)) if count == self.under_way.len() => {
+                self.under_way.clear();
+                self.sent = first - 1;
+                self.refused = None;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -129,6 +153,7 @@ pub(crate) fn summarise(span: &Span, tallies: &[Tally], usage: &Usage, datagrams
     let per = |datagrams: u64| accepted as f64 / datagrams.max(1) as f64;
     let mut sample = Sample::default();
     sample.push("accepted_per_s", accepted as f64 / (span.to - span.from).as_secs_f64());
+    sample.push("refusals", tallies.iter().map(|tally| tally.refusals).sum::<u64>() as f64);
     sample.push("messages_per_datagram_to_server", per(datagrams.sent));
     sample.push("answers_per_datagram_to_client", per(datagrams.received));
     sample.push("ack_p50_us", turnaround.micros(0.5));
@@ -140,6 +165,8 @@ pub(crate) fn summarise(span: &Span, tallies: &[Tally], usage: &Usage, datagrams
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -151,7 +178,7 @@ mod tests {
         for tally in [&mut early, &mut within] {
             assert_eq!((tally.send(), tally.send()), (1, 2));
             tally.answered(1).unwrap();
-            assert_eq!(tally.unanswered(), 1);
+            assert!(tally.may_send(2) && !tally.may_send(1));
         }
         assert_eq!((early.turnaround.count(), within.turnaround.count()), (0, 1));
     }
@@ -166,5 +193,22 @@ mod tests {
         assert!(tally.answered(2).is_err());
         tally.answered(1).unwrap();
         assert!(tally.answered(1).is_err());
+    }
+
+    #[test]
+    fn what_is_refused_is_sent_again_after_the_rest_is_answered() {
+        let now = Instant::now();
+        let mut tally = Tally::new(Span { from: now, to: now });
+        for _ in 0..4 {
+            tally.send();
+        }
+        tally.refused(4);
+        tally.refused(3);
+        assert!(!tally.may_send(64) && !tally.rewind());
+        tally.answered(1).unwrap();
+        tally.answered(2).unwrap();
+        assert!(tally.rewind());
+        assert_eq!((tally.send(), tally.refusals), (3, 2));
+        tally.answered(3).unwrap();
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use quinn::{
     AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
     congestion::CubicConfig,
@@ -94,6 +94,17 @@ pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
     digest.as_ref().try_into().expect("SHA-256 is 32 bytes")
 }
 
+/// 64 hexadecimal digits.
+pub(crate) fn decode_pin(text: &str) -> Result<Fingerprint> {
+    let mut pin = Fingerprint::default();
+    let digits = text.len() == 2 * pin.len() && text.is_ascii();
+    ensure!(digits, "{text:?} is not a SHA-256 fingerprint in hexadecimal");
+    for (byte, index) in pin.iter_mut().zip((0..text.len()).step_by(2)) {
+        *byte = u8::from_str_radix(&text[index..index + 2], 16)?;
+    }
+    Ok(pin)
+}
+
 fn base() -> Result<TransportConfig> {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(ACK_DELAY));
@@ -157,5 +168,19 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn pins_are_hexadecimal() {
+        assert_eq!(decode_pin(&"a1".repeat(32)).unwrap(), [0xa1; 32]);
+        assert!(decode_pin("a1").is_err());
+        assert!(decode_pin(&"xx".repeat(32)).is_err());
     }
 }

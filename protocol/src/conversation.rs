@@ -303,7 +303,7 @@ pub struct Ack {
 pub struct Rejected {
     /// The command.
     pub n: u64,
-    /// Why; its range says whether `n` is used up ([`crate::Retry::Final`]) or may be sent again.
+    /// Why; [`Code::decides`] says whether `n` is used up, [`Code::retry`] whether it may be sent again.
     pub code: Code,
     /// Milliseconds to wait before sending again.
     pub retry_after: u64,

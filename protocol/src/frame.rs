@@ -151,7 +151,7 @@ pub fn from_datagram(datagram: &[u8]) -> Result<Frame<'_>, FrameError> {
 fn read_varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     let mut value = 0u64;
     for (i, byte) in bytes.iter().enumerate() {
-        if i == 10 || (i == 9 && *byte > 1) {
+        if i == 9 && *byte > 1 {
             return Err(FrameError::Malformed);
         }
         value |= u64::from(byte & 0x7f) << (7 * i);

@@ -1,1 +1,80 @@
-fn main() {}
+//! `quip-relay`: the relay's binary. It exits with 0 when all went well, 1 when something failed, and 2 when the command
+//! line or the config file is wrong.
+
+use std::{path::Path, process::ExitCode};
+
+use clap::Parser;
+use quip_relay::{
+    config::{AuthConfig, Config, ConfigError, EXAMPLE, KeySource},
+    logging,
+    serve::{self, Started},
+};
+
+mod cli;
+
+use cli::{Cli, Command};
+
+/// Chat traffic is many small allocations freed elsewhere and later, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => serve(args.load()?),
+        Command::Check { config } => print(&cli::check(&config)?),
+        Command::Config => print(EXAMPLE),
+        Command::Token(args) => print(&format!("{}\n", cli::token(&args)?)),
+    }
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    logging::init(&config.log);
+    let development = matches!(&config.auth, AuthConfig::Token(token) if token.keys == KeySource::Development);
+    serve::serve(config, |started| {
+        // Nobody reading the banner is no reason not to serve.
+        let _ = print(&banner(started, development));
+    })?;
+    Ok(())
+}
+
+/// What a person who has just started a relay wants to know, and what to type next.
+fn banner(started: &Started, development: bool) -> String {
+    let Started { listen, fingerprint, data } = started;
+    let data = data.display();
+    let mut text = format!(
+        "quip-relay {} listens on {listen} (UDP)\n  certificate  SHA-256 {fingerprint}\n  data         {data}\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    if development {
+        let relay = if listen.port() == DEFAULT_PORT { String::new() } else { format!(" --relay {listen}") };
+        let folder = if started.data == Path::new(DEFAULT_DATA) { String::new() } else { format!(" --data {data}") };
+        text += &format!(
+            "Now chat, in another terminal, and in a third one as bob:\n  \
+             cargo run --release -p quip-cli -- chat lobby:main --as alice{relay}{folder}\n"
+        );
+    }
+    text
+}
+
+/// Prints to standard output; a reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What the `quip` command assumes where nothing else is said.
+const DEFAULT_PORT: u16 = 4433;
+const DEFAULT_DATA: &str = "quip-data";

@@ -1,1 +1,4 @@
 //! quip-tests
+
+pub mod disk;
+pub mod power;

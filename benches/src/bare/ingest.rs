@@ -64,7 +64,7 @@ async fn send(mut client: Client, span: Span, window: usize) -> Result<Tally> {
     let mut frames = Vec::with_capacity(window * FRAME);
     while !tally.is_over() {
         frames.clear();
-        while tally.unanswered() < window {
+        while tally.may_send(window) {
             let number = tally.send();
             frames.push(PAYLOAD as u8);
             frames.extend_from_slice(&number.to_be_bytes());

@@ -19,11 +19,12 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use tokio::runtime::{Builder, Runtime};
 
+pub(crate) use ingest::measure as measure_ingest;
 pub(crate) use pairs::measure as measure_pairs;
 
 use crate::{
     report::{Options, Report},
-    transport::Fingerprint,
+    transport::{Fingerprint, decode_pin},
 };
 
 /// Who sends to whom.
@@ -84,29 +85,5 @@ impl Drop for Server {
         // It may have ended by itself; either way nothing is left to do about a failure.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// 64 hexadecimal digits.
-pub(crate) fn decode_pin(text: &str) -> Result<Fingerprint> {
-    let mut pin = Fingerprint::default();
-    if text.len() != 2 * pin.len() || !text.is_ascii() {
-        bail!("{text:?} is not a SHA-256 fingerprint in hexadecimal");
-    }
-    for (byte, index) in pin.iter_mut().zip((0..text.len()).step_by(2)) {
-        *byte = u8::from_str_radix(&text[index..index + 2], 16)?;
-    }
-    Ok(pin)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pins_are_hexadecimal() {
-        assert_eq!(decode_pin(&"a1".repeat(32)).unwrap(), [0xa1; 32]);
-        assert!(decode_pin("a1").is_err());
-        assert!(decode_pin(&"xx".repeat(32)).is_err());
     }
 }

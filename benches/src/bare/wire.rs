@@ -86,6 +86,8 @@ impl Splitter {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -98,7 +100,11 @@ mod tests {
                 let chunk = bytes.slice(start..bytes.len().min(start + size));
                 splitter.push(chunk, &mut found).unwrap();
             }
-            assert_eq!(found, frames, "cut into chunks of {size}");
+            assert_eq!(
+                found,
+                frames.iter().map(|f| Bytes::copy_from_slice(f)).collect::<Vec<_>>(),
+                "cut into chunks of {size}"
+            );
         }
     }
 

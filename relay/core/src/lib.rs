@@ -3,13 +3,16 @@
 //! Nothing here reads a clock, draws a random number or does IO. [`keys`] names the few rows that a
 //! [`Command`] needs, from its own fields alone; [`fold`] decides it.
 
+mod codec;
 pub mod command;
 pub mod fold;
 pub mod row;
 
-pub use command::{Action, Authority, By, Command, JoinAs};
+pub use command::{Action, Authority, By, Command, CommandError, JoinAs};
 pub use fold::{Changed, Effect, Folded, Keys, NewEvent, Rows, fold, keys};
-pub use row::{ConversationRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Policy, Recorded, SendsRow};
+pub use row::{
+    ConversationRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Policy, Recorded, RowError, SendsRow,
+};
 
 /// Milliseconds since the Unix epoch.
 pub type Timestamp = u64;

@@ -2,9 +2,17 @@
 //!
 //! A command that was submitted appears zero, one or more times, anywhere relative to other submits;
 //! there is one order for all. Everything stronger that an engine may give is not relied upon.
+//!
+//! Engines: [`embedded()`] for a single relay, [`faulty()`] for tests.
+
+mod embedded;
+mod faulty;
 
 use quip_core::{Command, Timestamp};
 use thiserror::Error;
+
+pub use embedded::{Embedded, Limits, embedded};
+pub use faulty::{Faults, Faulty, faulty};
 
 /// A command in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

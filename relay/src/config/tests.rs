@@ -236,7 +236,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "[limits]\nframe_bytes = \"128KiB\"",
         "2:15: frame_bytes is out of range",
-        "^^^^^^^^ must be between \"4KiB\" and \"64KiB\"",
+        "^^^^^^^^ must be between \"16KiB\" and \"64KiB\"",
     ),
     ("[limits]\nconnections = 0", "2:15: connections is out of range", "^ must be between 1 and 10000000"),
     (
@@ -244,7 +244,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "2:19: unauthenticated is out of range",
         "^^^^ must be between \"100ms\" and \"1m\"",
     ),
-    ("[auth]\nleeway = \"11m\"", "2:10: leeway is out of range", "^^^^^ must be between \"0ms\" and \"10m\""),
+    ("[auth]\nleeway = \"11m\"", "2:10: leeway is out of range", "^^^^^ must be between \"0s\" and \"10m\""),
     // Not what the key wants.
     ("listen = \"here\"", "1:10: listen is not an address", "^^^^^^ write ip:port, such as \"0.0.0.0:4433\""),
     ("name = \"\"", "1:8: not a name for a relay", "^^ 1 to 256 bytes without control characters"),
@@ -266,9 +266,9 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     // Contradictions.
     (
-        "[limits]\nframe_bytes = \"8KiB\"",
+        "[limits]\nframe_bytes = \"16KiB\"",
         "2:15: message_bytes must not be more than frame_bytes less 256 bytes",
-        "^^^^^^",
+        "^^^^^^^",
     ),
     (
         "[limits]\nwaiting_bytes_per_conversation = \"32MiB\"",

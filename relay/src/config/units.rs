@@ -43,7 +43,8 @@ impl Setting for Size {
     }
 
     fn written(value: usize) -> String {
-        let (name, bytes) = SIZES.iter().find(|(_, bytes)| value >= *bytes && value % bytes == 0).unwrap_or(&SIZES[3]);
+        let (name, bytes) =
+            SIZES.iter().find(|(_, bytes)| value >= *bytes && value.is_multiple_of(*bytes)).unwrap_or(&SIZES[3]);
         format!("\"{}{name}\"", value / bytes)
     }
 }
@@ -61,7 +62,7 @@ impl Setting for Period {
 
     fn written(value: Duration) -> String {
         let millis = value.as_millis();
-        let fits = |unit: u128| millis >= unit && millis % unit == 0;
+        let fits = |unit: u128| millis >= unit && millis.is_multiple_of(unit);
         let (name, unit) = PERIODS.iter().find(|(_, unit)| fits(unit.as_millis())).unwrap_or(&PERIODS[3]);
         format!("\"{}{name}\"", millis / unit.as_millis())
     }

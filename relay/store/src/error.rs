@@ -1,6 +1,9 @@
 //! Why opening or reading fails.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use thiserror::Error;
 
@@ -10,20 +13,100 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("the store in {} is in use by another process; stop that one or choose another folder", .0.display())]
     InUse(PathBuf),
+    /// It was written by a version of Quip that stores things differently.
+    #[error(
+        "the store in {} has format {found}, and this version of Quip knows format {known}; use the version that wrote it",
+        path.display()
+    )]
+    Format {
+        /// The folder.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// What is known here.
+        known: u32,
+    },
+    /// Something that had been committed cannot be read.
+    #[error("the store in {} is damaged: {what}; restore it from a backup", path.display())]
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// Where and how.
+        what: String,
+    },
+    /// The operating system refuses.
+    #[error("the store in {} cannot be opened: {source}; check the disk and the rights on the folder", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), what: what.into() }
+    }
+
+    pub(crate) fn engine(path: &Path) -> impl FnOnce(fjall::Error) -> Self {
+        let path = path.to_owned();
+        move |error| match error {
+            fjall::Error::Locked => Self::InUse(path),
+            fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => Self::Io { path, source },
+            fjall::Error::InvalidVersion(_) => {
+                Self::Format { path, found: "of another storage engine".to_owned(), known: crate::store::FORMAT }
+            }
+            other => Self::Damaged { path, what: other.to_string() },
+        }
+    }
 }
 
 /// Why a read has no answer.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// A record does not parse or its checksum is wrong.
-    #[error("a record in {keyspace} is damaged (key {key}); restore the store from a backup")]
+    /// A stored record is not what was written.
+    #[error("a record in {keyspace} is damaged, at or after key {key}: {why}; restore the store from a backup")]
     Damaged {
         /// Where.
         keyspace: &'static str,
-        /// Its key, in hexadecimal.
+        /// Its key, or the first key of the range that was read, in hexadecimal.
         key: String,
+        /// How.
+        why: String,
     },
-    /// The engine failed.
-    #[error("the store could not be read: {0}")]
+    /// The engine or the disk failed.
+    #[error("the store could not be read: {0}; check the disk")]
     Store(#[source] fjall::Error),
+}
+
+impl ReadError {
+    /// Whether the same read may succeed later.
+    pub fn may_retry(&self) -> bool {
+        matches!(self, Self::Store(_))
+    }
+
+    pub(crate) fn damaged(keyspace: &'static str, key: &[u8], why: impl ToString) -> Self {
+        let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::Damaged { keyspace, key, why: why.to_string() }
+    }
+
+    /// The engine checks a 128-bit checksum of every block that it reads from the disk, so whatever it says about
+    /// content is damage. Only the operating system's errors are not.
+    pub(crate) fn engine(keyspace: &'static str, key: &[u8], error: fjall::Error) -> Self {
+        use fjall::{Error, LsmError};
+        match error {
+            Error::Io(ref cause) | Error::Storage(LsmError::Io(ref cause))
+                if cause.kind() != io::ErrorKind::UnexpectedEof =>
+            {
+                Self::Store(error)
+            }
+            Error::Poisoned | Error::KeyspaceDeleted | Error::Locked => Self::Store(error),
+            _ => Self::damaged(keyspace, key, error),
+        }
+    }
 }

@@ -1,12 +1,18 @@
 //! The view: everything that was committed, in an embedded store, and the one thread that writes it.
 //!
-//! [`Store::open`] opens a folder, [`Sequencer`] takes commands from an order, folds and commits them and tells every
-//! [`Sink`]; [`View`] reads what is committed, on [`Readers`]' threads where the caller may not wait for the disk.
+//! [`Store::open`] opens a folder. A [`Sequencer`] takes commands from an order, folds them, commits them and tells
+//! every [`Sink`]. A [`View`] reads what is committed, on the threads of [`Readers`] where one may not wait for the disk.
+//!
+//! Nothing but the sequencer writes, and every commit is on the disk before the next begins.
 
 mod committed;
 mod error;
+mod journal;
+mod keys;
+mod list;
 mod readers;
 mod sequencer;
+mod space;
 mod store;
 mod view;
 

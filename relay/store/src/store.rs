@@ -1,16 +1,23 @@
-//! Opening a store.
+//! Opening a store, and making one.
 
-use std::path::Path;
+use std::{
+    fs::{self, File, TryLockError},
+    path::Path,
+    sync::Arc,
+};
 
-use crate::{OpenError, View};
+use fjall::{CompressionType, Database, PersistMode};
 
-/// A store that is open for writing; no other process can open it.
-pub struct Store {}
+use crate::{OpenError, View, journal, keys::meta, space::Spaces};
+
+/// The format that this version reads and writes: key layouts, row versions, keyspaces. Version 1.
+pub(crate) const FORMAT: u32 = 1;
 
 /// What a store may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// Bytes of blocks kept in memory.
+    /// Bytes of blocks kept in memory for reading. Memtables come on top: up to 64 MiB for each kind of record that is
+    /// written, and as much again while they are flushed.
     pub cache_bytes: u64,
 }
 
@@ -20,18 +27,117 @@ impl Default for StoreConfig {
     }
 }
 
+/// A store that is open for writing; no other process can open it.
+///
+/// Only a [`crate::Sequencer`] writes to it. The folder stays locked until the store and all its views are gone.
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What a store and its views share. Fields are dropped in order: the lock goes last.
+pub(crate) struct Inner {
+    pub(crate) spaces: Spaces,
+    pub(crate) database: Database,
+    pub(crate) generation: u64,
+    _lock: File,
+}
+
 impl Store {
-    /// Opens the store in the folder `path`, or creates it.
+    /// Opens the store in the folder `path`, or makes one. A last commit that a power loss tore is cut off: nobody was
+    /// told of it.
     ///
     /// # Errors
     /// When it is in use, damaged, of a format that is not known here, or the disk fails.
     pub fn open(path: &Path, config: StoreConfig) -> Result<Self, OpenError> {
-        let _ = (path, config);
-        unimplemented!()
+        fs::create_dir_all(path).map_err(OpenError::io(path))?;
+        let lock = lock(path)?;
+        let folder = path.join(DATABASE);
+        if !folder.try_exists().map_err(OpenError::io(&folder))? {
+            create(path, config)?;
+        }
+        journal::repair(&folder)?;
+        let database = database(&folder, config)?;
+        if let Some(missing) = Spaces::NAMES.iter().find(|name| !database.keyspace_exists(name)) {
+            return Err(OpenError::damaged(path, format!("the keyspace {missing} is missing")));
+        }
+        let spaces = Spaces::open(&database).map_err(OpenError::engine(path))?;
+        let generation = read_meta(path, &spaces)?;
+        Ok(Self { inner: Arc::new(Inner { spaces, database, generation, _lock: lock }) })
     }
 
     /// A view of it.
     pub fn view(&self) -> View {
-        unimplemented!()
+        View::new(self.inner.clone())
     }
 }
+
+/// Holds the folder for as long as the file is open. The engine has a lock of its own, but journals are repaired first.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let file = path.join("lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&file).map_err(OpenError::io(&file))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(OpenError::Io { path: file, source }),
+    }
+}
+
+/// Makes a store under another name and renames it when it is complete, so that an interrupted start leaves nothing
+/// that looks like a store.
+fn create(path: &Path, config: StoreConfig) -> Result<(), OpenError> {
+    let unfinished = path.join("db.new");
+    if unfinished.try_exists().map_err(OpenError::io(&unfinished))? {
+        fs::remove_dir_all(&unfinished).map_err(OpenError::io(&unfinished))?;
+    }
+    let database = database(&unfinished, config)?;
+    fill(&database).map_err(OpenError::engine(path))?;
+    drop(database);
+    fs::rename(&unfinished, path.join(DATABASE)).map_err(OpenError::io(path))?;
+    for folder in [Some(path), path.parent()].into_iter().flatten().filter(|path| !path.as_os_str().is_empty()) {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(OpenError::io(folder))?;
+    }
+    Ok(())
+}
+
+fn fill(database: &Database) -> Result<(), fjall::Error> {
+    let spaces = Spaces::open(database)?;
+    let generation: u64 = rand::random_range(1..=u64::MAX);
+    let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
+    batch.insert(&spaces.meta.handle, meta::FORMAT, FORMAT.to_be_bytes());
+    batch.insert(&spaces.meta.handle, meta::GENERATION, generation.to_be_bytes());
+    batch.commit()
+}
+
+fn database(folder: &Path, config: StoreConfig) -> Result<Database, OpenError> {
+    Database::builder(folder)
+        .cache_size(config.cache_bytes)
+        // The sequencer says when to sync: once for each of its batches.
+        .manual_journal_persist(true)
+        // To check a compressed journal, the engine compresses it again and compares: a later compressor would fail it.
+        .journal_compression(CompressionType::None)
+        .worker_threads(2)
+        .open()
+        .map_err(OpenError::engine(folder))
+}
+
+/// Checks the format and returns the generation.
+fn read_meta(path: &Path, spaces: &Spaces) -> Result<u64, OpenError> {
+    let read = |key: &[u8]| spaces.meta.handle.get(key).map_err(OpenError::engine(path));
+    match read(meta::FORMAT)? {
+        Some(found) if *found == FORMAT.to_be_bytes() => {}
+        Some(found) => {
+            let found =
+                <[u8; 4]>::try_from(&*found).map_or("unknown".to_owned(), |f| u32::from_be_bytes(f).to_string());
+            return Err(OpenError::Format { path: path.to_owned(), found, known: FORMAT });
+        }
+        None => return Err(OpenError::damaged(path, "it does not say which format it has")),
+    }
+    let generation = read(meta::GENERATION)?.and_then(|value| Some(u64::from_be_bytes((*value).try_into().ok()?)));
+    generation.ok_or_else(|| OpenError::damaged(path, "it does not say which generation it is of"))
+}
+
+/// The engine's folder inside the store's.
+const DATABASE: &str = "db";
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,29 @@
 //! Typed reads.
 
-use std::ops::RangeInclusive;
+use std::{
+    ops::{Bound, RangeInclusive},
+    sync::Arc,
+};
 
 use bytes::Bytes;
+use fjall::UserValue;
 use quip_core::{ConversationRow, EventRow, MarkRow, MemberRow, SendsRow};
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
-use crate::ReadError;
+use crate::{ReadError, keys, list, store::Inner};
 
-/// Everything that is committed. Cheap to clone; reads block on the disk.
+/// Everything that is committed. Cheap to clone; reads may wait for the disk.
 #[derive(Clone)]
-pub struct View {}
+pub struct View {
+    pub(crate) inner: Arc<Inner>,
+}
 
 /// From which end a page is filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// The oldest events of the range.
+    /// With the oldest events of the range.
     Forward,
-    /// The newest events of the range.
+    /// With the newest events of the range.
     Backward,
 }
 
@@ -61,7 +67,7 @@ pub struct Listed {
     pub conversation: ConversationRow,
     /// The user's membership.
     pub member: MemberRow,
-    /// The user's read mark.
+    /// The user's read mark; zeros when there is none.
     pub mark: MarkRow,
 }
 
@@ -74,11 +80,14 @@ pub struct List {
     pub next: Option<ConversationId>,
 }
 
-#[allow(unused_variables)]
 impl View {
-    /// Identity of the log, drawn when the store was created.
+    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    /// Identity of the log, drawn when the store was created; never 0.
     pub fn generation(&self) -> u64 {
-        unimplemented!()
+        self.inner.generation
     }
 
     /// The head of a conversation.
@@ -86,7 +95,7 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRow>, ReadError> {
-        unimplemented!()
+        self.inner.spaces.conversations.get(&keys::conversation::encode(id), ConversationRow::decode)
     }
 
     /// A user's membership, present or past.
@@ -94,7 +103,7 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn member(&self, id: ConversationId, user: &UserId) -> Result<Option<MemberRow>, ReadError> {
-        unimplemented!()
+        self.inner.spaces.members.get(&keys::member::encode(id, user), MemberRow::decode)
     }
 
     /// A device's send numbers.
@@ -102,7 +111,7 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn sends(&self, id: ConversationId, user: &UserId, device: DeviceId) -> Result<Option<SendsRow>, ReadError> {
-        unimplemented!()
+        self.inner.spaces.sends.get(&keys::sends::encode(id, device, user), SendsRow::decode)
     }
 
     /// One event.
@@ -110,7 +119,7 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn event(&self, id: ConversationId, seq: u64) -> Result<Option<EventRow>, ReadError> {
-        unimplemented!()
+        self.inner.spaces.events.get(&keys::event::encode(id, seq), EventRow::decode)
     }
 
     /// A user's read mark.
@@ -118,11 +127,13 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn mark(&self, user: &UserId, id: ConversationId) -> Result<Option<MarkRow>, ReadError> {
-        unimplemented!()
+        self.inner.spaces.marks.get(&keys::mark::encode(user, id), MarkRow::decode)
     }
 
-    /// The events of `seqs` that are stored, from one end until `limit` is reached. A page that begins later than
-    /// asked (or is empty) means that events were trimmed meanwhile: read the conversation again.
+    /// The events of `seqs` that are stored, from one end until `limit` is reached.
+    ///
+    /// The caller keeps `seqs` to what is kept and visible. A page that begins later than asked, or is empty, means
+    /// that events were trimmed meanwhile: read the conversation again.
     ///
     /// # Errors
     /// When a record is damaged or missing between others, or the store fails.
@@ -133,23 +144,78 @@ impl View {
         direction: Direction,
         limit: PageLimit,
     ) -> Result<Page, ReadError> {
-        unimplemented!()
+        let space = &self.inner.spaces.events;
+        let (first, last) = (keys::event::encode(id, *seqs.start()), keys::event::encode(id, *seqs.end()));
+        if seqs.is_empty() {
+            return Ok(Page::default());
+        }
+        let bounds = (Bound::Included(&first[..]), Bound::Included(&last[..]));
+        let mut records = space.range(&self.inner.database.snapshot(), &first, bounds);
+        let mut page = Filling { limit, bytes: 0, events: Vec::new() };
+        let next = || match direction {
+            Direction::Forward => records.next(),
+            Direction::Backward => records.next_back(),
+        };
+        for record in std::iter::from_fn(next) {
+            let (key, value) = record?;
+            if !page.add(&key, value).map_err(|why| space.damaged(&key, why))? {
+                break;
+            }
+        }
+        Ok(page.finish(direction))
     }
 
     /// Present members after `after`, at most `limit`. Looks at a bounded number of records, so a page may be
-    /// short and still name a next one.
+    /// short, even empty, and still name a next one.
     ///
     /// # Errors
     /// When a record is damaged or the store fails.
     pub fn members(&self, id: ConversationId, after: Option<&UserId>, limit: usize) -> Result<Members, ReadError> {
-        unimplemented!()
+        list::members(&self.inner, id, after, limit)
     }
 
-    /// The user's conversations after `after`, at most `limit`.
+    /// The user's conversations after `after`, at most `limit`, all as of the same moment.
     ///
     /// # Errors
     /// When a record is damaged or the store fails.
     pub fn list(&self, user: &UserId, after: Option<ConversationId>, limit: usize) -> Result<List, ReadError> {
-        unimplemented!()
+        list::list(&self.inner, user, after, limit)
+    }
+}
+
+/// A page on its way.
+struct Filling {
+    limit: PageLimit,
+    bytes: usize,
+    events: Vec<(u64, UserValue)>,
+}
+
+impl Filling {
+    /// Adds one more event; false when it does not fit any more.
+    fn add(&mut self, key: &[u8], value: UserValue) -> Result<bool, String> {
+        let seq = keys::event::seq(key).ok_or("it is no event's key")?;
+        let frame = EventRow::frame_of(&value).map_err(|error| error.to_string())?.len();
+        if self.events.len() >= self.limit.events || !self.events.is_empty() && self.bytes + frame > self.limit.bytes {
+            return Ok(false);
+        }
+        if self.events.last().is_some_and(|(before, _)| before.abs_diff(seq) != 1) {
+            return Err("the event beside it is missing".to_owned());
+        }
+        self.bytes += frame;
+        self.events.push((seq, value));
+        Ok(true)
+    }
+
+    fn finish(mut self, direction: Direction) -> Page {
+        if direction == Direction::Backward {
+            self.events.reverse();
+        }
+        let mut frames = Vec::with_capacity(self.bytes);
+        for (_, value) in &self.events {
+            frames.extend_from_slice(EventRow::frame_of(value).unwrap_or_default());
+        }
+        let seq = |event: Option<&(u64, UserValue)>| event.map_or(0, |(seq, _)| *seq);
+        let (first, last) = (seq(self.events.first()), seq(self.events.last()));
+        Page { frames: frames.into(), first, last, count: self.events.len() }
     }
 }

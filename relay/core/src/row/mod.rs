@@ -1,10 +1,14 @@
 //! The records that the fold reads and writes.
 
+mod codec;
+mod sends_codec;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quip_protocol::{Code, DeviceId, UserId};
 
+pub use self::codec::{RowError, VERSION};
 use crate::Timestamp;
 
 /// The head of a conversation. A deleted or emptied one keeps it, so that `head` never starts again.

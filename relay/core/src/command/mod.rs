@@ -1,8 +1,11 @@
 //! Everything that changes something is a command.
 
+pub(crate) mod codec;
+
 use bytes::Bytes;
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
+pub use self::codec::{CommandError, VERSION};
 use crate::row::Policy;
 
 /// One command about one conversation.

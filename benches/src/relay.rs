@@ -1,0 +1,173 @@
+//! A `quip-relay` process of the harness's own, with a data folder that goes when it goes.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::{
+    report::Options,
+    transport::{Fingerprint, decode_pin},
+};
+
+/// How long a relay may take to listen, and to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at a file or a process.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long tokens are good for: longer than any scenario runs.
+const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// A running relay.
+pub(crate) struct Relay {
+    program: PathBuf,
+    data: TempDir,
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) pin: Fingerprint,
+    signing: EncodingKey,
+}
+
+impl Relay {
+    /// Starts a relay without a config file on an empty data folder and a free port.
+    pub(crate) fn start(options: &Options) -> Result<Self> {
+        let program = find(options)?;
+        let data = tempfile::Builder::new().prefix("quip-bench-").tempdir_in(&options.dir)?;
+        let started = launch(&program, data.path())?;
+        let pem = read(data.path(), "keys/signing.pem")?;
+        let signing = EncodingKey::from_ed_pem(pem.as_bytes()).context("keys/signing.pem")?;
+        let Started { child, address, pin } = started;
+        Ok(Self { program, data, child, address, pin, signing })
+    }
+
+    /// Ends the process in an orderly way and starts another on the same data, with empty caches.
+    ///
+    /// `between` runs while no relay does.
+    pub(crate) fn restart(&mut self, between: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        self.stop()?;
+        between(self.data.path())?;
+        fs::remove_file(self.data.path().join("listen")).context("DATA/listen of the ended relay")?;
+        let Started { child, address, pin } = launch(&self.program, self.data.path())?;
+        (self.child, self.address, self.pin) = (child, address, pin);
+        Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A token that lets `user` do everything in any room.
+    pub(crate) fn token(&self, user: &str) -> Result<String> {
+        let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed()?;
+        let any = ["*"];
+        let claims = Claims {
+            sub: user,
+            aud: "quip",
+            exp: (since_epoch + TOKEN_LIFE).as_secs(),
+            join: any,
+            post: any,
+            create: any,
+        };
+        Ok(jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.signing)?)
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).context("cannot signal the relay")?;
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "the relay does not end on SIGTERM");
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nothing is left to do about a failure.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    sub: &'a str,
+    aud: &'a str,
+    exp: u64,
+    join: [&'a str; 1],
+    post: [&'a str; 1],
+    create: [&'a str; 1],
+}
+
+struct Started {
+    child: Child,
+    address: SocketAddr,
+    pin: Fingerprint,
+}
+
+/// `--relay-bin`, or the binary beside the harness's own.
+fn find(options: &Options) -> Result<PathBuf> {
+    let program = match &options.relay_bin {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()?.with_file_name("quip-relay"),
+    };
+    ensure!(
+        program.is_file(),
+        "there is no relay at {}: run `cargo build --release -p quip-relay`, or name one with --relay-bin",
+        program.display()
+    );
+    Ok(program)
+}
+
+fn launch(program: &Path, data: &Path) -> Result<Started> {
+    let log = data.join("bench-relay.log");
+    let mut child = Command::new(program)
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .stdin(Stdio::null())
+        .stdout(File::create(&log)?)
+        .stderr(File::options().append(true).open(&log)?)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    match wait_until_listening(&mut child, data) {
+        Ok(address) => {
+            let pin = decode_pin(read(data, "fingerprint")?.trim())?;
+            Ok(Started { child, address, pin })
+        }
+        Err(error) => {
+            // The failure that is reported is the one that came first.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error.context(fs::read_to_string(&log).unwrap_or_default()))
+        }
+    }
+}
+
+fn wait_until_listening(child: &mut Child, data: &Path) -> Result<SocketAddr> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            bail!("the relay ended at once: {status}");
+        }
+        match fs::read_to_string(data.join("listen")) {
+            Ok(address) => return address.trim().parse().context("DATA/listen"),
+            Err(_) => thread::sleep(LOOK),
+        }
+    }
+    bail!("the relay does not listen after {PATIENCE:?}")
+}
+
+fn read(data: &Path, file: &str) -> Result<String> {
+    fs::read_to_string(data.join(file)).with_context(|| format!("{file} in the relay's data folder"))
+}

@@ -1,0 +1,168 @@
+//! Durable delivery one to one, against the floors of the same minutes: bare forwarder and commit.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use quip_protocol::{ToClient, event::kind};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout_at};
+
+use crate::{
+    bare, commit,
+    load::{self, DRAIN, Pace, Plan, Received, SETTLE, Sent},
+    meter::Usage,
+    relay::Relay,
+    report::{Options, Report, Sample},
+    stats::Latencies,
+    wire::{Clients, Conversation, Poster, Reader},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Pairs of one sender and one receiver; the rate is shared among them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pairs: u32,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+/// Length of each run of the commit floor.
+const COMMIT: Duration = Duration::from_secs(2);
+const QUIP: &str = "quip";
+const BARE: &str = "bare";
+const FLOOR: &str = "commit";
+const OVER: &str = "quip - (bare + commit)";
+
+pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
+    let mut report = Report::new("latency", options);
+    report.setting("pairs", args.pairs);
+    args.pace.describe(&mut report);
+    for _ in 0..options.runs {
+        let quip = measure(&args.pace, args.pairs, options)?;
+        let bare = bare::measure_pairs(&args.pace, args.pairs)?;
+        let commit = commit::measure_store(&options.dir, 1, COMMIT)?;
+        let over = difference(&quip, &bare, &commit)?;
+        for (row, sample) in [(QUIP, quip), (BARE, bare), (FLOOR, commit), (OVER, over)] {
+            report.add(row, sample);
+        }
+    }
+    for (name, metric) in [("over_floor_p50_us", "p50_us"), ("over_floor_p99_us", "p99_us")] {
+        let spread = report.spread(OVER, metric).context("no run was compared")?;
+        report.result(name, spread.median);
+    }
+    report.note("the commit floor runs back to back, which is its fastest case");
+    report.note("a difference of percentiles is not a percentile of differences: it says how far apart the rows are");
+    Ok(report)
+}
+
+/// What the relay adds to its two floors, within one run.
+fn difference(quip: &Sample, bare: &Sample, commit: &Sample) -> Result<Sample> {
+    let mut over = Sample::default();
+    for metric in ["p50_us", "p99_us"] {
+        let of = |sample: &Sample| sample.get(metric).with_context(|| format!("no {metric}"));
+        over.push(metric, of(quip)? - of(bare)? - of(commit)?);
+    }
+    Ok(over)
+}
+
+/// One run against a relay of its own.
+fn measure(pace: &Pace, pairs: u32, options: &Options) -> Result<Sample> {
+    let relay = Relay::start(options)?;
+    bare::runtime()?.block_on(run_once(&relay, pace, pairs))
+}
+
+async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<Sample> {
+    let (senders, receivers) = (Clients::new(relay, 1)?, Clients::new(relay, 1)?);
+    let mut sessions = Vec::new();
+    let mut conversations = Vec::new();
+    for pair in 0..pairs {
+        let (alice, bob) = (format!("sender-{pair}"), format!("receiver-{pair}"));
+        let sender = senders.connect(&relay.token(&alice)?).await?;
+        let receiver = receivers.connect(&relay.token(&bob)?).await?;
+        let from = sender.open_direct(&bob, true).await?;
+        let to = receiver.open_direct(&alice, true).await?;
+        conversations.push((from, to));
+        sessions.extend([sender, receiver]);
+    }
+    let start = Instant::now() + SETTLE;
+    let mut lanes = JoinSet::new();
+    for (lane, (from, to)) in (0..).zip(conversations) {
+        lanes.spawn(run_pair(Plan::lane(pace, start, lane, pairs), from, to));
+    }
+    let whole = Plan::lane(pace, start, 0, pairs);
+    let usage = Usage::between(whole.measured_from(), whole.end(), relay.pid()).await?;
+    let (mut answers, mut finished) = (Latencies::new(), Vec::new());
+    while let Some(lane) = lanes.join_next().await {
+        let (plan, sent, received, answered) = lane??;
+        answers.merge(&answered.latency);
+        finished.push((plan, sent, received));
+    }
+    let mut sample = load::summarise(pace, &finished);
+    sample.push("accepted_p50_us", answers.micros(0.5));
+    sample.push("accepted_p99_us", answers.micros(0.99));
+    sample.push("accepted", answers.count() as f64);
+    usage.add_to(&mut sample, load::measured(&finished));
+    Ok(sample)
+}
+
+/// Delivery to the other side, and acceptance to the sender.
+async fn run_pair(plan: Plan, from: Conversation, mut to: Conversation) -> Result<(Plan, Sent, Received, Received)> {
+    let first_n = from.last_n + 1;
+    let mut poster = Poster::new(from.send, from.last_n);
+    let (mut answers, credit) = (from.reader, poster.credit.clone());
+    let (sent, received, answered) = tokio::try_join!(
+        load::drive(plan, &mut poster),
+        receive(plan, &mut to.reader),
+        accept(plan, &mut answers, first_n, &credit),
+    )?;
+    Ok((plan, sent, received, answered))
+}
+
+/// Reads events until all messages are there, or some time after they should have been.
+async fn receive(plan: Plan, reader: &mut Reader) -> Result<Received> {
+    let mut received = Received::new(&plan);
+    while !received.is_complete(&plan) && fill(&plan, reader).await? {
+        while let Some(message) = reader.buffered()? {
+            match message {
+                ToClient::Event(event) if event.kind == kind::TEXT => {
+                    received.record(&plan, event.body.0)?;
+                }
+                ToClient::Event(_) | ToClient::Skip(_) => {}
+                other => bail!("the receiver was told {other:?}"),
+            }
+        }
+    }
+    Ok(received)
+}
+
+/// Reads answers likewise, and gives the credit of each back.
+async fn accept(plan: Plan, reader: &mut Reader, first_n: u64, credit: &Semaphore) -> Result<Received> {
+    let mut answered = Received::new(&plan);
+    while !answered.is_complete(&plan) && fill(&plan, reader).await? {
+        while let Some(message) = reader.buffered()? {
+            let n = match message {
+                ToClient::Accepted(accepted) => accepted.n,
+                ToClient::Ack(ack) => ack.n,
+                ToClient::Event(_) => continue,
+                other => bail!("the sender was told {other:?}"),
+            };
+            // The join has an answer of its own.
+            if n < first_n {
+                continue;
+            }
+            answered.record_number(&plan, n - first_n)?;
+            credit.add_permits(1);
+        }
+    }
+    Ok(answered)
+}
+
+/// False when there is nothing more to wait for.
+async fn fill(plan: &Plan, reader: &mut Reader) -> Result<bool> {
+    match timeout_at((plan.end() + DRAIN).into(), reader.fill()).await {
+        Err(_) => Ok(false),
+        Ok(more) => {
+            ensure!(more?, "the relay ended the stream");
+            Ok(true)
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What is measured against a real relay.
+
+pub(crate) mod history;
+pub(crate) mod idle;
+pub(crate) mod ingest;
+pub(crate) mod latency;

@@ -1,0 +1,211 @@
+//! A lean client: the wire protocol directly on QUIC, without outbox, reconnect or state.
+//!
+//! The relay is what is measured, so the generator does no more than the protocol demands.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{Buf, BytesMut};
+use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
+use quip_protocol::{
+    ALPN, Blob, Code, ConversationId, DeviceId, InstanceId, LEVEL, ToClient, UserId,
+    conversation::{Open, Opened, Post, Start, Target},
+    event, frame, limit,
+    request::History,
+    session::{Hello, Welcome},
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    load::{Outlet, PAYLOAD},
+    relay::Relay,
+    transport,
+};
+
+/// One socket, from which any number of clients connect to a relay.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    endpoint: Endpoint,
+    relay: SocketAddr,
+    streams: u32,
+}
+
+impl Clients {
+    /// Clients that each open up to `streams` conversations.
+    pub(crate) fn new(relay: &Relay, streams: u32) -> Result<Self> {
+        let mut endpoint = transport::endpoint((Ipv4Addr::LOCALHOST, 0).into(), None)?;
+        endpoint.set_default_client_config(transport::client_config(relay.pin, ALPN, streams)?);
+        Ok(Self { endpoint, relay: relay.address, streams })
+    }
+
+    /// Connects a new device of the user that the token names.
+    pub(crate) async fn connect(&self, token: &str) -> Result<Session> {
+        let connecting = self.endpoint.connect(self.relay, "localhost")?;
+        let connection = connecting.await.context("the relay does not answer")?;
+        let (mut send, receive) = connection.open_bi().await?;
+        let hello = Hello {
+            token,
+            device: DeviceId(rand::random()),
+            instance: InstanceId(rand::random()),
+            client: concat!("quip-bench ", env!("CARGO_PKG_VERSION")),
+            level: LEVEL,
+            streams: self.streams.into(),
+        };
+        send.write_all(&frame::to_bytes(&hello)).await?;
+        let mut reader = Reader::new(receive);
+        match reader.next().await? {
+            Some(ToClient::Welcome(Welcome { streams, .. })) => {
+                ensure!(streams >= self.streams.into(), "the relay grants {streams} of {} streams", self.streams);
+            }
+            other => bail!("{other:?} where Welcome was due"),
+        }
+        tokio::spawn(drain(reader));
+        Ok(Session { connection, _session_stream: send })
+    }
+
+    /// Ends all connections with a goodbye and waits until the relay has heard it.
+    pub(crate) async fn close(self) {
+        self.endpoint.close(code(Code::BYE), b"");
+        self.endpoint.wait_idle().await;
+    }
+}
+
+/// A connection that was welcomed.
+pub(crate) struct Session {
+    pub(crate) connection: Connection,
+    /// Dropping it would finish the session stream, which is a goodbye.
+    _session_stream: SendStream,
+}
+
+impl Session {
+    /// Opens the direct conversation with `user`, from now on; with `join`, creating it if need be.
+    pub(crate) async fn open_direct(&self, user: &str, join: bool) -> Result<Conversation> {
+        let target = Target::Direct(UserId::parse(user)?);
+        let (mut send, receive) = self.connection.open_bi().await?;
+        send.write_all(&frame::to_bytes(&Open::new(&target, join.into(), Start::Now))).await?;
+        let mut reader = Reader::new(receive);
+        let (id, last_n) = match reader.next().await? {
+            Some(ToClient::Opened(Opened { conversation, last_n, .. })) => (conversation, last_n),
+            other => bail!("{other:?} where Opened was due"),
+        };
+        Ok(Conversation { id, last_n, send, reader })
+    }
+
+    /// Fetches a page from the beginning of a conversation; gives the number of its events.
+    pub(crate) async fn first_page(&self, conversation: ConversationId, events: u64) -> Result<u64> {
+        let (mut send, receive) = self.connection.open_bi().await?;
+        let request = History { conversation, forward: true, from: 0, limit: events };
+        send.write_all(&frame::to_bytes(&request)).await?;
+        send.finish()?;
+        let mut reader = Reader::new(receive);
+        let mut count = 0;
+        loop {
+            match reader.next().await? {
+                Some(ToClient::Page(_)) => {}
+                Some(ToClient::Event(_)) => count += 1,
+                Some(ToClient::End(end)) if end.code == Code::DONE => return Ok(count),
+                other => bail!("{other:?} in a page of history"),
+            }
+        }
+    }
+}
+
+/// An open conversation stream.
+pub(crate) struct Conversation {
+    pub(crate) id: ConversationId,
+    /// The last number of this device that was decided.
+    pub(crate) last_n: u64,
+    pub(crate) send: SendStream,
+    pub(crate) reader: Reader,
+}
+
+/// The sending half of a conversation under open-loop load.
+pub(crate) struct Poster {
+    send: SendStream,
+    n: u64,
+    /// Commands that may still be sent before an answer; whoever reads answers gives them back.
+    pub(crate) credit: Arc<Semaphore>,
+    encoded: Vec<u8>,
+}
+
+impl Poster {
+    pub(crate) fn new(send: SendStream, last_n: u64) -> Self {
+        let credit = Arc::new(Semaphore::new(limit::UNANSWERED as usize));
+        Self { send, n: last_n, credit, encoded: Vec::new() }
+    }
+}
+
+impl Outlet for Poster {
+    async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
+        self.credit.acquire().await?.forget();
+        self.n += 1;
+        self.encoded.clear();
+        encode_post(self.n, &payload, &mut self.encoded);
+        Ok(self.send.write_all(&self.encoded).await?)
+    }
+}
+
+/// Appends a text message.
+pub(crate) fn encode_post(n: u64, text: &[u8], out: &mut Vec<u8>) {
+    frame::encode(&Post { n, kind: event::kind::TEXT, body: Blob(text) }, out);
+}
+
+/// Cuts a stream from the relay into messages.
+pub(crate) struct Reader {
+    stream: RecvStream,
+    buffer: BytesMut,
+    /// Bytes of `buffer` that were handed out.
+    taken: usize,
+}
+
+impl Reader {
+    fn new(stream: RecvStream) -> Self {
+        Self { stream, buffer: BytesMut::new(), taken: 0 }
+    }
+
+    /// Waits for more bytes; false when the relay finished the stream.
+    pub(crate) async fn fill(&mut self) -> Result<bool> {
+        let Some(chunk) = self.stream.read_chunk(usize::MAX, true).await? else {
+            return Ok(false);
+        };
+        self.buffer.advance(std::mem::take(&mut self.taken));
+        self.buffer.extend_from_slice(&chunk.bytes);
+        Ok(true)
+    }
+
+    /// The next message that has arrived in full.
+    pub(crate) fn buffered(&mut self) -> Result<Option<ToClient<'_>>> {
+        match frame::split(&self.buffer[self.taken..], limit::FRAME)? {
+            None => Ok(None),
+            Some((frame, length)) => {
+                self.taken += length;
+                // The relay keeps to our level, so that even what may be skipped is known.
+                let message = ToClient::decode(frame)?.context("a message beyond our level")?;
+                Ok(Some(message))
+            }
+        }
+    }
+
+    /// The next message; `None` when the relay finished the stream.
+    pub(crate) async fn next(&mut self) -> Result<Option<ToClient<'_>>> {
+        while frame::split(&self.buffer[self.taken..], limit::FRAME)?.is_none() {
+            if !self.fill().await? {
+                return Ok(None);
+            }
+        }
+        self.buffered()
+    }
+}
+
+/// Reads what nobody needs, so that it does not use up the connection's window.
+pub(crate) async fn drain(mut reader: Reader) {
+    // It ends with the connection; why is told to whoever uses the connection.
+    while let Ok(Some(_)) = reader.next().await {}
+}
+
+fn code(code: Code) -> VarInt {
+    VarInt::from_u64(code.0).unwrap_or(VarInt::MAX)
+}

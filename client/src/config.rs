@@ -1,0 +1,123 @@
+//! What a client is told before it connects.
+
+use std::{sync::Arc, time::Duration};
+
+use rustls_pki_types::CertificateDer;
+
+use crate::{MemoryStore, StateStore, TokenSource};
+
+/// Whom to believe to be the relay.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// The SHA-256 of the relay's own certificate (DER). Name and dates do not matter then; the handshake's signature is
+    /// still verified.
+    Fingerprint([u8; 32]),
+    /// Certificates of authorities; the relay's name must match too.
+    Ca(Vec<CertificateDer<'static>>),
+}
+
+/// How to connect, and as whom.
+pub struct Config {
+    pub(crate) relays: Vec<String>,
+    pub(crate) trust: Trust,
+    pub(crate) token: Arc<dyn TokenSource>,
+    pub(crate) store: Box<dyn StateStore>,
+    pub(crate) name: String,
+    pub(crate) streams: u64,
+    pub(crate) timing: Timing,
+}
+
+/// Every time that the client keeps to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// From the first packet to `Welcome`.
+    pub(crate) attempt: Duration,
+    /// How long the first connect tries.
+    pub(crate) connect: Duration,
+    /// How long a request or an open may take.
+    pub(crate) answer: Duration,
+    /// Silence after which QUIC gives the connection up.
+    pub(crate) idle: Duration,
+    /// Silence after which the client sends a PING.
+    pub(crate) keepalive: Duration,
+}
+
+impl Config {
+    /// A client for these relays, each `host:port`, tried in this order. The token is a text or a function that fetches one.
+    pub fn new(
+        relays: impl IntoIterator<Item = impl Into<String>>,
+        trust: Trust,
+        token: impl TokenSource,
+    ) -> Self {
+        Self {
+            relays: relays.into_iter().map(Into::into).collect(),
+            trust,
+            token: Arc::new(token),
+            store: Box::new(MemoryStore::default()),
+            name: NAME.into(),
+            streams: STREAMS,
+            timing: TIMING,
+        }
+    }
+
+    /// Where device id, cursors and unanswered sends are kept. Default: [`MemoryStore`]. One store is for one user.
+    #[must_use]
+    pub fn state(mut self, store: impl StateStore) -> Self {
+        self.store = Box::new(store);
+        self
+    }
+
+    /// Name and version of the app, for the relay's logs; cut to 256 bytes.
+    #[must_use]
+    pub fn client_name(mut self, name: &str) -> Self {
+        self.name = name[..name.floor_char_boundary(quip_protocol::limit::TEXT)].to_owned();
+        self
+    }
+
+    /// How many conversations may be open at once; the relay may grant fewer. Default 64. Each may hold up to 256 KiB of
+    /// events that the app has not taken.
+    #[must_use]
+    pub fn streams(mut self, streams: u64) -> Self {
+        self.streams = streams;
+        self
+    }
+
+    /// How long one attempt to connect may take, until the relay has accepted the token. Default 5 s.
+    #[must_use]
+    pub fn attempt_timeout(mut self, limit: Duration) -> Self {
+        self.timing.attempt = limit;
+        self
+    }
+
+    /// How long [`crate::Client::connect`] goes on trying. Default 10 s. A connected client reconnects without end.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.timing.connect = limit;
+        self
+    }
+
+    /// How long opening a conversation or a request may take, reconnects included. Default 15 s.
+    #[must_use]
+    pub fn answer_timeout(mut self, limit: Duration) -> Self {
+        self.timing.answer = limit;
+        self
+    }
+
+    /// Silence after which the connection counts as lost. Default 30 s. The client makes itself heard every third of it.
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.timing.idle = limit;
+        self.timing.keepalive = limit / 3;
+        self
+    }
+}
+
+const NAME: &str = concat!("quip-client/", env!("CARGO_PKG_VERSION"));
+const STREAMS: u64 = 64;
+const TIMING: Timing = Timing {
+    attempt: Duration::from_secs(5),
+    connect: Duration::from_secs(10),
+    answer: Duration::from_secs(15),
+    idle: Duration::from_secs(30),
+    keepalive: Duration::from_secs(10),
+};

@@ -1,0 +1,237 @@
+//! Commands without an answer, and their numbers.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use quip_protocol::{Code, ConversationId, conversation::Outcome};
+use tokio::sync::oneshot;
+
+use super::frames;
+use crate::{Accepted, Change, ReceiptError, SavedConversation};
+
+/// Where the fate of a command is told.
+pub(crate) type Ticket = oneshot::Sender<Result<Accepted, ReceiptError>>;
+
+/// The outbox of one conversation: at most 64 commands in order of `n`.
+pub(super) struct Outbox {
+    id: ConversationId,
+    items: VecDeque<Item>,
+    next_n: u64,
+    changes: Vec<Change>,
+    settled: usize,
+}
+
+struct Item {
+    n: u64,
+    frame: Bytes,
+    ticket: Option<Ticket>,
+    /// Written on the present stream and not answered there.
+    sent: bool,
+    /// Written on an earlier stream, or by an earlier process, and not answered there: it may be decided still.
+    doubtful: bool,
+    /// Its `n` turned out to be used by other content: it needs another one.
+    displaced: bool,
+}
+
+impl Outbox {
+    pub(super) fn new(id: ConversationId, saved: &SavedConversation) -> Self {
+        let item = |(n, frame): &(u64, Bytes)| Item {
+            n: *n,
+            frame: frame.clone(),
+            ticket: None,
+            sent: false,
+            doubtful: true,
+            displaced: false,
+        };
+        let items = saved.outbox.iter().map(item).collect();
+        Self { id, items, next_n: saved.last_n + 1, changes: Vec::new(), settled: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Whether a command on this stream waits for its answer.
+    pub(super) fn unanswered(&self) -> bool {
+        self.items.iter().any(|item| item.sent)
+    }
+
+    pub(super) fn next_n(&self) -> u64 {
+        self.next_n
+    }
+
+    /// Adds a command that is kept already, under [`Self::next_n`].
+    pub(super) fn push(&mut self, frame: Bytes, ticket: Option<Ticket>) {
+        let n = self.next_n;
+        self.next_n += 1;
+        self.items.push_back(Item { n, frame, ticket, sent: false, doubtful: false, displaced: false });
+    }
+
+    /// Adds the join, which must be kept before it is sent.
+    pub(super) fn push_join(&mut self, frame: Bytes) {
+        self.changes.push(Change::Queued(self.id, self.next_n, frame.clone()));
+        self.push(frame, None);
+    }
+
+    /// The `n` of the join, if that is what comes first. It is sent with `Open`.
+    pub(super) fn join(&self) -> Option<u64> {
+        self.items.front().filter(|item| frames::is_join(&item.frame)).map(|item| item.n)
+    }
+
+    pub(super) fn frame(&self, n: u64) -> Option<&Bytes> {
+        self.find(n).map(|at| &self.items[at].frame)
+    }
+
+    pub(super) fn has(&self, n: u64) -> bool {
+        self.find(n).is_some()
+    }
+
+    /// Appends every command that waits; they count as sent.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
+        for item in self.items.iter_mut().filter(|item| !item.sent) {
+            out.extend_from_slice(&item.frame);
+            item.sent = true;
+        }
+    }
+
+    /// The join was sent with `Open`.
+    pub(super) fn mark_sent(&mut self, n: u64) {
+        self.at(n, |item| item.sent = true);
+    }
+
+    /// The stream is gone: whatever was sent on it is unknown.
+    pub(super) fn lost(&mut self) {
+        for item in &mut self.items {
+            item.doubtful |= std::mem::take(&mut item.sent);
+        }
+    }
+
+    /// The command with this `n` was sent on this stream and is answered by a refusal that decides nothing.
+    pub(super) fn wait_again(&mut self, n: u64) {
+        self.at(n, |item| item.sent = false);
+    }
+
+    /// The relay could not say what became of the command.
+    pub(super) fn doubt(&mut self, n: u64) {
+        self.at(n, |item| (item.sent, item.doubtful) = (false, true));
+    }
+
+    /// The `n` of a command is used by other content.
+    pub(super) fn displace(&mut self, n: u64) {
+        self.at(n, |item| (item.sent, item.displaced) = (false, true));
+    }
+
+    pub(super) fn is_sent(&self, n: u64) -> bool {
+        self.find(n).is_some_and(|at| self.items[at].sent)
+    }
+
+    /// The oldest `n` without an answer.
+    pub(super) fn first_n(&self) -> Option<u64> {
+        self.items.front().map(|item| item.n)
+    }
+
+    /// Tells the fate of a command; false when nobody waits for it.
+    pub(super) fn settle(&mut self, n: u64, fate: Result<Accepted, ReceiptError>) -> bool {
+        let Some(item) = self.find(n).and_then(|at| self.items.remove(at)) else { return false };
+        self.forget(item, fate);
+        true
+    }
+
+    /// Gives everything up: the stream ended for good.
+    pub(super) fn give_up(&mut self, fate: ReceiptError) {
+        for item in std::mem::take(&mut self.items) {
+            self.forget(item, Err(fate));
+        }
+    }
+
+    /// Lets every receipt go while the commands stay kept.
+    pub(super) fn close(&mut self) {
+        for item in &mut self.items {
+            item.ticket.take().map(|ticket| ticket.send(Err(ReceiptError::Closed)));
+        }
+    }
+
+    /// Gives the join, which is alone, another number: `n` does not name it.
+    pub(super) fn renumber_join(&mut self, n: u64) {
+        self.next_n = n;
+        self.renumber();
+    }
+
+    /// The relay says what it has decided. `same_log`: of the log that our numbers are of.
+    pub(super) fn opened(&mut self, last_n: u64, outcomes: impl Iterator<Item = Outcome>, same_log: bool) {
+        for outcome in outcomes {
+            if self.find(outcome.n).is_some_and(|at| !self.items[at].displaced) {
+                self.settle(outcome.n, fate(outcome));
+            }
+        }
+        if same_log {
+            self.give_up_where(|item| item.n <= last_n && !item.displaced);
+        }
+        let follows = self.items.front().is_none_or(|item| item.n == last_n + 1);
+        let displaced = self.items.iter().any(|item| item.displaced);
+        if same_log && (!follows || displaced) {
+            self.give_up_where(|item| item.doubtful);
+        }
+        self.next_n = last_n + 1;
+        if self.items.front().is_some_and(|item| item.n != last_n + 1) || displaced {
+            self.renumber();
+        }
+        self.next_n = last_n + 1 + self.items.len() as u64;
+    }
+
+    /// Changes to keep, and how many commands were settled since the last call.
+    pub(super) fn take_effects(&mut self) -> (Vec<Change>, usize) {
+        (std::mem::take(&mut self.changes), std::mem::take(&mut self.settled))
+    }
+
+    /// What is kept of a command with this frame before it is pushed.
+    pub(super) fn queued(&self, frame: Bytes) -> Change {
+        Change::Queued(self.id, self.next_n, frame)
+    }
+
+    /// Numbers everything from `next_n` on.
+    fn renumber(&mut self) {
+        self.items.retain_mut(|item| match frames::renumber(&item.frame, self.next_n) {
+            Some(frame) => {
+                (item.n, item.frame, item.doubtful, item.displaced) = (self.next_n, frame, false, false);
+                self.next_n += 1;
+                true
+            }
+            None => false,
+        });
+        let items = self.items.iter().map(|item| (item.n, item.frame.clone())).collect();
+        self.changes.push(Change::Outbox(self.id, self.next_n - 1, items));
+    }
+
+    fn give_up_where(&mut self, condition: impl Fn(&Item) -> bool) {
+        let (gone, kept): (VecDeque<_>, _) = std::mem::take(&mut self.items).into_iter().partition(condition);
+        self.items = kept;
+        for item in gone {
+            self.forget(item, Err(ReceiptError::Unknown));
+        }
+    }
+
+    fn forget(&mut self, item: Item, fate: Result<Accepted, ReceiptError>) {
+        self.changes.push(Change::Settled(self.id, item.n));
+        self.settled += 1;
+        item.ticket.map(|ticket| ticket.send(fate));
+    }
+
+    fn at(&mut self, n: u64, change: impl FnOnce(&mut Item)) {
+        if let Some(at) = self.find(n) {
+            change(&mut self.items[at]);
+        }
+    }
+
+    fn find(&self, n: u64) -> Option<usize> {
+        self.items.binary_search_by_key(&n, |item| item.n).ok()
+    }
+}
+
+fn fate(Outcome { code, seq, number, at, .. }: Outcome) -> Result<Accepted, ReceiptError> {
+    if code == Code::DONE { Ok(Accepted { seq, number, at }) } else { Err(ReceiptError::Refused(code)) }
+}

@@ -1,0 +1,96 @@
+//! Questions and their answers.
+
+use quip_protocol::{ConversationId, UserId};
+
+use crate::OwnedEvent;
+
+/// Which page of history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Towards newer events.
+    pub forward: bool,
+    /// Exclusive seq; backward, 0 = from the newest.
+    pub from: u64,
+    /// How many at most; the relay may give fewer.
+    pub limit: u64,
+}
+
+impl HistoryQuery {
+    /// The newest events.
+    pub fn newest(limit: u64) -> Self {
+        Self { forward: false, from: 0, limit }
+    }
+
+    /// The events just before `seq`.
+    pub fn before(seq: u64, limit: u64) -> Self {
+        Self { forward: false, from: seq, limit }
+    }
+
+    /// The events just after `seq`.
+    pub fn after(seq: u64, limit: u64) -> Self {
+        Self { forward: true, from: seq, limit }
+    }
+}
+
+/// A page of history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// Identity of the log.
+    pub generation: u64,
+    /// The oldest event that this user can have.
+    pub first: u64,
+    /// The newest one.
+    pub head: u64,
+    /// The events in order of seq.
+    pub events: Vec<OwnedEvent>,
+    /// Whether there is more in that direction.
+    pub more: bool,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items in order.
+    pub items: Vec<T>,
+    /// Whether there is more after them.
+    pub more: bool,
+}
+
+/// One conversation of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Room name, group title, or the other user of a direct conversation.
+    pub name: String,
+    /// One of [`crate::role`].
+    pub role: u8,
+    /// The newest event.
+    pub head: u64,
+    /// Its message number.
+    pub number: u64,
+    /// When that was, in milliseconds since the Unix epoch.
+    pub at: u64,
+    /// The read mark: an event's seq.
+    pub read: u64,
+    /// The message number at the read mark, or at the join if that is later.
+    pub read_number: u64,
+}
+
+impl Entry {
+    /// How many messages are unread.
+    pub fn unread(&self) -> u64 {
+        self.number.saturating_sub(self.read_number)
+    }
+}
+
+/// One member of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// One of [`crate::role`].
+    pub role: u8,
+    /// Seq of the joining.
+    pub since: u64,
+}

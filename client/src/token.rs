@@ -1,0 +1,71 @@
+//! Where tokens come from.
+
+use std::{future::Future, pin::Pin};
+
+use thiserror::Error;
+
+/// Gives tokens: a `String` that stays good, or a function that fetches one.
+///
+/// It is asked at every connect and before a token expires.
+///
+/// ```
+/// # use quip_client::{Config, TokenError, Trust};
+/// # async fn fetch() -> Result<String, std::io::Error> { Ok(String::new()) }
+/// let config = Config::new(["chat.example.org:4433"], Trust::Fingerprint([0; 32]), || async {
+///     fetch().await.map_err(|error| TokenError::temporary(error.to_string()))
+/// });
+/// ```
+pub trait TokenSource: Send + Sync + 'static {
+    /// A token that is good now.
+    fn token(&self) -> TokenFuture<'_>;
+}
+
+/// A token on its way.
+pub type TokenFuture<'a> = Pin<Box<dyn Future<Output = Result<String, TokenError>> + Send + 'a>>;
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no token: {text}")]
+pub struct TokenError {
+    text: String,
+    temporary: bool,
+}
+
+impl TokenError {
+    /// The source may have one later: the client asks again.
+    pub fn temporary(text: impl Into<String>) -> Self {
+        Self { text: text.into(), temporary: true }
+    }
+
+    /// The user must do something first, such as log in again: the client stops.
+    pub fn fatal(text: impl Into<String>) -> Self {
+        Self { text: text.into(), temporary: false }
+    }
+
+    /// Whether asking again may help.
+    pub fn may_retry(&self) -> bool {
+        self.temporary
+    }
+}
+
+impl TokenSource for String {
+    fn token(&self) -> TokenFuture<'_> {
+        Box::pin(std::future::ready(Ok(self.clone())))
+    }
+}
+
+impl TokenSource for &'static str {
+    fn token(&self) -> TokenFuture<'_> {
+        Box::pin(std::future::ready(Ok((*self).to_owned())))
+    }
+}
+
+impl<F, T> TokenSource for F
+where
+    F: Fn() -> T + Send + Sync + 'static,
+    T: Future<Output = Result<String, TokenError>> + Send + 'static,
+{
+    fn token(&self) -> TokenFuture<'_> {
+        Box::pin(self())
+    }
+}

@@ -1,0 +1,275 @@
+//! WIRE.md and the code say the same.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
+
+use common::{From, Sample, WIRE, fields_of, samples};
+use quip_protocol::{
+    ALPN, Blob, Code, ConversationId, LEVEL, Retry, RoomName, UserId,
+    conversation::skip,
+    event::{Added, Deleted, Edited, Reacted, Removed, RoleChanged, Titled, Tombstone, kind, role},
+    limit,
+    session::presence,
+};
+use serde::Serialize;
+
+/// The rows of the first table after `from` whose header begins with `header`.
+fn table(from: &str, header: &str) -> Vec<Vec<&'static str>> {
+    let at = WIRE.find(from).unwrap_or_else(|| panic!("WIRE.md lacks {from:?}"));
+    let lines = WIRE[at..].lines().skip_while(|line| !line.starts_with(header));
+    let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+fn number(text: &str) -> u64 {
+    text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u64::from_str_radix(hex, 16)).expect(text)
+}
+
+fn row_of<'a>(rows: &'a [Vec<&'static str>], first: &str) -> &'a [&'static str] {
+    rows.iter().find(|row| row[0] == first).unwrap_or_else(|| panic!("the table has no row {first}"))
+}
+
+/// Fields of a message: name and encoding.
+type Fields = Vec<(&'static str, &'static str)>;
+
+fn fields_under(heading: &str) -> Fields {
+    table(heading, "| Field | Encoding |").into_iter().map(|row| (row[0], row[1])).collect()
+}
+
+/// Takes one field off the front, knowing nothing but what WIRE.md says about its encoding.
+fn take(encoding: &str, bytes: &mut &[u8]) {
+    match encoding {
+        "varint" => drop(take_varint(bytes)),
+        "byte" => drop(bytes.split_off_first().expect("a byte")),
+        "bool" => assert!(*bytes.split_off_first().expect("a byte") <= 1, "not a bool"),
+        "16 bytes" => drop(bytes.split_off(..16).expect("16 bytes")),
+        "bytes" => drop(take_bytes(bytes)),
+        "text" => drop(std::str::from_utf8(take_bytes(bytes)).expect("UTF-8")),
+        "list of text" => take_items(&vec![("", "text")], bytes),
+        list => {
+            let item = list.strip_prefix("list of ").unwrap_or_else(|| panic!("no encoding of section 3: {list}"));
+            take_items(&fields_under(&format!("An **{item}** is")), bytes);
+        }
+    }
+}
+
+fn take_fields(fields: &Fields, bytes: &mut &[u8]) {
+    fields.iter().for_each(|(_, encoding)| take(encoding, bytes));
+}
+
+fn take_items(fields: &Fields, bytes: &mut &[u8]) {
+    let mut items = take_bytes(bytes);
+    while !items.is_empty() {
+        take_fields(fields, &mut items);
+    }
+}
+
+fn take_bytes<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
+    let length = take_varint(bytes) as usize;
+    bytes.split_off(..length).expect("as many bytes as the length says")
+}
+
+fn take_varint(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let byte = *bytes.split_off_first().expect("a byte of a varint");
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    value
+}
+
+#[test]
+fn the_table_of_codes() {
+    let retry = |text: &str| match text {
+        "Done" => Retry::Done,
+        "Never" => Retry::Never,
+        "Final" => Retry::Final,
+        "Later" => Retry::Later,
+        "Elsewhere" => Retry::Elsewhere,
+        other => panic!("no retry class: {other}"),
+    };
+    let documented: Vec<_> = table("## 9. Codes", "| Code | Name |")
+        .into_iter()
+        .map(|row| (Code(number(row[0])), row[1], retry(row[2]), row[3]))
+        .collect();
+    let coded: Vec<_> = Code::TABLE.iter().map(|&(code, name, text)| (code, name, code.retry(), text)).collect();
+    assert_eq!(documented, coded);
+    assert!(coded.windows(2).all(|pair| pair[0].0.0 < pair[1].0.0), "each number once, in order");
+
+    let ranges = table("## 9. Codes", "| Range | Retry |");
+    let bound = |range: &str| {
+        let (low, high) = range.split_once("..").expect("a range");
+        (number(low), high.strip_prefix('=').map_or(u64::MAX, number))
+    };
+    let bounds: Vec<_> = ranges.iter().map(|row| (bound(row[0]), retry(row[1]))).collect();
+    let in_range =
+        |code: u64| bounds.iter().find(|((low, high), _)| (*low..=*high).contains(&code)).map(|found| found.1);
+    for code in (0..0x400).chain([u64::MAX]) {
+        assert_eq!(in_range(code), Some(Code(code).retry()), "{code:#x}");
+    }
+}
+
+#[test]
+fn which_refusals_use_a_number_up() {
+    let rows = table("**Rejected**, by code:", "| Code | n |");
+    let mut said = BTreeMap::new();
+    for row in &rows {
+        let named = row[0].split('`').skip(1).step_by(2);
+        said.extend(named.map(|name| (name, row[1].starts_with("used up"))));
+    }
+    assert_eq!(said.get("MISSING"), Some(&false), "the table was not read");
+    for (code, name, _) in Code::TABLE.iter().filter(|(code, ..)| code.retry() == Retry::Final) {
+        let documented = said.get(name).copied().unwrap_or(true);
+        assert_eq!(code.decides(), documented, "{name}");
+    }
+    let others = (0..0x400).map(Code).filter(|code| code.retry() != Retry::Final);
+    assert!(others.into_iter().all(|code| !code.decides()), "only a final refusal uses a number up");
+    assert!(Code(0x7f).decides(), "a final code that is not known here uses its number up");
+}
+
+#[test]
+fn the_table_of_messages() {
+    let from = |text: &str| match text {
+        "C" => From::Client,
+        "R" => From::Relay,
+        "C R" => From::Both,
+        other => panic!("no direction: {other}"),
+    };
+    let rows = table("## 7. Messages", "| Type | Message |");
+    let documented: Vec<_> = rows.iter().map(|row| (number(row[0]), row[1], from(row[2]))).collect();
+    let mut coded: Vec<_> = samples().iter().map(|sample| (sample.kind, sample.name, sample.from)).collect();
+    coded.sort_by_key(|(kind, ..)| *kind);
+    assert_eq!(documented, coded);
+    let headings: BTreeSet<_> = WIRE.lines().filter_map(|line| line.strip_prefix("#### ")).collect();
+    let expected: Vec<_> = coded.iter().map(|(kind, name, _)| format!("{kind:#04x} {name}")).collect();
+    assert_eq!(headings, expected.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn the_fields_of_every_message() {
+    for Sample { name, kind, body, fields, .. } in samples() {
+        let documented = fields_under(&format!("#### {kind:#04x} {name}\n"));
+        let names: Vec<_> = documented.iter().map(|(field, _)| *field).collect();
+        assert_eq!(names, fields, "the fields of {name}");
+        let mut rest = body;
+        take_fields(&documented, &mut rest);
+        assert!(rest.is_empty(), "WIRE.md leaves {} bytes of {name} unread", rest.len());
+    }
+}
+
+#[test]
+fn the_bodies_of_events() {
+    let rows = table("The bodies inside", "| Body | Fields |");
+    let mut unread: BTreeSet<_> = rows.iter().map(|row| row[0]).collect();
+    let mut check = |name: &'static str, fields: Vec<String>, bytes: Vec<u8>| {
+        let documented: Fields =
+            row_of(&rows, name)[1].split(", ").filter_map(|field| field.split_once(": ")).collect();
+        let names: Vec<_> = documented.iter().map(|(field, _)| *field).collect();
+        assert_eq!(names, fields, "the fields of {name}");
+        let mut rest = &bytes[..];
+        take_fields(&documented, &mut rest);
+        assert!(rest.is_empty(), "WIRE.md leaves {} bytes of {name} unread", rest.len());
+        unread.remove(name);
+    };
+    fn parts<T: Serialize + Debug>(value: T) -> (&'static str, Vec<String>, Vec<u8>) {
+        (common::name_of::<T>(), fields_of(&value), postcard::to_allocvec(&value).unwrap())
+    }
+    let (user, target) = ("bob", 300);
+    let all = [
+        parts(Edited { target, body: Blob(b"\xff") }),
+        parts(Deleted { target }),
+        parts(Reacted { target, add: true, reaction: "👍" }),
+        parts(Added { user }),
+        parts(Removed { user, ban: true }),
+        parts(RoleChanged { user, role: 0xfe }),
+        parts(Titled { title: "Tea" }),
+        parts(Tombstone { by: 300 }),
+    ];
+    all.into_iter().for_each(|(name, fields, bytes)| check(name, fields, bytes));
+    assert!(unread.is_empty(), "not in the code: {unread:?}");
+}
+
+#[test]
+fn the_kinds_of_events() {
+    let coded = [
+        (kind::TEXT, "TEXT", None),
+        (kind::DATA, "DATA", None),
+        (kind::EDITED, "EDITED", Some(common::name_of::<Edited<'_>>())),
+        (kind::DELETED, "DELETED", Some(common::name_of::<Deleted>())),
+        (kind::REACTED, "REACTED", Some(common::name_of::<Reacted<'_>>())),
+        (kind::JOINED, "JOINED", Some("empty")),
+        (kind::LEFT, "LEFT", Some("empty")),
+        (kind::ADDED, "ADDED", Some(common::name_of::<Added<'_>>())),
+        (kind::REMOVED, "REMOVED", Some(common::name_of::<Removed<'_>>())),
+        (kind::ROLE, "ROLE", Some(common::name_of::<RoleChanged<'_>>())),
+        (kind::TITLE, "TITLE", Some(common::name_of::<Titled<'_>>())),
+        (kind::TOMBSTONE, "TOMBSTONE", Some(common::name_of::<Tombstone>())),
+    ];
+    let rows = table("## 8. Events", "| Kind | Name |");
+    assert_eq!(rows.len(), coded.len());
+    for (row, (number_of, name, body)) in rows.iter().zip(coded) {
+        assert_eq!((number(row[0]), row[1]), (number_of, name));
+        assert_eq!(row[3].contains("Counts as unread"), kind::counts(number_of), "{name}");
+        body.into_iter().for_each(|body| assert_eq!(row[2], body, "{name}"));
+    }
+    assert!((0..1000).filter(|kind| kind::counts(*kind)).eq([1, 2]), "an unknown kind must not count");
+}
+
+#[test]
+fn small_numbers_in_prose() {
+    let says = |text: &str| assert!(WIRE.contains(text), "WIRE.md lacks {text:?}");
+    says(&format!("ALPN `{}` ({} bytes", str::from_utf8(ALPN).unwrap(), ALPN.len()));
+    says(&format!("message level {LEVEL}"));
+    says(&format!("{} member, {} admin, {} owner", role::MEMBER, role::ADMIN, role::OWNER));
+    says(&format!("{} offline: ", presence::OFFLINE));
+    says(&format!("{} unreachable: ", presence::UNREACHABLE));
+    says(&format!("{} online: ", presence::ONLINE));
+    says(&format!("{} TRIMMED: ", skip::TRIMMED));
+    says(&format!("{} NOT_VISIBLE: ", skip::NOT_VISIBLE));
+    says(&format!("{} RESTORED: ", skip::RESTORED));
+}
+
+#[test]
+fn the_table_of_limits() {
+    let coded = [
+        ("FRAME", limit::FRAME),
+        ("MESSAGE", limit::MESSAGE),
+        ("USER", limit::USER),
+        ("ROOM_PART", limit::ROOM_PART),
+        ("TITLE", limit::TITLE),
+        ("REACTION", limit::REACTION),
+        ("TOKEN", limit::TOKEN),
+        ("TEXT", limit::TEXT),
+        ("UNANSWERED", limit::UNANSWERED as usize),
+        ("RELAYS", limit::RELAYS),
+        ("SIGNAL", limit::SIGNAL),
+    ];
+    let rows = table("## 10. Limits", "| Limit | Most |");
+    let documented: Vec<_> =
+        rows.iter().map(|row| (row[0].split(':').next().unwrap(), number(row[1]) as usize)).collect();
+    assert_eq!(documented, coded);
+}
+
+#[test]
+fn the_ids_of_conversations() {
+    let user = |text: &str| UserId::parse(text.trim_matches('`')).unwrap();
+    let rows = table("Test vectors:", "| Conversation | Id |");
+    assert!(rows.len() >= 6);
+    for row in rows {
+        let id = match row[0].split(' ').collect::<Vec<_>>()[..] {
+            ["direct", a, b] => ConversationId::direct(&user(a), &user(b)),
+            ["room", name] => ConversationId::room(&RoomName::parse(name.trim_matches('`')).unwrap()),
+            _ => panic!("neither direct nor room: {}", row[0]),
+        };
+        assert_eq!(format!("`{id}`"), row[1], "{}", row[0]);
+    }
+}

@@ -1,0 +1,108 @@
+//! Joining, and conversations that come into being by it.
+
+use quip_protocol::{Code, ConversationId, Kind, RoomName, UserId, event};
+
+use super::step::{Placed, Step, UNSEEN, Verdict};
+use crate::{ConversationRow, JoinAs, MemberState, Naming, Policy};
+
+/// A group's history belongs to those who were there, and everyone sees who comes and goes.
+const GROUP: Policy = Policy { history_open: false, joins_shown: true };
+/// Both have been there from the start, and neither comes or goes.
+const DIRECT: Policy = Policy { history_open: true, joins_shown: false };
+
+pub(super) fn join(step: &mut Step<'_>, how: &JoinAs) -> Verdict {
+    if !is_of(step, how) {
+        return Err(Code::NOT_FOUND);
+    }
+    match step.member() {
+        Ok(_) => return UNSEEN,
+        Err(Code::BANNED) => return Err(Code::BANNED),
+        Err(_) => {}
+    }
+    match how {
+        JoinAs::Existing if step.is(Kind::Room) => existing_room(step),
+        JoinAs::Room(name) => room(step, name),
+        JoinAs::NewGroup if step.rows.conversation.is_none() => new_group(step),
+        JoinAs::Direct(peer) if step.rows.conversation.is_none() => new_direct(step, peer),
+        // Groups are joined by being added, and never again by oneself.
+        JoinAs::Existing | JoinAs::NewGroup | JoinAs::Direct(_) => Err(Code::NOT_FOUND),
+    }
+}
+
+/// Whether the id is of what the join names.
+fn is_of(step: &Step<'_>, how: &JoinAs) -> bool {
+    match how {
+        JoinAs::Existing => step.id.kind().is_some(),
+        JoinAs::Direct(peer) => step.id == ConversationId::direct(step.user, peer),
+        JoinAs::Room(name) => RoomName::parse(name).is_ok_and(|name| step.id == ConversationId::room(&name)),
+        JoinAs::NewGroup => step.is(Kind::Group),
+    }
+}
+
+/// By its id: to one who was never there and may not join, it is as if there were none.
+fn existing_room(step: &mut Step<'_>) -> Verdict {
+    match (&step.rows.conversation, step.authority.join) {
+        (Some(_), true) => Ok(enter(step, event::role::MEMBER)),
+        (Some(_), false) if step.rows.actor.is_some() => Err(Code::FORBIDDEN),
+        _ => Err(Code::NOT_FOUND),
+    }
+}
+
+/// By its name, which the grants are about.
+fn room(step: &mut Step<'_>, name: &str) -> Verdict {
+    let authority = step.authority;
+    if !authority.join {
+        return Err(Code::FORBIDDEN);
+    }
+    if step.rows.conversation.is_some() {
+        return Ok(enter(step, event::role::MEMBER));
+    }
+    if !authority.create {
+        return Err(Code::NOT_FOUND);
+    }
+    create(step, authority.policy, Naming::Room(name.to_owned(), String::new()));
+    Ok(enter(step, event::role::OWNER))
+}
+
+fn new_group(step: &mut Step<'_>) -> Verdict {
+    create(step, GROUP, Naming::Group(String::new()));
+    Ok(enter(step, event::role::OWNER))
+}
+
+fn new_direct(step: &mut Step<'_>, peer: &UserId) -> Verdict {
+    let user = step.user;
+    let (first, second) = if user <= peer { (user, peer) } else { (peer, user) };
+    create(step, DIRECT, Naming::Direct(first.clone(), second.clone()));
+    let placed = enter(step, event::role::MEMBER);
+    if peer != user {
+        step.rows.target = Some(step.begin(peer, event::role::MEMBER, placed));
+        step.changed.target = true;
+    }
+    Ok(placed)
+}
+
+fn create(step: &mut Step<'_>, policy: Policy, naming: Naming) {
+    debug_assert!(step.rows.conversation.is_none(), "a conversation is created once");
+    step.rows.conversation = Some(ConversationRow {
+        created_at: step.at,
+        head: 0,
+        number: 0,
+        first_kept: 1,
+        last_at: step.at,
+        members: 0,
+        owners: 0,
+        policy,
+        naming,
+    });
+    step.changed.conversation = true;
+}
+
+/// The acting user becomes a member.
+fn enter(step: &mut Step<'_>, role: u8) -> Placed {
+    debug_assert!(step.rows.actor.is_none_or(|row| row.state == MemberState::Left), "not a member, not banned");
+    let shown = step.conversation().policy.joins_shown;
+    let placed = if shown { step.append_raw(event::kind::JOINED, &[]) } else { Placed::default() };
+    step.rows.actor = Some(step.begin(step.user, role, placed));
+    step.changed.actor = true;
+    placed
+}

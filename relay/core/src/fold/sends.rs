@@ -1,0 +1,43 @@
+//! Send numbers: only `last + 1` is decided; what was decided stays decided.
+
+use quip_protocol::{Code, conversation::Outcome, limit};
+
+use crate::{Recorded, SendsRow};
+
+/// Where a number stands.
+pub(super) enum Numbered {
+    /// It is the next one.
+    Next,
+    /// It was decided before, for the same content.
+    Decided(Recorded),
+    /// It cannot be decided; the number is what the code's info says.
+    Refused(Code, u64),
+}
+
+/// Looks up `n`, which asks for what hashes to `hash`.
+pub(super) fn look_up(sends: &SendsRow, n: u64, hash: u64) -> Numbered {
+    if n > sends.last {
+        return if n - sends.last == 1 { Numbered::Next } else { Numbered::Refused(Code::MISSING, sends.last) };
+    }
+    // `latest` ends with `last`, without holes, so that the place follows from the number.
+    let back = (sends.last - n) as usize + 1;
+    match sends.latest.len().checked_sub(back).and_then(|place| sends.latest.get(place)) {
+        Some(recorded) if recorded.hash == hash => Numbered::Decided(*recorded),
+        Some(_) => Numbered::Refused(Code::REUSED, 0),
+        None => Numbered::Refused(Code::KNOWN, 0),
+    }
+}
+
+/// Records the outcome of the next number and forgets the oldest over the limit.
+pub(super) fn push(sends: &mut SendsRow, recorded: Recorded) {
+    sends.last += 1;
+    while sends.latest.len() as u64 >= limit::UNANSWERED {
+        sends.latest.pop_front();
+    }
+    sends.latest.push_back(recorded);
+}
+
+/// What the submitter is told.
+pub(super) fn outcome(n: u64, recorded: &Recorded) -> Outcome {
+    Outcome { n, code: recorded.code, seq: recorded.seq, number: recorded.number, at: recorded.at }
+}

@@ -1,0 +1,358 @@
+//! What single actions do: rows, events, effects.
+
+use bytes::Bytes;
+use quip_core::{Action, Authority, By, Command, Effect, JoinAs, MarkRow, MemberState, Naming, Policy};
+use quip_protocol::{Code, ConversationId, event, event::kind, event::role};
+
+use crate::world::{GRANTED, ROOM, World, device, group, room, text, user};
+
+const QUIET: Policy = Policy { history_open: false, joins_shown: false };
+const OPEN: Policy = Policy { history_open: true, joins_shown: false };
+
+fn join() -> Action {
+    Action::Join(JoinAs::Existing)
+}
+
+fn add(name: &str) -> Action {
+    Action::Add { user: user(name) }
+}
+
+fn remove(name: &str, ban: bool) -> Action {
+    Action::Remove { user: user(name), ban }
+}
+
+/// The effects of the next command of `name`.
+fn effects(world: &mut World, id: ConversationId, name: &str, action: Action) -> Vec<Effect> {
+    let n = world.sends(id, name, 1).map_or(0, |row| row.last) + 1;
+    let by = By::Device { user: user(name), device: device(1), n };
+    world.apply(&Command { conversation: id, by, authority: GRANTED, action }, 1).effects
+}
+
+fn visible(name: &str, from: u64, to: u64, role: u8) -> Effect {
+    Effect::Visible { user: user(name), from, to, role }
+}
+
+fn body<T: serde::Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_stdvec(message).unwrap()
+}
+
+fn room_with(policy: Policy, users: &[&str]) -> World {
+    let mut world = World::default();
+    for user in users {
+        let authority = Authority { policy, ..GRANTED };
+        let outcome = world.act(room(), user, authority, Action::Join(JoinAs::Room(ROOM.into())));
+        assert_eq!(outcome.code, Code::DONE);
+    }
+    world
+}
+
+#[test]
+fn a_direct_conversation_has_both_from_the_start() {
+    let mut world = World::default();
+    let id = ConversationId::direct(&user("b"), &user("a"));
+    let seen = effects(&mut world, id, "b", Action::Join(JoinAs::Direct(user("a"))));
+    assert_eq!(seen, [visible("b", 1, u64::MAX, role::MEMBER), visible("a", 1, u64::MAX, role::MEMBER)]);
+    let row = world.conversation(id).unwrap();
+    assert_eq!((row.head, row.members, row.owners), (0, 2, 0));
+    assert_eq!(row.naming, Naming::Direct(user("a"), user("b")), "in byte order");
+    assert_eq!(world.act(id, "a", GRANTED, Action::Join(JoinAs::Direct(user("b")))).seq, 0, "a is in it already");
+    assert_eq!(effects(&mut world, id, "a", text("hi")), ["b", "a"].map(|name| Effect::Touched { user: user(name) }));
+    assert_eq!(world.event(id, 1).unwrap().number, 1);
+}
+
+#[test]
+fn a_direct_conversation_with_oneself() {
+    let mut world = World::default();
+    let id = world.direct_of("a", "a");
+    assert_eq!(world.conversation(id).unwrap().members, 1);
+    assert_eq!(effects(&mut world, id, "a", text("note")), [Effect::Touched { user: user("a") }]);
+    assert_eq!(world.rows.len(), 4, "conversation, member, sends, event");
+}
+
+#[test]
+fn a_join_whose_id_is_not_of_what_it_names_is_not_found() {
+    let mut world = World::default();
+    let direct = ConversationId::direct(&user("a"), &user("b"));
+    for (id, how) in [
+        (direct, JoinAs::Direct(user("c"))),
+        (direct, JoinAs::NewGroup),
+        (direct, JoinAs::Existing),
+        (room(), JoinAs::Room("lobby:other".into())),
+        (room(), JoinAs::Room("no room name".into())),
+        (room(), JoinAs::NewGroup),
+        (group(), JoinAs::Room(ROOM.into())),
+        (group(), JoinAs::Direct(user("b"))),
+        (group(), JoinAs::Existing),
+        (ConversationId([0; 16]), JoinAs::NewGroup),
+        (ConversationId([9; 16]), JoinAs::Existing),
+    ] {
+        assert_eq!(world.refused(id, "a", Action::Join(how.clone())), Code::NOT_FOUND, "{id} {how:?}");
+        assert!(world.conversation(id).is_none());
+    }
+    assert_eq!(world.refused(direct, "c", Action::Join(JoinAs::Direct(user("b")))), Code::NOT_FOUND, "of others");
+}
+
+#[test]
+fn a_group_is_its_creators_and_is_joined_by_being_added() {
+    let mut world = World::default();
+    let seen = effects(&mut world, group(), "a", Action::Join(JoinAs::NewGroup));
+    assert_eq!(seen, [visible("a", 1, u64::MAX, role::OWNER)]);
+    assert_eq!(world.event(group(), 1).unwrap().kind, kind::JOINED);
+    world.ok(group(), "a", text("before b"));
+    assert_eq!(world.refused(group(), "b", Action::Join(JoinAs::NewGroup)), Code::NOT_FOUND);
+    assert_eq!(effects(&mut world, group(), "a", add("b")), [visible("b", 3, u64::MAX, role::MEMBER)]);
+    let event = world.event(group(), 3).unwrap();
+    assert_eq!((event.kind, event.number, event.body), (kind::ADDED, 1, body(&event::Added { user: "b" })));
+    let member = world.member(group(), "b").unwrap();
+    assert_eq!((member.from, member.number), (3, 1), "unread counts from the joining");
+}
+
+#[test]
+fn one_who_left_a_group_comes_back_only_by_being_added() {
+    let mut world = World::default();
+    let id = world.group_of("a", &["b"]);
+    assert_eq!(effects(&mut world, id, "b", Action::Leave), [visible("b", 2, 3, 0)]);
+    for how in [JoinAs::Existing, JoinAs::NewGroup] {
+        assert_eq!(world.refused(id, "b", Action::Join(how)), Code::NOT_FOUND);
+    }
+    assert_eq!(effects(&mut world, id, "a", add("b")), [visible("b", 4, u64::MAX, role::MEMBER)]);
+    assert_eq!(world.conversation(id).unwrap().members, 2);
+}
+
+#[test]
+fn a_ban_from_a_group_ends_with_being_added() {
+    let mut world = World::default();
+    let id = world.group_of("a", &["b"]);
+    assert_eq!(effects(&mut world, id, "a", remove("b", true)), [visible("b", 2, 3, 0)]);
+    assert_eq!(world.event(id, 3).unwrap().body, body(&event::Removed { user: "b", ban: true }));
+    assert_eq!(world.refused(id, "b", join()), Code::BANNED);
+    world.ok(id, "a", add("b"));
+    assert_eq!(world.member(id, "b").unwrap().state, MemberState::Member);
+}
+
+#[test]
+fn a_group_has_as_many_members_as_it_may() {
+    let mut world = World::default();
+    let id = world.group_of("a", &["b"]);
+    let authority = Authority { group_members: 2, ..GRANTED };
+    assert_eq!(world.act(id, "a", authority, add("b")).code, Code::DONE, "no more than before");
+    assert_eq!(world.act(id, "a", authority, add("c")).code, Code::CONVERSATION_FULL);
+    world.ok(id, "b", Action::Leave);
+    assert_eq!(world.act(id, "a", authority, add("c")).code, Code::DONE);
+}
+
+#[test]
+fn the_last_owner_of_a_group_stays_until_another_is_one() {
+    let mut world = World::default();
+    let id = world.group_of("a", &["b"]);
+    let role = |name, role| Action::SetRole { user: user(name), role };
+    assert_eq!(world.refused(id, "a", Action::Leave), Code::LAST_OWNER);
+    assert_eq!(world.refused(id, "a", role("a", role::ADMIN)), Code::LAST_OWNER);
+    world.ok(id, "a", role("b", role::OWNER));
+    assert_eq!(world.conversation(id).unwrap().owners, 2);
+    world.ok(id, "a", role("a", role::MEMBER));
+    assert_eq!(world.member(id, "a").unwrap().role, role::MEMBER);
+    assert_eq!(world.refused(id, "b", Action::Leave), Code::LAST_OWNER);
+    world.ok(id, "a", Action::Leave);
+    world.ok(id, "b", Action::Leave);
+    let row = world.conversation(id).unwrap();
+    assert_eq!((row.members, row.owners), (0, 0), "the last one may go");
+    assert_eq!(world.refused(id, "b", text("x")), Code::NOT_A_MEMBER);
+}
+
+#[test]
+fn a_rooms_owner_may_leave_and_comes_back_as_a_member() {
+    let mut world = World::default();
+    let id = world.room_of(&["a", "b"]);
+    assert_eq!(world.member(id, "a").unwrap().role, role::OWNER);
+    world.ok(id, "a", Action::Leave);
+    assert_eq!(world.conversation(id).unwrap().owners, 0);
+    assert_eq!(effects(&mut world, id, "a", join()), [visible("a", 4, u64::MAX, role::MEMBER)]);
+}
+
+#[test]
+fn a_quiet_room_shows_no_coming_and_going() {
+    let mut world = room_with(QUIET, &["a", "b"]);
+    assert_eq!(world.conversation(room()).unwrap().head, 0);
+    world.ok(room(), "a", text("1"));
+    assert_eq!(effects(&mut world, room(), "c", join()), [visible("c", 2, u64::MAX, role::MEMBER)]);
+    assert_eq!(effects(&mut world, room(), "c", Action::Leave), [visible("c", 2, 1, 0)], "c saw nothing");
+    assert_eq!(effects(&mut world, room(), "a", remove("b", false)), [visible("b", 1, 1, 0)]);
+    assert_eq!(world.conversation(room()).unwrap().head, 1);
+    assert_eq!(world.refused(room(), "b", text("x")), Code::NOT_A_MEMBER);
+}
+
+#[test]
+fn an_open_room_shows_what_was_before() {
+    let mut world = room_with(OPEN, &["a"]);
+    world.ok(room(), "a", text("1"));
+    world.ok(room(), "b", join());
+    let member = world.member(room(), "b").unwrap();
+    assert_eq!((member.from, member.number), (1, 1), "all visible, none unread");
+    world.ok(room(), "b", Action::React { target: 1, add: false, reaction: "+1".into() });
+}
+
+#[test]
+fn a_ban_from_a_room_is_lifted_by_adding() {
+    let mut world = World::default();
+    let id = world.room_of(&["a"]);
+    assert_eq!(world.ok(id, "a", remove("b", true)).seq, 0, "b never was there");
+    assert_eq!(world.refused(id, "b", join()), Code::BANNED);
+    assert_eq!(world.refused(id, "b", Action::Join(JoinAs::Room(ROOM.into()))), Code::BANNED);
+    assert_eq!(world.refused(id, "b", text("x")), Code::BANNED);
+    assert!(!world.mark(id, "b", 1, 1).changed.mark, "nothing is visible to b");
+    assert_eq!(world.ok(id, "a", add("b")).seq, 0);
+    assert_eq!(world.member(id, "b").unwrap().state, MemberState::Left);
+    world.ok(id, "b", join());
+}
+
+#[test]
+fn a_ban_keeps_what_a_former_member_could_see() {
+    let mut world = World::default();
+    let id = world.room_of(&["a", "b"]);
+    world.ok(id, "b", Action::Leave);
+    world.ok(id, "a", text("unseen"));
+    world.ok(id, "a", remove("b", true));
+    let member = world.member(id, "b").unwrap();
+    assert_eq!((member.state, member.from, member.to), (MemberState::Banned, 2, 3));
+}
+
+#[test]
+fn an_edit_leaves_the_original_as_it_is() {
+    let mut world = World::default();
+    let id = world.room_of(&["a"]);
+    world.ok(id, "a", text("teh"));
+    let before = world.event_row(id, 2);
+    let outcome = world.ok(id, "a", Action::Edit { target: 2, body: Bytes::from_static(b"the") });
+    assert_eq!(world.event_row(id, 2), before);
+    let event = world.event(id, outcome.seq).unwrap();
+    assert_eq!((event.kind, event.number), (kind::EDITED, 1), "an edit is not unread");
+    assert_eq!(event.body, body(&event::Edited { target: 2, body: quip_protocol::Blob(b"the") }));
+    let edit = Action::Edit { target: outcome.seq, body: Bytes::from_static(b"x") };
+    assert_eq!(world.refused(id, "a", edit), Code::NO_TARGET, "edits are of messages");
+}
+
+#[test]
+fn a_deletion_leaves_a_tombstone() {
+    let mut world = World::default();
+    let id = world.room_of(&["a", "b"]);
+    world.ok(id, "b", text("regret"));
+    world.ok(id, "a", text("after"));
+    let (row, event) = (world.event_row(id, 3).unwrap(), world.event(id, 3).unwrap());
+    let seen = effects(&mut world, id, "a", Action::Delete { target: 3 });
+    let (after, tombstone) = (world.event_row(id, 3).unwrap(), world.event(id, 3).unwrap());
+    assert_eq!(seen, [Effect::Rewritten { seq: 3, frame: after.frame.clone() }]);
+    assert_eq!((after.user, after.device, after.n), (row.user, row.device, row.n));
+    let body_of = body(&event::Tombstone { by: 5 });
+    assert_eq!(tombstone, crate::world::Seen { kind: kind::TOMBSTONE, body: body_of, ..event });
+    assert_eq!(world.event(id, 5).unwrap().body, body(&event::Deleted { target: 3 }));
+    let body = Bytes::from_static(b"x");
+    for again in [
+        Action::Delete { target: 3 },
+        Action::Edit { target: 3, body },
+        Action::React { target: 3, add: true, reaction: "x".into() },
+    ] {
+        assert_eq!(world.refused(id, "b", again), Code::NO_TARGET);
+    }
+}
+
+#[test]
+fn what_one_cannot_see_is_no_target() {
+    let mut world = World::default();
+    let id = world.room_of(&["a"]);
+    world.ok(id, "a", text("early"));
+    world.ok(id, "b", join());
+    let react = |target| Action::React { target, add: true, reaction: "+1".into() };
+    for target in [0, 2, 3, 4, u64::MAX] {
+        assert_eq!(world.refused(id, "b", react(target)), Code::NO_TARGET, "{target}");
+    }
+    world.ok(id, "a", react(2));
+    world.relay(id, Action::Trim { first_kept: 3 });
+    assert_eq!(world.refused(id, "a", react(2)), Code::NO_TARGET, "trimmed, though the bytes are still there");
+}
+
+#[test]
+fn a_target_whose_bytes_are_damaged_is_not_taken_for_another() {
+    let mut world = World::default();
+    let id = world.room_of(&["a"]);
+    world.ok(id, "a", text("one"));
+    world.ok(id, "a", text("two"));
+    let other = world.rows[&crate::world::Key::Event(id, 3)].clone();
+    world.rows.insert(crate::world::Key::Event(id, 2), other);
+    assert_eq!(world.refused(id, "a", Action::Delete { target: 2 }), Code::STORED_DAMAGED);
+    world.rows.get_mut(&crate::world::Key::Event(id, 3)).unwrap().pop();
+    assert_eq!(world.refused(id, "a", Action::Delete { target: 3 }), Code::STORED_DAMAGED);
+}
+
+#[test]
+fn titles() {
+    let mut world = World::default();
+    let id = world.room_of(&["a"]);
+    let outcome = world.ok(id, "a", Action::SetTitle { title: "Lobby".into() });
+    assert_eq!(world.event(id, outcome.seq).unwrap().body, body(&event::Titled { title: "Lobby" }));
+    assert_eq!(world.conversation(id).unwrap().naming, Naming::Room(ROOM.into(), "Lobby".into()));
+    let id = world.group_of("a", &[]);
+    world.ok(id, "a", Action::SetTitle { title: "Us".into() });
+    assert_eq!(world.conversation(id).unwrap().naming, Naming::Group("Us".into()));
+}
+
+#[test]
+fn marks_only_go_forward_and_no_further_than_the_head() {
+    let mut world = World::default();
+    let id = world.room_of(&["a", "b"]);
+    world.ok(id, "a", text("3"));
+    let folded = world.mark(id, "b", 2, 0);
+    assert_eq!(folded.effects, [Effect::Marked { user: user("b"), mark: MarkRow { seq: 2, number: 0 } }]);
+    assert!(folded.outcome.is_none() && !folded.changed.conversation && !folded.changed.sends);
+    assert!(!world.mark(id, "b", 1, 0).changed.mark);
+    assert!(!world.mark(id, "b", 2, 1).changed.mark);
+    world.mark(id, "b", 900, 900);
+    assert_eq!(world.read_mark(id, "b"), Some(MarkRow { seq: 3, number: 1 }));
+    world.ok(id, "b", Action::Leave);
+    world.ok(id, "a", text("5"));
+    world.mark(id, "b", 5, 2);
+    assert_eq!(world.read_mark(id, "b").unwrap().seq, 4, "up to the own leaving");
+    for folded in [world.mark(id, "stranger", 1, 1), world.mark(group(), "b", 1, 1)] {
+        assert!(folded.effects.is_empty() && folded.changed == quip_core::Changed::default());
+    }
+}
+
+#[test]
+fn trimming_only_goes_forward_and_keeps_the_head() {
+    let mut world = World::default();
+    let id = world.room_of(&["a", "b"]);
+    let mut trim = |first_kept| {
+        let folded = world.relay(id, Action::Trim { first_kept });
+        (folded.changed.conversation, folded.rows.conversation.unwrap().first_kept)
+    };
+    assert_eq!(trim(0), (false, 1));
+    assert_eq!(trim(2), (true, 2));
+    assert_eq!(trim(1), (false, 2));
+    assert_eq!(trim(u64::MAX), (true, 3));
+    world.ok(id, "a", text("goes on"));
+    assert_eq!(world.event(id, 3).unwrap().number, 1, "seq does not start again");
+    assert!(world.relay(group(), Action::Trim { first_kept: 2 }).rows.conversation.is_none());
+}
+
+#[test]
+fn a_policy_is_a_rooms_and_counts_from_then_on() {
+    let mut world = World::default();
+    let id = world.room_of(&["a"]);
+    assert!(world.relay(id, Action::SetPolicy { policy: OPEN }).changed.conversation);
+    assert!(!world.relay(id, Action::SetPolicy { policy: OPEN }).changed.conversation);
+    assert_eq!(effects(&mut world, id, "b", join()), [visible("b", 1, u64::MAX, role::MEMBER)]);
+    let id = world.group_of("a", &[]);
+    assert!(!world.relay(id, Action::SetPolicy { policy: OPEN }).changed.conversation);
+}
+
+#[test]
+fn time_never_goes_back() {
+    let mut world = World::default();
+    let id = world.room_of(&["a"]);
+    let mut post = |at, n| {
+        let by = By::Device { user: user("a"), device: device(1), n };
+        let command = Command { conversation: id, by, authority: GRANTED, action: text("x") };
+        world.apply(&command, at).outcome.unwrap().at
+    };
+    assert_eq!([post(500, 2), post(400, 3), post(0, 4), post(501, 5)], [500, 500, 500, 501]);
+}

@@ -1,0 +1,339 @@
+//! What conversations are, told a second time and otherwise: whole objects, no rows, no bytes.
+
+use std::collections::BTreeMap;
+
+use quip_core::{Action, Authority, By, Command, JoinAs, Policy};
+use quip_protocol::{
+    Blob, Code, ConversationId, DeviceId, Kind, UserId, conversation::Outcome, event, event::kind, event::role,
+};
+use serde::Serialize;
+
+use crate::world::Seen;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Member,
+    Left,
+    Banned,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Person {
+    pub(crate) standing: Standing,
+    pub(crate) role: u8,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) unread_from: u64,
+    pub(crate) mark: (u64, u64),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Talk {
+    pub(crate) policy: Policy,
+    pub(crate) title: String,
+    pub(crate) events: Vec<Seen>,
+    pub(crate) first_kept: u64,
+    pub(crate) people: BTreeMap<String, Person>,
+    pub(crate) began: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) talks: BTreeMap<ConversationId, Talk>,
+    /// Everything that a device was ever told, in order of `n`, with what it had asked for.
+    pub(crate) told: BTreeMap<(ConversationId, UserId, DeviceId), Vec<(Action, Outcome)>>,
+}
+
+/// The event that it becomes, if any.
+type Answer = Result<Option<(u64, Vec<u8>)>, Code>;
+
+impl Talk {
+    pub(crate) fn head(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.number)
+    }
+
+    pub(crate) fn last_at(&self) -> u64 {
+        self.events.last().map_or(self.began, |event| event.at)
+    }
+
+    pub(crate) fn members(&self) -> usize {
+        self.people.values().filter(|person| person.standing == Standing::Member).count()
+    }
+
+    pub(crate) fn owners(&self) -> usize {
+        let owner = |person: &&Person| person.standing == Standing::Member && person.role == role::OWNER;
+        self.people.values().filter(owner).count()
+    }
+
+    fn current(&self, name: &str) -> Option<&Person> {
+        self.people.get(name).filter(|person| person.standing == Standing::Member)
+    }
+
+    fn enter(&mut self, name: &str, role: u8) {
+        let next = self.head() + 1;
+        let from = if self.policy.history_open { 1 } else { next };
+        let mark = self.people.get(name).map_or((0, 0), |person| person.mark);
+        let unread_from = self.number();
+        let person = Person { standing: Standing::Member, role, from, to: u64::MAX, unread_from, mark };
+        self.people.insert(name.to_owned(), person);
+    }
+
+    fn exit(&mut self, name: &str, standing: Standing, shown: bool) {
+        let to = self.head() + u64::from(shown);
+        let person = self.people.get_mut(name).unwrap();
+        (person.standing, person.to) = (standing, to);
+    }
+
+    /// A message that this member can see.
+    fn message(&self, me: &Person, seq: u64) -> Option<&Seen> {
+        let event = self.events.get(usize::try_from(seq).ok()?.checked_sub(1)?)?;
+        let readable = seq >= me.from && seq >= self.first_kept;
+        (readable && [kind::TEXT, kind::DATA].contains(&event.kind)).then_some(event)
+    }
+}
+
+fn bytes(message: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(message).unwrap()
+}
+
+impl Model {
+    /// Decides one command; the outcome that its device gets.
+    pub(crate) fn apply(&mut self, command: &Command, at: u64) -> Option<Outcome> {
+        let id = command.conversation;
+        let (user, device, n) = match &command.by {
+            By::Relay => {
+                self.standing_order(id, &command.action);
+                return None;
+            }
+            By::Device { user, device, n } => (user, *device, *n),
+        };
+        if let Action::Mark { seq, number } = command.action {
+            self.mark(id, user, seq, number);
+            return None;
+        }
+        let at = self.talks.get(&id).map_or(at, |talk| talk.last_at().max(at));
+        let told = self.told.entry((id, user.clone(), device)).or_default();
+        let last = told.len() as u64;
+        let answer = |code, seq| Some(Outcome { n, code, seq, number: 0, at });
+        if n > last + 1 {
+            return answer(Code::MISSING, last);
+        }
+        if n <= last {
+            if n + 64 <= last {
+                return answer(Code::KNOWN, 0);
+            }
+            let (asked, outcome) = &told[n as usize - 1];
+            let joins = |a: &Action, b: &Action| matches!((a, b), (Action::Join(_), Action::Join(_)));
+            let same = *asked == command.action || joins(asked, &command.action);
+            return if same { Some(*outcome) } else { answer(Code::REUSED, 0) };
+        }
+        let outcome = match self.decide(id, user, &command.authority, &command.action, at) {
+            Err(code) => Outcome { n, code, seq: 0, number: 0, at },
+            Ok(None) => Outcome { n, code: Code::DONE, seq: 0, number: 0, at },
+            Ok(Some((kind, body))) => {
+                let talk = self.talks.get_mut(&id).unwrap();
+                let seq = talk.head() + 1;
+                let number = talk.number() + u64::from(kind == kind::TEXT || kind == kind::DATA);
+                talk.events.push(Seen { seq, number, at, user: user.clone(), kind, body });
+                Outcome { n, code: Code::DONE, seq, number, at }
+            }
+        };
+        self.told.get_mut(&(id, user.clone(), device)).unwrap().push((command.action.clone(), outcome));
+        Some(outcome)
+    }
+
+    fn standing_order(&mut self, id: ConversationId, action: &Action) {
+        let Some(talk) = self.talks.get_mut(&id) else { return };
+        match action {
+            Action::SetPolicy { policy } if id.kind() == Some(Kind::Room) => talk.policy = *policy,
+            Action::Trim { first_kept } => talk.first_kept = (*first_kept).clamp(talk.first_kept, talk.head() + 1),
+            _ => {}
+        }
+    }
+
+    fn mark(&mut self, id: ConversationId, user: &UserId, seq: u64, number: u64) {
+        let Some(talk) = self.talks.get_mut(&id) else { return };
+        let (head, total) = (talk.head(), talk.number());
+        let Some(me) = talk.people.get_mut(user.as_str()) else { return };
+        let seq = seq.min(head).min(me.to);
+        if seq > me.mark.0 {
+            me.mark = (seq, number.min(total).max(me.mark.1));
+        }
+    }
+
+    fn decide(&mut self, id: ConversationId, user: &UserId, may: &Authority, action: &Action, at: u64) -> Answer {
+        let name = user.as_str();
+        match action {
+            Action::Join(how) => return self.join(id, user, may, how, at),
+            Action::SetPolicy { .. } | Action::Trim { .. } => return Err(Code::FORBIDDEN),
+            _ => {}
+        }
+        let talk = self.talks.get_mut(&id).ok_or(Code::NOT_FOUND)?;
+        let me = match talk.people.get(name) {
+            None => return Err(Code::NOT_FOUND),
+            Some(person) if person.standing == Standing::Left => return Err(Code::NOT_A_MEMBER),
+            Some(person) if person.standing == Standing::Banned => return Err(Code::BANNED),
+            Some(person) => person.clone(),
+        };
+        let (direct, room) = (id.kind() == Some(Kind::Direct), id.kind() == Some(Kind::Room));
+        let leads = me.role >= role::ADMIN || (room && may.moderate);
+        let shown = talk.policy.joins_shown;
+        let alter = matches!(
+            action,
+            Action::Leave
+                | Action::Add { .. }
+                | Action::Remove { .. }
+                | Action::SetRole { .. }
+                | Action::SetTitle { .. }
+        );
+        if direct && alter {
+            return Err(Code::WRONG_KIND);
+        }
+        match action {
+            Action::Post { .. } if room && !may.post => Err(Code::FORBIDDEN),
+            Action::Post { kind, body } => Ok(Some((*kind, body.to_vec()))),
+            Action::Edit { .. } if room && !may.post => Err(Code::FORBIDDEN),
+            Action::Edit { target, body } => match talk.message(&me, *target) {
+                None => Err(Code::NO_TARGET),
+                Some(event) if event.user != *user => Err(Code::FORBIDDEN),
+                Some(_) => Ok(Some((kind::EDITED, bytes(&event::Edited { target: *target, body: Blob(body) })))),
+            },
+            Action::Delete { target } => match talk.message(&me, *target) {
+                None => Err(Code::NO_TARGET),
+                Some(event) if event.user != *user && !leads => Err(Code::FORBIDDEN),
+                Some(_) => {
+                    let by = talk.head() + 1;
+                    let event = &mut talk.events[*target as usize - 1];
+                    (event.kind, event.body) = (kind::TOMBSTONE, bytes(&event::Tombstone { by }));
+                    Ok(Some((kind::DELETED, bytes(&event::Deleted { target: *target }))))
+                }
+            },
+            Action::React { target, add, reaction } => match talk.message(&me, *target) {
+                None => Err(Code::NO_TARGET),
+                Some(_) => {
+                    let body = event::Reacted { target: *target, add: *add, reaction };
+                    Ok(Some((kind::REACTED, bytes(&body))))
+                }
+            },
+            Action::Leave => {
+                if !room && me.role == role::OWNER && talk.owners() == 1 && talk.members() > 1 {
+                    return Err(Code::LAST_OWNER);
+                }
+                talk.exit(name, Standing::Left, shown);
+                Ok(shown.then(|| (kind::LEFT, Vec::new())))
+            }
+            Action::Add { .. } if !leads => Err(Code::FORBIDDEN),
+            Action::Add { user: other } if room => match talk.people.get_mut(other.as_str()) {
+                Some(person) if person.standing == Standing::Banned => {
+                    person.standing = Standing::Left;
+                    Ok(None)
+                }
+                _ => Err(Code::NO_TARGET),
+            },
+            Action::Add { user: other } => {
+                if talk.current(other.as_str()).is_some() {
+                    return Ok(None);
+                }
+                if talk.members() >= may.group_members as usize {
+                    return Err(Code::CONVERSATION_FULL);
+                }
+                talk.enter(other.as_str(), role::MEMBER);
+                Ok(Some((kind::ADDED, bytes(&event::Added { user: other.as_str() }))))
+            }
+            Action::Remove { user: other, .. } if other == user => Err(Code::WRONG_KIND),
+            Action::Remove { user: other, ban } => {
+                let other = other.as_str();
+                let theirs = talk.current(other).map_or(0, |person| person.role);
+                let above = me.role == role::OWNER || (me.role == role::ADMIN && theirs < role::ADMIN);
+                if !above && !(room && may.moderate) {
+                    return Err(Code::FORBIDDEN);
+                }
+                let standing = if *ban { Standing::Banned } else { Standing::Left };
+                if theirs > 0 {
+                    talk.exit(other, standing, shown);
+                    return Ok(shown.then(|| (kind::REMOVED, bytes(&event::Removed { user: other, ban: *ban }))));
+                }
+                if !ban {
+                    return Err(Code::NO_TARGET);
+                }
+                let nobody = Person { standing, role: role::MEMBER, from: 1, to: 0, unread_from: 0, mark: (0, 0) };
+                talk.people.entry(other.to_owned()).or_insert(nobody).standing = standing;
+                Ok(None)
+            }
+            Action::SetRole { .. } if me.role != role::OWNER => Err(Code::FORBIDDEN),
+            Action::SetRole { user: other, role: new } => {
+                if ![role::MEMBER, role::ADMIN, role::OWNER].contains(new) {
+                    return Err(Code::INVALID_NAME);
+                }
+                let held = talk.current(other.as_str()).ok_or(Code::NO_TARGET)?.role;
+                if held == *new {
+                    return Ok(None);
+                }
+                if held == role::OWNER && talk.owners() == 1 {
+                    return Err(Code::LAST_OWNER);
+                }
+                talk.people.get_mut(other.as_str()).unwrap().role = *new;
+                Ok(Some((kind::ROLE, bytes(&event::RoleChanged { user: other.as_str(), role: *new }))))
+            }
+            Action::SetTitle { .. } if !leads => Err(Code::FORBIDDEN),
+            Action::SetTitle { title } => {
+                talk.title.clone_from(title);
+                Ok(Some((kind::TITLE, bytes(&event::Titled { title }))))
+            }
+            Action::Join(_) | Action::Mark { .. } | Action::SetPolicy { .. } | Action::Trim { .. } => unreachable!(),
+        }
+    }
+
+    fn join(&mut self, id: ConversationId, user: &UserId, may: &Authority, how: &JoinAs, at: u64) -> Answer {
+        let name = user.as_str();
+        let fits = match how {
+            JoinAs::Existing => id.kind().is_some(),
+            JoinAs::NewGroup => id.kind() == Some(Kind::Group),
+            JoinAs::Direct(peer) => id == ConversationId::direct(peer, user),
+            JoinAs::Room(room) => {
+                quip_protocol::RoomName::parse(room).is_ok_and(|room| id == ConversationId::room(&room))
+            }
+        };
+        if !fits {
+            return Err(Code::NOT_FOUND);
+        }
+        let room = id.kind() == Some(Kind::Room);
+        let known = self.talks.get(&id).map(|talk| talk.people.get(name).map(|person| person.standing));
+        let by_name = matches!(how, JoinAs::Room(_));
+        match known {
+            Some(Some(Standing::Member)) => return Ok(None),
+            Some(Some(Standing::Banned)) => return Err(Code::BANNED),
+            Some(Some(Standing::Left)) if room && !may.join => return Err(Code::FORBIDDEN),
+            Some(_) if room && may.join => {}
+            _ if by_name && !may.join => return Err(Code::FORBIDDEN),
+            None if by_name && may.create => {}
+            None if matches!(how, JoinAs::NewGroup | JoinAs::Direct(_)) => {}
+            _ => return Err(Code::NOT_FOUND),
+        }
+        let first = known.is_none();
+        let talk = self.talks.entry(id).or_insert_with(|| Talk {
+            policy: match how {
+                JoinAs::Direct(_) => Policy { history_open: true, joins_shown: false },
+                JoinAs::NewGroup => Policy { history_open: false, joins_shown: true },
+                _ => may.policy,
+            },
+            title: String::new(),
+            events: Vec::new(),
+            first_kept: 1,
+            people: BTreeMap::new(),
+            began: at,
+        });
+        if let JoinAs::Direct(peer) = how {
+            talk.enter(name, role::MEMBER);
+            talk.enter(peer.as_str(), role::MEMBER);
+            return Ok(None);
+        }
+        let shown = talk.policy.joins_shown;
+        talk.enter(name, if first { role::OWNER } else { role::MEMBER });
+        Ok(shown.then(|| (kind::JOINED, Vec::new())))
+    }
+}

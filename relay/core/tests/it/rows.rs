@@ -1,0 +1,222 @@
+//! Rows as bytes. Each golden value is a stored format: it changes only with a new version byte.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use quip_core::{
+    ConversationRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Policy, Recorded, RowError, SendsRow, row,
+};
+use quip_protocol::Code;
+
+use crate::world::{device, user};
+
+fn conversation(naming: Naming) -> ConversationRow {
+    ConversationRow {
+        created_at: 1_700_000_000_000,
+        head: 300,
+        number: 200,
+        first_kept: 1,
+        last_at: 1_700_000_000_001,
+        members: 2,
+        owners: 1,
+        policy: Policy { history_open: true, joins_shown: true },
+        naming,
+    }
+}
+
+fn member() -> MemberRow {
+    MemberRow { state: MemberState::Banned, role: 2, from: 5, to: 300, number: 4, at: 1000 }
+}
+
+fn event() -> EventRow {
+    EventRow { user: user("ann"), device: device(0xdd), n: 300, frame: Bytes::from_static(b"frame") }
+}
+
+fn sends() -> SendsRow {
+    let at = 1_700_000_000_000;
+    let recorded = |code, seq, number, at, hash| Recorded { code, seq, number, at, hash };
+    SendsRow {
+        last: 9,
+        latest: [
+            recorded(Code::DONE, 300, 200, at, 0x0807_0605_0403_0201),
+            recorded(Code::FORBIDDEN, 0, 0, at - 1, u64::MAX),
+            recorded(Code::DONE, 0, 0, at, 0),
+            recorded(Code::DONE, 305, 204, at + 64, 1),
+        ]
+        .into(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn joined(parts: &[&str]) -> String {
+    parts.concat()
+}
+
+#[test]
+fn golden_conversation() {
+    // version | created_at | head | number | first_kept | last_at | members | owners | policy
+    let head = ["01", "80d095ffbc31", "ac02", "c801", "01", "81d095ffbc31", "02", "01", "03"].concat();
+    for (naming, rest) in [
+        (Naming::Direct(user("ann"), user("bob")), ["01", "03616e6e", "03626f62"]),
+        (Naming::Group("Us".into()), ["02", "025573", "00"]),
+        (Naming::Room("a:b".into(), "T".into()), ["03", "03613a62", "0154"]),
+    ] {
+        let row = conversation(naming);
+        assert_eq!(hex(&row.encode()), head.clone() + &rest.concat());
+        assert_eq!(ConversationRow::decode(&row.encode()), Ok(row));
+    }
+}
+
+#[test]
+fn golden_member() {
+    // version | state | role | from | to | number | at
+    assert_eq!(hex(&member().encode()), joined(&["01", "03", "02", "05", "ac02", "04", "e807"]));
+    for (state, byte) in [(MemberState::Member, 1), (MemberState::Left, 2), (MemberState::Banned, 3)] {
+        let row = MemberRow { state, to: u64::MAX, ..member() };
+        assert_eq!(row.encode()[1], byte);
+        assert_eq!(MemberRow::decode(&row.encode()), Ok(row));
+    }
+}
+
+#[test]
+fn golden_mark() {
+    // version | seq | number
+    let row = MarkRow { seq: 300, number: 2 };
+    assert_eq!(hex(&row.encode()), joined(&["01", "ac02", "02"]));
+    assert_eq!(MarkRow::decode(&row.encode()), Ok(row));
+}
+
+#[test]
+fn golden_event() {
+    // version | user | device | n | frame
+    let bytes = event().encode();
+    assert_eq!(hex(&bytes), joined(&["01", "03616e6e", &"dd".repeat(16), "ac02", "6672616d65"]));
+    assert_eq!(EventRow::decode(&bytes), Ok(event()));
+    assert_eq!(EventRow::frame_of(&bytes), Ok(&b"frame"[..]));
+}
+
+#[test]
+fn golden_sends() {
+    // version | last | count | outcomes: code | seq more | number more (with an event) | time difference | hash
+    let outcomes = [
+        joined(&["02", "ac02", "c801", "80a0abfef962", "0102030405060708"]),
+        joined(&["43", "00", "01", "ffffffffffffffff"]),
+        joined(&["02", "00", "02", "0000000000000000"]),
+        joined(&["02", "05", "04", "8001", "0100000000000000"]),
+    ];
+    assert_eq!(hex(&sends().encode()), joined(&["01", "09", "04"]) + &outcomes.concat());
+    assert_eq!(SendsRow::decode(&sends().encode()), Ok(sends()));
+}
+
+#[test]
+fn an_outcome_takes_at_most_sixteen_bytes() {
+    // A device that posts every ten minutes into a conversation with 100 messages between its own.
+    let mut row = sends();
+    row.last = 64;
+    row.latest = (0..64)
+        .map(|i| {
+            let place = 1_000_000 + i * 100;
+            Recorded {
+                code: Code::DONE,
+                seq: place,
+                number: place,
+                at: 1_700_000_000_000 + i * 600_000,
+                hash: u64::MAX,
+            }
+        })
+        .collect();
+    let bytes = row.encode().len();
+    assert!(bytes <= 64 * 16, "{bytes}");
+}
+
+/// Every kind of row through one lens.
+fn all() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Result<(), RowError>)> {
+    vec![
+        ("conversation", conversation(Naming::Group("Us".into())).encode(), |b| ConversationRow::decode(b).map(drop)),
+        ("member", member().encode(), |b| MemberRow::decode(b).map(drop)),
+        ("mark", MarkRow { seq: 300, number: 2 }.encode(), |b| MarkRow::decode(b).map(drop)),
+        ("sends", sends().encode(), |b| SendsRow::decode(b).map(drop)),
+        ("event", event().encode(), |b| EventRow::decode(b).map(drop)),
+        ("event", event().encode(), |b| EventRow::frame_of(b).map(drop)),
+    ]
+}
+
+#[test]
+fn another_version_is_said_to_be_one() {
+    for (row, mut bytes, decode) in all() {
+        for version in [0, row::VERSION + 1, 255] {
+            bytes[0] = version;
+            assert_eq!(decode(&bytes), Err(RowError::UnknownVersion { row, version }));
+        }
+        assert_eq!(decode(&[]), Err(RowError::Malformed { row }));
+    }
+}
+
+#[test]
+fn rows_that_are_too_short_or_too_long() {
+    for (row, bytes, decode) in all() {
+        let fixed = if row == "event" { bytes.len() - event().frame.len() } else { bytes.len() };
+        for length in 1..fixed {
+            assert_eq!(decode(&bytes[..length]), Err(RowError::Malformed { row }), "{row} of {length} bytes");
+        }
+        let longer = [&bytes[..], b"xy"].concat();
+        let expected = if row == "event" { Ok(()) } else { Err(RowError::Trailing { row, left: 2 }) };
+        assert_eq!(decode(&longer), expected, "the frame is what is left; every other row has an end");
+    }
+}
+
+#[test]
+fn what_no_row_says_is_refused() {
+    let sends = |bytes: &[u8]| SendsRow::decode(bytes).unwrap_err();
+    assert_eq!(
+        sends(&[1, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        RowError::Malformed { row: "sends" },
+        "more than last"
+    );
+    assert_eq!(sends(&[1, 200, 1, 65]), RowError::Malformed { row: "sends" }, "more than are kept");
+    let mut row = member().encode();
+    row[1] = 4;
+    assert_eq!(MemberRow::decode(&row), Err(RowError::Malformed { row: "member" }), "no such state");
+    let mut row = event().encode();
+    row[2] = b'\n';
+    assert_eq!(EventRow::decode(&row), Err(RowError::Malformed { row: "event" }), "no user is called that");
+    let mark = [1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0];
+    assert_eq!(MarkRow::decode(&mark), Err(RowError::Malformed { row: "mark" }), "over 64 bits");
+}
+
+proptest! {
+    #[test]
+    fn any_sends_row_comes_back(
+        latest in prop::collection::vec((any::<u64>(), prop_oneof![Just(0), any::<u64>()], any::<u64>(), any::<u64>(), any::<u64>()), 0..=64),
+        more in 0..1000u64,
+    ) {
+        let latest: std::collections::VecDeque<_> = latest
+            .into_iter()
+            .map(|(code, seq, number, at, hash)| {
+                let number = if seq == 0 { 0 } else { number };
+                Recorded { code: Code(code), seq, number, at, hash }
+            })
+            .collect();
+        // Two outcomes in a row are never of one event.
+        prop_assume!(latest.iter().filter(|r| r.seq > 0).map(|r| r.seq).collect::<Vec<_>>().windows(2).all(|w| w[0] != w[1]));
+        let row = SendsRow { last: latest.len() as u64 + more, latest };
+        prop_assert_eq!(SendsRow::decode(&row.encode()), Ok(row));
+    }
+
+    #[test]
+    fn any_member_row_comes_back(role: u8, from: u64, to: u64, number: u64, at: u64) {
+        let row = MemberRow { state: MemberState::Left, role, from, to, number, at };
+        prop_assert_eq!(MemberRow::decode(&row.encode()), Ok(row));
+    }
+
+    #[test]
+    fn damaged_rows_never_panic(which in 0..6usize, at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+        let (_, mut bytes, decode) = all().swap_remove(which);
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        bytes.truncate(cut.index(bytes.len() + 1));
+        let _ = decode(&bytes);
+    }
+}

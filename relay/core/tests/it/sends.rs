@@ -1,0 +1,160 @@
+//! Send numbers.
+
+use bytes::Bytes;
+use quip_core::{Action, Authority, By, Changed, Command, Folded, JoinAs};
+use quip_protocol::{Code, limit};
+
+use crate::world::{GRANTED, ROOM, World, device, room, text, user};
+
+fn numbered(name: &str, of: u8, n: u64, action: Action) -> Command {
+    let by = By::Device { user: user(name), device: device(of), n };
+    Command { conversation: room(), by, authority: GRANTED, action }
+}
+
+fn post(n: u64, body: &str) -> Command {
+    numbered("a", 1, n, text(body))
+}
+
+/// A room with `a`, whose device 1 has posted `2..=last` after its join.
+fn world(last: u64) -> World {
+    let mut world = World::default();
+    world.room_of(&["a"]);
+    for n in 2..=last {
+        world.apply(&post(n, &n.to_string()), 1000 + n);
+    }
+    world
+}
+
+/// Nothing but an answer.
+fn answered(folded: &Folded) -> (Code, u64) {
+    assert_eq!(folded.changed, Changed::default());
+    assert!(folded.event.is_none() && folded.effects.is_empty());
+    let outcome = folded.outcome.unwrap();
+    (outcome.code, outcome.seq)
+}
+
+#[test]
+fn a_repeat_gets_the_first_outcome() {
+    let mut world = world(1);
+    let first = world.apply(&post(2, "once"), 500).outcome.unwrap();
+    world.apply(&post(3, "then"), 600);
+    let before = world.clone();
+    let again = world.apply(&post(2, "once"), 9000);
+    assert_eq!(answered(&again), (Code::DONE, 2));
+    assert_eq!(again.outcome.unwrap(), first, "time and number included");
+    assert_eq!(world, before);
+}
+
+#[test]
+fn a_refusal_is_repeated_although_it_would_pass_now() {
+    let mut world = world(2);
+    let mut muted = post(3, "x");
+    muted.authority.post = false;
+    let refused = world.apply(&muted, 500);
+    assert!(refused.changed.sends, "a final refusal uses the number up");
+    assert_eq!(answered(&world.apply(&post(3, "x"), 600)), (Code::FORBIDDEN, 0));
+    assert_eq!(world.apply(&post(4, "x"), 600).outcome.unwrap().code, Code::DONE);
+}
+
+#[test]
+fn other_content_under_the_same_number_is_reused() {
+    let mut world = world(2);
+    let edit = |target, body| Action::Edit { target, body: Bytes::from_static(body) };
+    world.apply(&numbered("a", 1, 3, edit(2, b"x")), 1);
+    let before = world.clone();
+    for other in [text("x"), edit(2, b"y"), edit(1, b"x"), Action::Delete { target: 2 }, Action::Leave] {
+        assert_eq!(answered(&world.apply(&numbered("a", 1, 3, other), 2)), (Code::REUSED, 0));
+    }
+    let Action::Post { body, .. } = text("2") else { unreachable!() };
+    let data = Action::Post { kind: quip_protocol::event::kind::DATA, body };
+    assert_eq!(answered(&world.apply(&numbered("a", 1, 2, data), 2)), (Code::REUSED, 0), "the kind counts");
+    assert_eq!(world, before);
+}
+
+#[test]
+fn a_join_repeated_by_another_name_is_the_same_join() {
+    let mut world = world(1);
+    let by_id = numbered("a", 1, 1, Action::Join(JoinAs::Existing));
+    assert_eq!(answered(&world.apply(&by_id, 2)), (Code::DONE, 1));
+    assert_eq!(answered(&world.apply(&numbered("a", 1, 1, Action::Leave), 2)), (Code::REUSED, 0));
+}
+
+#[test]
+fn a_gap_is_missing_and_says_the_last() {
+    let mut world = world(5);
+    let before = world.clone();
+    for n in [7, 8, u64::MAX] {
+        assert_eq!(answered(&world.apply(&post(n, "x"), 1)), (Code::MISSING, 5));
+    }
+    assert_eq!(answered(&world.apply(&numbered("a", 2, 2, text("x")), 1)), (Code::MISSING, 0), "another device");
+    assert_eq!(answered(&world.apply(&numbered("b", 1, u64::MAX, text("x")), 1)), (Code::MISSING, 0));
+    assert_eq!(world, before);
+    assert_eq!(world.apply(&post(6, "x"), 1).outcome.unwrap().code, Code::DONE);
+}
+
+#[test]
+fn the_window_holds_the_latest_and_no_more() {
+    let last = 3 * limit::UNANSWERED;
+    let mut world = world(last);
+    let row = world.sends(room(), "a", 1).unwrap();
+    assert_eq!((row.last, row.latest.len() as u64), (last, limit::UNANSWERED));
+    let oldest = last - limit::UNANSWERED + 1;
+    for n in 1..=last {
+        let answer = answered(&world.apply(&post(n, &n.to_string()), 1));
+        assert_eq!(answer, if n < oldest { (Code::KNOWN, 0) } else { (Code::DONE, n) }, "{n}");
+    }
+    assert_eq!(answered(&world.apply(&post(oldest, "other"), 1)), (Code::REUSED, 0));
+    assert_eq!(answered(&world.apply(&post(oldest - 1, "other"), 1)), (Code::KNOWN, 0), "nothing is known of it");
+}
+
+#[test]
+fn devices_count_apart() {
+    let mut world = world(3);
+    let first = numbered("a", 2, 1, text("from the other device"));
+    assert_eq!(world.apply(&first, 1).outcome.unwrap().code, Code::DONE);
+    assert_eq!(world.sends(room(), "a", 1).unwrap().last, 3);
+    assert_eq!(world.sends(room(), "a", 2).unwrap().last, 1);
+}
+
+#[test]
+fn where_there_is_nothing_a_number_is_used_up_too() {
+    let mut world = World::default();
+    assert_eq!(world.apply(&post(1, "x"), 7).outcome.unwrap().code, Code::NOT_FOUND);
+    world.apply(&numbered("b", 1, 1, Action::Join(JoinAs::Room(ROOM.into()))), 8);
+    assert_eq!(answered(&world.apply(&post(1, "x"), 9)), (Code::NOT_FOUND, 0));
+    assert_eq!(world.apply(&numbered("a", 1, 2, Action::Join(JoinAs::Existing)), 9).outcome.unwrap().code, Code::DONE);
+}
+
+#[test]
+fn a_command_without_a_number_does_nothing() {
+    let world = world(2);
+    let command = post(0, "x");
+    assert_eq!(quip_core::keys(&command).device, None);
+    let rows = quip_core::Rows {
+        conversation: world.conversation(room()),
+        actor: world.member(room(), "a"),
+        ..Default::default()
+    };
+    assert_eq!(answered(&quip_core::fold(&command, 1, rows)), (Code::KNOWN, 0));
+}
+
+/// What is hashed for a number is stored, so it must stay what it is.
+#[test]
+fn the_hash_is_of_the_action_as_it_is_encoded() {
+    let mut world = world(1);
+    world.apply(&post(2, "hi"), 1);
+    world.apply(&numbered("a", 1, 3, Action::React { target: 2, add: true, reaction: "+1".into() }), 1);
+    let hash = |bytes: &[u8]| u64::from_le_bytes(blake3::hash(bytes).as_bytes()[..8].try_into().unwrap());
+    let row = world.sends(room(), "a", 1).unwrap();
+    assert_eq!(row.latest[0].hash, hash(&[1]), "a join, whatever it names");
+    assert_eq!(row.latest[1].hash, hash(b"\x02\x01\x02hi"), "a post: kind, length, body");
+    assert_eq!(row.latest[2].hash, hash(b"\x05\x02\x01\x02+1"), "a reaction: target, add, length, text");
+}
+
+#[test]
+fn a_relay_has_no_numbers() {
+    let mut world = world(2);
+    let command = Command { conversation: room(), by: By::Relay, authority: Authority::default(), action: text("x") };
+    let folded = world.apply(&command, 1);
+    assert_eq!((folded.changed, folded.event, folded.outcome), (Changed::default(), None, None));
+}

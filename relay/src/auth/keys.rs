@@ -1,0 +1,116 @@
+//! The keys that verify tokens, each with its one algorithm.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
+};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use thiserror::Error;
+
+use crate::{
+    config::{KeyConfig, KeyMaterial, KeySource, Secret},
+    identity::{IdentityError, SigningKey},
+};
+
+/// Why the keys of the config cannot be used. The text says what to do.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// A key's file cannot be read.
+    #[error("cannot read the key {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// A file holds something else.
+    #[error("{} is not {wanted} (-----BEGIN PUBLIC KEY-----); fix the file or the key's alg", path.display())]
+    NotAPublicKey {
+        /// The file.
+        path: PathBuf,
+        /// The kind of key that the config says.
+        wanted: &'static str,
+    },
+    /// A secret could be guessed.
+    #[error("the secret in {} has less than {} bytes; `openssl rand -base64 32` prints a good one", path.display(), Secret::LEAST)]
+    ShortSecret {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The data folder's own key cannot be used.
+    #[error(transparent)]
+    Own(#[from] IdentityError),
+}
+
+/// One key that verifies tokens.
+#[derive(Clone)]
+pub(super) struct VerifyingKey {
+    pub(super) kid: Option<String>,
+    pub(super) algorithm: Algorithm,
+    pub(super) key: DecodingKey,
+}
+
+/// Loads every key; the data folder's own is made when it is missing.
+pub(super) fn load(source: &KeySource, data: &Path) -> Result<Vec<VerifyingKey>, KeyError> {
+    match source {
+        KeySource::Development => Ok(vec![VerifyingKey::own(&SigningKey::read_or_create(data)?)]),
+        KeySource::Listed(keys) => keys.iter().map(VerifyingKey::listed).collect(),
+    }
+}
+
+impl VerifyingKey {
+    pub(super) fn own(key: &SigningKey) -> Self {
+        let public = DecodingKey::from_ed_der(key.public());
+        Self { kid: Some(key.kid()), algorithm: Algorithm::EdDSA, key: public }
+    }
+
+    fn listed(config: &KeyConfig) -> Result<Self, KeyError> {
+        let (algorithm, key) = match &config.material {
+            KeyMaterial::EdDsa(path) => (Algorithm::EdDSA, public_key(path, &ED25519_KEY)?),
+            KeyMaterial::Es256(path) => (Algorithm::ES256, public_key(path, &P256_KEY)?),
+            KeyMaterial::Rs256(path) => (Algorithm::RS256, public_key(path, &RSA_KEY)?),
+            KeyMaterial::Hs256(secret) => (Algorithm::HS256, DecodingKey::from_secret(secret.expose())),
+            KeyMaterial::Hs256File(path) => (Algorithm::HS256, DecodingKey::from_secret(secret(path)?.expose())),
+        };
+        Ok(Self { kid: config.kid.clone(), algorithm, key })
+    }
+}
+
+/// The secret in a file, without the line end that editors leave.
+pub(super) fn secret(path: &Path) -> Result<Secret, KeyError> {
+    let text = fs::read_to_string(path).map_err(|error| KeyError::Read { path: path.to_owned(), error })?;
+    Secret::new(text.trim_end_matches(['\r', '\n'])).ok_or_else(|| KeyError::ShortSecret { path: path.to_owned() })
+}
+
+/// A kind of public key: how PEM becomes one, and what proves that it is one.
+struct PublicKind {
+    name: &'static str,
+    from_pem: fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>,
+    verifies: &'static dyn VerificationAlgorithm,
+}
+
+const ED25519_KEY: PublicKind =
+    PublicKind { name: "an Ed25519 public key in PEM", from_pem: DecodingKey::from_ed_pem, verifies: &ED25519 };
+const P256_KEY: PublicKind = PublicKind {
+    name: "an ECDSA P-256 public key in PEM",
+    from_pem: DecodingKey::from_ec_pem,
+    verifies: &ECDSA_P256_SHA256_FIXED,
+};
+const RSA_KEY: PublicKind = PublicKind {
+    name: "an RSA public key of at least 2,048 bits in PEM",
+    from_pem: DecodingKey::from_rsa_pem,
+    verifies: &RSA_PKCS1_2048_8192_SHA256,
+};
+
+/// jsonwebtoken looks at little more than the PEM label; a key that could never verify anything is refused here
+/// instead of refusing every client later.
+fn public_key(path: &Path, kind: &PublicKind) -> Result<DecodingKey, KeyError> {
+    let pem = fs::read(path).map_err(|error| KeyError::Read { path: path.to_owned(), error })?;
+    let usable = |key: &DecodingKey| ParsedPublicKey::new(kind.verifies, key.as_bytes()).is_ok();
+    let key = (kind.from_pem)(&pem).ok().filter(usable);
+    key.ok_or_else(|| KeyError::NotAPublicKey { path: path.to_owned(), wanted: kind.name })
+}

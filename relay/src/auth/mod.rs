@@ -1,0 +1,66 @@
+//! Who a client is and what it may do, from the token in its `Hello`.
+//!
+//! A token is a JWT that someone the operator trusts has signed: `sub` is the user, `exp` the end, and `join`, `post`,
+//! `create`, `moderate` list the rooms for each action. A claim that is absent grants nothing.
+//! Direct conversations and groups need no grant: their members decide.
+
+use std::{fmt, path::Path, time::SystemTime};
+
+use quip_protocol::UserId;
+
+use crate::config::AuthConfig;
+
+mod grants;
+mod keys;
+mod mint;
+mod token;
+
+pub use grants::{Action, Grants};
+pub use keys::KeyError;
+pub use mint::{MintError, MintKey, TokenRequest, mint};
+pub use token::{AuthError, Identity};
+
+use token::Verifier;
+
+/// Decides whether a token is good. Cheap to share; nothing in it changes.
+pub struct Authenticator(Mode);
+
+enum Mode {
+    Token(Box<Verifier>),
+    None,
+}
+
+impl Authenticator {
+    /// Loads the keys of the config; the data folder's own signing key is made when it is needed and missing.
+    ///
+    /// # Errors
+    /// When a key cannot be read or used.
+    pub fn open(config: &AuthConfig, data: &Path) -> Result<Self, KeyError> {
+        Ok(Self(match config {
+            AuthConfig::Token(token) => {
+                Mode::Token(Box::new(Verifier::new(token.clone(), keys::load(&token.keys, data)?)))
+            }
+            AuthConfig::None => Mode::None,
+        }))
+    }
+
+    /// Who the bearer of a token is. Costs one signature check.
+    ///
+    /// # Errors
+    /// When the token is not good at `now`.
+    pub fn authenticate(&self, token: &str, now: SystemTime) -> Result<Identity, AuthError> {
+        match &self.0 {
+            Mode::Token(verifier) => verifier.verify(token, now),
+            Mode::None => {
+                let user = UserId::parse(token).map_err(|_| AuthError::BadSubject)?;
+                Ok(Identity { user, expires_at: None, grants: Grants::everything() })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authenticator")
+    }
+}

@@ -1,0 +1,245 @@
+//! Verifying a token: which key, is it signed, is it ours, is it still good, whom does it name.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, Validation, errors::ErrorKind};
+use quip_protocol::{UserId, limit};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::{
+    grants::{Action, Grants, Pattern},
+    keys::VerifyingKey,
+};
+use crate::config::TokenConfig;
+
+/// Who a client is, how long that holds, and what it may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub user: UserId,
+    /// From when on the relay no longer honours the token: its `exp` and the configured leeway. `None` = never.
+    pub expires_at: Option<SystemTime>,
+    /// What it grants in rooms.
+    pub grants: Grants,
+}
+
+/// Why a token is not good. The text says what to do and never holds anything of the token.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AuthError {
+    /// It cannot be read.
+    #[error("the token is malformed: {0}")]
+    Malformed(&'static str),
+    /// It was good once.
+    #[error("the token has expired; get a new one")]
+    Expired,
+    /// It will be good later.
+    #[error("the token is not valid yet; look at the clocks of its issuer and of this relay")]
+    NotYetValid,
+    /// It is for someone else.
+    #[error("the token is not for this relay: its `aud` must be \"{wanted}\"")]
+    WrongAudience {
+        /// The audience in the config.
+        wanted: String,
+    },
+    /// It is from someone else.
+    #[error("the token is from another issuer: its `iss` must be \"{wanted}\"")]
+    WrongIssuer {
+        /// The issuer in the config.
+        wanted: String,
+    },
+    /// No key of its name is for its algorithm.
+    #[error("the token's `alg` is not the one of the relay's key; sign it with {wanted}")]
+    WrongAlgorithm {
+        /// The algorithms in the config.
+        wanted: String,
+    },
+    /// No key has its name.
+    #[error(
+        "the token's `kid` names a key that this relay does not have; sign it with a key of its config, or for a test \
+         use `quip-relay token` with its data folder"
+    )]
+    UnknownKey,
+    /// It was changed, or another key signed it.
+    #[error("the token's signature is not good: it was changed, or signed with another key")]
+    BadSignature,
+    /// It names no user.
+    #[error("the token's `sub` is not a user id: 1 to 64 bytes without control characters")]
+    BadSubject,
+    /// It grants something that cannot be understood.
+    #[error("the token's `{claim}` must be a list of at most 64 patterns such as \"*\", \"lobby:*\" or \"lobby:main\"")]
+    BadGrant {
+        /// The claim.
+        claim: &'static str,
+    },
+}
+
+/// Verifies tokens against fixed keys.
+pub(super) struct Verifier {
+    config: TokenConfig,
+    keys: Vec<VerifyingKey>,
+}
+
+/// The part of the header that decides which key is used.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<IgnoredAny>,
+}
+
+/// The claims that the relay looks at.
+#[derive(Deserialize)]
+struct Claims {
+    sub: Option<Value>,
+    exp: Option<f64>,
+    nbf: Option<f64>,
+    join: Option<Value>,
+    post: Option<Value>,
+    create: Option<Value>,
+    moderate: Option<Value>,
+}
+
+impl Verifier {
+    pub(super) fn new(config: TokenConfig, keys: Vec<VerifyingKey>) -> Self {
+        Self { config, keys }
+    }
+
+    pub(super) fn verify(&self, token: &str, now: SystemTime) -> Result<Identity, AuthError> {
+        if token.len() > limit::TOKEN {
+            return Err(AuthError::Malformed("more than 8 KiB"));
+        }
+        let claims = self.signed_claims(token)?;
+        let leeway = self.config.leeway;
+        let expires_at = time(claims.exp.ok_or(AuthError::Malformed("it has no `exp`"))?) + leeway;
+        if now >= expires_at {
+            return Err(AuthError::Expired);
+        }
+        if claims.nbf.is_some_and(|nbf| now + leeway < time(nbf)) {
+            return Err(AuthError::NotYetValid);
+        }
+        let user = claims.sub.as_ref().and_then(Value::as_str).and_then(|sub| UserId::parse(sub).ok());
+        let user = user.ok_or(AuthError::BadSubject)?;
+        Ok(Identity { user, expires_at: Some(expires_at), grants: claims.grants()? })
+    }
+
+    /// The claims, once signature, audience and issuer are known to be good.
+    fn signed_claims(&self, token: &str) -> Result<Claims, AuthError> {
+        let mut refused = AuthError::BadSignature;
+        for key in self.candidates(&header(token)?)? {
+            match jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation(key.algorithm)) {
+                Ok(decoded) => return Ok(decoded.claims),
+                Err(error) => refused = self.refusal(error.kind()),
+            }
+            // Another key may have signed it; whatever else is wrong stays wrong with every key.
+            if refused != AuthError::BadSignature {
+                break;
+            }
+        }
+        Err(refused)
+    }
+
+    /// The keys that a token may be signed with: of its name, and for its algorithm. The header chooses among what
+    /// the config allows; it never says how a key is used.
+    fn candidates(&self, header: &Header) -> Result<Vec<&VerifyingKey>, AuthError> {
+        let named = |key: &&VerifyingKey| match (&key.kid, &header.kid) {
+            (Some(of_key), Some(of_token)) => of_key == of_token,
+            _ => true,
+        };
+        let of_name: Vec<_> = self.keys.iter().filter(named).collect();
+        if of_name.is_empty() {
+            return Err(AuthError::UnknownKey);
+        }
+        let fits: Vec<_> = of_name.iter().copied().filter(|key| name(key.algorithm) == header.alg).collect();
+        if fits.is_empty() {
+            let mut wanted: Vec<_> = of_name.iter().map(|key| name(key.algorithm)).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            return Err(AuthError::WrongAlgorithm { wanted: wanted.join(" or ") });
+        }
+        Ok(fits)
+    }
+
+    /// Times are checked by ourselves, against the caller's clock.
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.validate_exp = false;
+        validation.set_audience(&[&self.config.audience]);
+        validation.set_required_spec_claims(&["aud"]);
+        if let Some(issuer) = &self.config.issuer {
+            validation.set_issuer(&[issuer]);
+            // Without this, a token that has no issuer would pass.
+            validation.set_required_spec_claims(&["aud", "iss"]);
+        }
+        validation
+    }
+
+    fn refusal(&self, kind: &ErrorKind) -> AuthError {
+        let issuer = || AuthError::WrongIssuer { wanted: self.config.issuer.clone().unwrap_or_default() };
+        let audience = || AuthError::WrongAudience { wanted: self.config.audience.clone() };
+        match kind {
+            ErrorKind::InvalidSignature => AuthError::BadSignature,
+            ErrorKind::InvalidAudience => audience(),
+            ErrorKind::InvalidIssuer => issuer(),
+            ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => issuer(),
+            ErrorKind::MissingRequiredClaim(_) => audience(),
+            ErrorKind::Base64(_) => AuthError::Malformed("its parts are not base64url"),
+            _ => AuthError::Malformed("its claims are not what they should be"),
+        }
+    }
+}
+
+impl Claims {
+    fn grants(&self) -> Result<Grants, AuthError> {
+        let mut grants = Grants::default();
+        for action in Action::ALL {
+            let said = match action {
+                Action::Join => &self.join,
+                Action::Post => &self.post,
+                Action::Create => &self.create,
+                Action::Moderate => &self.moderate,
+            };
+            if let Some(said) = said {
+                let patterns = patterns(said).ok_or(AuthError::BadGrant { claim: action.claim() })?;
+                grants.set(action, patterns);
+            }
+        }
+        Ok(grants)
+    }
+}
+
+fn patterns(claim: &Value) -> Option<Vec<Pattern>> {
+    let texts = claim.as_array().filter(|texts| texts.len() <= Pattern::MOST)?;
+    texts.iter().map(|text| Pattern::parse(text.as_str()?)).collect()
+}
+
+fn header(token: &str) -> Result<Header, AuthError> {
+    if token.split('.').count() != 3 {
+        return Err(AuthError::Malformed("it is not a JWT, three parts with dots between"));
+    }
+    let first = token.split('.').next().unwrap_or_default();
+    let json = URL_SAFE_NO_PAD.decode(first).map_err(|_| AuthError::Malformed("its parts are not base64url"))?;
+    let header: Header =
+        serde_json::from_slice(&json).map_err(|_| AuthError::Malformed("its header is not that of a JWT"))?;
+    // RFC 7515: whoever does not understand what is listed there must refuse.
+    if header.crit.is_some() { Err(AuthError::Malformed("its header has `crit`")) } else { Ok(header) }
+}
+
+/// A NumericDate as a time, within what every platform's clock can hold.
+fn time(seconds: f64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs((seconds as u64).min(END_OF_9999))
+}
+
+fn name(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::EdDSA => "EdDSA",
+        Algorithm::ES256 => "ES256",
+        Algorithm::RS256 => "RS256",
+        Algorithm::HS256 => "HS256",
+        _ => "an algorithm that no key can have",
+    }
+}
+
+const END_OF_9999: u64 = 253_402_300_799;

@@ -1,0 +1,170 @@
+//! The command line of `quip-relay`.
+
+use std::{
+    fmt::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use quip_relay::{
+    auth::{Authenticator, MintKey, TokenRequest, mint},
+    config::{self, AuthConfig, Config, ConfigError, KeySource, Overrides, TlsConfig, TokenConfig},
+    identity::Certificate,
+};
+
+/// Quip: a chat relay over QUIC. Without a subcommand it serves.
+#[derive(Debug, Parser)]
+#[command(name = "quip-relay", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the relay (also without naming a subcommand).
+    Serve(ServeArgs),
+    /// Say whether a config file, with its keys and certificate, is good.
+    Check {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print a config file with every key, its default and what it means.
+    Config,
+    /// Make a token for a user, which lets it join, post and create everywhere unless less is asked for.
+    Token(TokenArgs),
+}
+
+/// Where to serve.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The config file. Without one the relay runs on its defaults, for development.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of keys, certificate and store [default: quip-data, or what the config file says].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The UDP address [default: 127.0.0.1:4433, or what the config file says].
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+/// What the token says.
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// The user id, 1 to 64 bytes.
+    #[arg(long, value_name = "ID")]
+    user: String,
+    /// How long it is good: 90s, 15m, 1h, 30d.
+    #[arg(long, value_name = "PERIOD", default_value = "1h", value_parser = period)]
+    ttl: Duration,
+    /// Rooms to join: "*", "lobby:*", "lobby:main". Can be given several times; "" = none.
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    join: Vec<String>,
+    /// Rooms to post in.
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    post: Vec<String>,
+    /// Rooms that may be created.
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    create: Vec<String>,
+    /// Rooms to moderate.
+    #[arg(long, value_name = "PATTERN")]
+    moderate: Vec<String>,
+    /// The config file of the relay.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data folder of the relay [default: quip-data, or what the config file says].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl Cli {
+    /// What was asked for.
+    pub(crate) fn command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+impl ServeArgs {
+    /// The configuration that these arguments ask for.
+    pub(crate) fn load(self) -> Result<Config, ConfigError> {
+        match self.config {
+            Some(path) => Config::load_with(&path, Overrides { data: self.data, listen: self.listen }),
+            None => Ok(Config::development(self.data, self.listen)),
+        }
+    }
+}
+
+/// Reads everything that a start would read, without writing anything or taking the data folder.
+pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
+    let config = Config::load(path)?;
+    let mut report = format!("{} is good\n", path.display());
+    writeln!(report, "  listen  {}", config.listen)?;
+    writeln!(report, "  data    {}", config.data.display())?;
+    writeln!(report, "  tls     {}", check_tls(&config)?)?;
+    writeln!(report, "  auth    {}", check_auth(&config)?)?;
+    Ok(report)
+}
+
+fn check_tls(config: &Config) -> anyhow::Result<String> {
+    let will_be_made = config.tls == TlsConfig::SelfSigned && !Certificate::kept(&config.data);
+    if will_be_made {
+        return Ok("self-signed, made at the first start".to_owned());
+    }
+    let certificate = Certificate::read(&config.data, &config.tls)?;
+    Ok(format!("SHA-256 {}", certificate.fingerprint()))
+}
+
+fn check_auth(config: &Config) -> anyhow::Result<String> {
+    match &config.auth {
+        AuthConfig::None => Ok("none, everyone on this machine is believed".to_owned()),
+        AuthConfig::Token(TokenConfig { keys: KeySource::Development, .. }) => {
+            quip_relay::identity::SigningKey::read(&config.data)?;
+            Ok("tokens of `quip-relay token`, signed with the data folder's own key".to_owned())
+        }
+        AuthConfig::Token(TokenConfig { keys: KeySource::Listed(keys), .. }) => {
+            Authenticator::open(&config.auth, &config.data)?;
+            Ok(format!("tokens, {} key{}", keys.len(), if keys.len() == 1 { "" } else { "s" }))
+        }
+    }
+}
+
+/// Makes the token that was asked for.
+pub(crate) fn token(args: &TokenArgs) -> anyhow::Result<String> {
+    let config = match &args.config {
+        Some(path) => Config::load_with(path, Overrides { data: args.data.clone(), listen: None })?,
+        None => Config::development(args.data.clone(), None),
+    };
+    let AuthConfig::Token(auth) = &config.auth else {
+        anyhow::bail!("this relay has auth mode \"none\": the token is the user id itself");
+    };
+    let [join, post, create, moderate] =
+        [&args.join, &args.post, &args.create, &args.moderate].map(|patterns| not_empty(patterns));
+    let request = TokenRequest {
+        user: &args.user,
+        ttl: args.ttl,
+        audience: &auth.audience,
+        issuer: auth.issuer.as_deref(),
+        join: &join,
+        post: &post,
+        create: &create,
+        moderate: &moderate,
+    };
+    let key = MintKey::accepted_by(&auth.keys, &config.data)?;
+    mint(&key, &request, SystemTime::now()).context("no token was made")
+}
+
+fn not_empty(patterns: &[String]) -> Vec<String> {
+    patterns.iter().filter(|pattern| !pattern.is_empty()).cloned().collect()
+}
+
+fn period(text: &str) -> Result<Duration, &'static str> {
+    config::parse_period(text).ok_or("write a period such as 90s, 15m, 1h or 30d")
+}

@@ -1,0 +1,288 @@
+//! Who is reachable, from which connections they have. Pure: time comes in, changes go out.
+//!
+//! A user's state is the best of their connections. A broken connection shows after a pause, so that a
+//! reconnect stays unseen; a goodbye or a connection that was silent for the idle timeout shows at once.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+use quip_core::Timestamp;
+use quip_protocol::{UserId, session::presence};
+
+/// Presence of all users that are, were lately, or are watched here. `K` names a connection.
+#[derive(Debug)]
+pub struct Roster<K> {
+    users: HashMap<UserId, Entry<K>>,
+    leaving: VecDeque<(Instant, UserId)>,
+    remembered: VecDeque<(u64, UserId)>,
+    serial: u64,
+    config: RosterConfig,
+}
+
+/// Settings of a [`Roster`].
+#[derive(Debug, Clone, Copy)]
+pub struct RosterConfig {
+    /// How long a broken connection is not shown.
+    pub offline_after: Duration,
+    /// Offline users whose last-seen time is kept in memory; the longest gone are forgotten first.
+    pub remembered: usize,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// The client said goodbye.
+    Goodbye,
+    /// It was silent for the idle timeout.
+    Silent,
+    /// Anything else; the client may be back in a moment.
+    Broken,
+}
+
+/// A change that others see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown<K> {
+    /// Whose.
+    pub user: UserId,
+    /// To what.
+    pub now: State,
+    /// Who watches.
+    pub watchers: Vec<K>,
+}
+
+/// What others see of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// One of [`presence`].
+    pub state: u8,
+    /// When the user was last heard while not online; 0 = online, never, or not known.
+    pub last_seen: Timestamp,
+}
+
+#[derive(Debug)]
+struct Entry<K> {
+    connections: Vec<(K, bool)>,
+    watchers: Vec<(K, u32)>,
+    shown: State,
+    /// When a break is shown.
+    leaving: Option<Instant>,
+    /// Its place among the remembered.
+    remembered: u64,
+}
+
+impl<K> Default for Entry<K> {
+    fn default() -> Self {
+        let shown = State { state: presence::OFFLINE, last_seen: 0 };
+        Self { connections: Vec::new(), watchers: Vec::new(), shown, leaving: None, remembered: 0 }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Roster<K> {
+    /// An empty roster.
+    pub fn new(config: RosterConfig) -> Self {
+        Self { users: HashMap::new(), leaving: VecDeque::new(), remembered: VecDeque::new(), serial: 0, config }
+    }
+
+    /// The connections of a user.
+    pub fn connections(&self, user: &UserId) -> impl Iterator<Item = K> + '_ {
+        self.users.get(user).into_iter().flat_map(|entry| entry.connections.iter().map(|(connection, _)| *connection))
+    }
+
+    /// What others see of a user.
+    pub fn state(&self, user: &UserId) -> State {
+        self.users.get(user).map_or(Entry::<K>::default().shown, |entry| entry.shown)
+    }
+
+    /// A connection of a user was welcomed.
+    pub fn connected(&mut self, user: &UserId, connection: K) -> Option<Shown<K>> {
+        let entry = self.users.entry(user.clone()).or_default();
+        entry.connections.push((connection, true));
+        entry.leaving = None;
+        entry.show(user, 0)
+    }
+
+    /// A connection was silent for two keepalives, or was heard again. `at` is when it was last heard.
+    pub fn reachable(&mut self, user: &UserId, connection: K, reachable: bool, at: Timestamp) -> Option<Shown<K>> {
+        let entry = self.users.get_mut(user)?;
+        entry.connections.iter_mut().filter(|(key, _)| *key == connection).for_each(|(_, is)| *is = reachable);
+        entry.show(user, at)
+    }
+
+    /// A connection ended. `at` is when it was last heard.
+    pub fn disconnected(
+        &mut self,
+        user: &UserId,
+        connection: K,
+        gone: Gone,
+        at: Timestamp,
+        now: Instant,
+    ) -> Option<Shown<K>> {
+        let entry = self.users.get_mut(user)?;
+        entry.connections.retain(|(key, _)| *key != connection);
+        if gone == Gone::Broken && entry.connections.is_empty() {
+            let shown_at = now + self.config.offline_after;
+            entry.leaving = Some(shown_at);
+            entry.shown.last_seen = at;
+            self.leaving.push_back((shown_at, user.clone()));
+            return None;
+        }
+        let shown = entry.show(user, at);
+        self.remember(user);
+        shown
+    }
+
+    /// Shows those who did not come back in time.
+    pub fn expire(&mut self, now: Instant) -> Vec<Shown<K>> {
+        let mut shown = Vec::new();
+        while let Some((at, user)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
+            // Who came back, or broke off again later, is not shown now.
+            let Some(entry) = self.users.get_mut(&user).filter(|entry| entry.leaving == Some(at)) else { continue };
+            entry.leaving = None;
+            let at = entry.shown.last_seen;
+            shown.extend(entry.show(&user, at));
+            self.remember(&user);
+        }
+        shown
+    }
+
+    /// `watcher` wants to see `user` from now on (counted, so that it may want it twice).
+    pub fn watch(&mut self, user: &UserId, watcher: K) -> State {
+        let entry = self.users.entry(user.clone()).or_default();
+        match entry.watchers.iter_mut().find(|(key, _)| *key == watcher) {
+            Some((_, times)) => *times += 1,
+            None => entry.watchers.push((watcher, 1)),
+        }
+        entry.shown
+    }
+
+    /// Takes one [`Roster::watch`] back.
+    pub fn unwatch(&mut self, user: &UserId, watcher: K) {
+        let Some(entry) = self.users.get_mut(user) else { return };
+        entry.watchers.iter_mut().filter(|(key, _)| *key == watcher).for_each(|(_, times)| *times -= 1);
+        entry.watchers.retain(|(_, times)| *times > 0);
+        if entry.is_idle() && entry.shown.last_seen == 0 {
+            self.users.remove(user);
+        }
+    }
+
+    fn remember(&mut self, user: &UserId) {
+        let Some(entry) = self.users.get_mut(user).filter(|entry| entry.is_idle()) else { return };
+        self.serial += 1;
+        entry.remembered = self.serial;
+        self.remembered.push_back((self.serial, user.clone()));
+        while self.remembered.len() > self.config.remembered {
+            let Some((serial, oldest)) = self.remembered.pop_front() else { break };
+            if self.users.get(&oldest).is_some_and(|entry| entry.is_idle() && entry.remembered == serial) {
+                self.users.remove(&oldest);
+            }
+        }
+    }
+}
+
+impl<K: Copy> Entry<K> {
+    fn is_idle(&self) -> bool {
+        self.connections.is_empty() && self.watchers.is_empty() && self.leaving.is_none()
+    }
+
+    fn show(&mut self, user: &UserId, last_seen: Timestamp) -> Option<Shown<K>> {
+        if self.leaving.is_some() {
+            return None;
+        }
+        let state = match &self.connections[..] {
+            [] => presence::OFFLINE,
+            some if some.iter().any(|(_, reachable)| *reachable) => presence::ONLINE,
+            _ => presence::UNREACHABLE,
+        };
+        let before = self.shown.state;
+        self.shown = State { state, last_seen: if state == presence::ONLINE { 0 } else { last_seen } };
+        let watchers = || self.watchers.iter().map(|(key, _)| *key).collect();
+        (before != state).then(|| Shown { user: user.clone(), now: self.shown, watchers: watchers() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alice() -> UserId {
+        UserId::parse("alice").unwrap()
+    }
+
+    fn roster() -> Roster<u32> {
+        Roster::new(RosterConfig { offline_after: Duration::from_secs(3), remembered: 2 })
+    }
+
+    fn shown(shown: Option<Shown<u32>>) -> Option<(u8, u64)> {
+        shown.map(|shown| (shown.now.state, shown.now.last_seen))
+    }
+
+    #[test]
+    fn the_best_connection_counts() {
+        let mut roster = roster();
+        assert_eq!(shown(roster.connected(&alice(), 1)), Some((presence::ONLINE, 0)));
+        assert_eq!(shown(roster.connected(&alice(), 2)), None);
+        assert_eq!(shown(roster.reachable(&alice(), 1, false, 50)), None);
+        assert_eq!(shown(roster.reachable(&alice(), 2, false, 60)), Some((presence::UNREACHABLE, 60)));
+        assert_eq!(shown(roster.reachable(&alice(), 1, true, 70)), Some((presence::ONLINE, 0)));
+    }
+
+    #[test]
+    fn a_goodbye_shows_at_once_and_a_break_after_a_pause() {
+        let (mut roster, start) = (roster(), Instant::now());
+        roster.connected(&alice(), 1);
+        assert_eq!(shown(roster.disconnected(&alice(), 1, Gone::Goodbye, 10, start)), Some((presence::OFFLINE, 10)));
+        roster.connected(&alice(), 2);
+        assert_eq!(shown(roster.disconnected(&alice(), 2, Gone::Broken, 20, start)), None);
+        assert_eq!(roster.expire(start + Duration::from_secs(2)), []);
+        let expired = roster.expire(start + Duration::from_secs(3));
+        assert_eq!((expired.len(), expired[0].now), (1, State { state: presence::OFFLINE, last_seen: 20 }));
+    }
+
+    #[test]
+    fn a_quick_reconnect_stays_unseen() {
+        let (mut roster, start) = (roster(), Instant::now());
+        roster.connected(&alice(), 1);
+        roster.disconnected(&alice(), 1, Gone::Broken, 10, start);
+        assert_eq!(shown(roster.connected(&alice(), 2)), None);
+        assert_eq!(roster.expire(start + Duration::from_secs(60)), []);
+        assert_eq!(roster.state(&alice()).state, presence::ONLINE);
+    }
+
+    #[test]
+    fn each_break_has_its_own_pause() {
+        let (mut roster, start) = (roster(), Instant::now());
+        roster.connected(&alice(), 1);
+        roster.disconnected(&alice(), 1, Gone::Broken, 10, start);
+        roster.connected(&alice(), 2);
+        roster.disconnected(&alice(), 2, Gone::Broken, 20, start + Duration::from_secs(2));
+        assert_eq!(roster.expire(start + Duration::from_secs(4)), []);
+        assert_eq!(roster.expire(start + Duration::from_secs(5)).len(), 1);
+    }
+
+    #[test]
+    fn watchers_are_named_until_they_unwatch_as_often() {
+        let mut roster = roster();
+        roster.watch(&alice(), 8);
+        roster.watch(&alice(), 8);
+        roster.unwatch(&alice(), 8);
+        assert_eq!(roster.connected(&alice(), 1).unwrap().watchers, [8]);
+        roster.unwatch(&alice(), 8);
+        assert_eq!(roster.reachable(&alice(), 1, false, 5).unwrap().watchers, [0u32; 0]);
+    }
+
+    #[test]
+    fn the_longest_gone_are_forgotten() {
+        let (mut roster, now) = (roster(), Instant::now());
+        for (index, name) in ["a", "b", "c"].iter().enumerate() {
+            let user = UserId::parse(name).unwrap();
+            roster.connected(&user, index as u32);
+            roster.disconnected(&user, index as u32, Gone::Goodbye, 1 + index as u64, now);
+        }
+        let seen = |name| roster.state(&UserId::parse(name).unwrap()).last_seen;
+        assert_eq!((seen("a"), seen("b"), seen("c")), (0, 2, 3));
+        assert_eq!(roster.users.len(), 2);
+    }
+}

@@ -1,0 +1,159 @@
+//! Puts the parts together, runs them, and takes them apart in order.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle};
+
+use quip_order::{Limits as OrderLimits, embedded};
+use quip_store::{OpenError, Readers, ReadersConfig, Sequencer, SequencerConfig, SequencerError, Store, StoreConfig};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::{
+    auth::{Authenticator, KeyError},
+    config::Config,
+    identity::{DataFolder, IdentityError},
+    worker::{
+        Mailbox, Phase, Shared, Worker,
+        endpoint::{self, EndpointError},
+    },
+};
+
+/// Why a relay does not start, or stops by itself.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The data folder, certificate or keys.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The keys that tokens are checked with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The store does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The network.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// Threads or runtimes.
+    #[error("the system gives no thread or runtime: {0}")]
+    Io(#[from] std::io::Error),
+    /// The store stopped taking commits. Nothing that was accepted is lost.
+    #[error("the relay stops because {0}")]
+    Sequencer(#[from] SequencerError),
+    /// A thread of the relay panicked.
+    #[error("the relay stops because its {0} thread failed; the log says why")]
+    Panicked(&'static str),
+}
+
+/// Where a relay that has started can be reached.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// The UDP address.
+    pub listen: SocketAddr,
+    /// SHA-256 of the certificate, in hexadecimal.
+    pub fingerprint: String,
+    /// The data folder.
+    pub data: PathBuf,
+}
+
+/// Runs a relay until SIGTERM or SIGINT, or until the store fails.
+///
+/// # Errors
+/// When it cannot start, or its store stops taking commits.
+pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), ServeError> {
+    let folder = DataFolder::open(&config.data)?;
+    let certificate = folder.certificate(&config.tls)?;
+    let keys = folder.node_keys()?;
+    let authenticator = Authenticator::open(&config.auth, folder.path())?;
+    let socket = endpoint::bind(&config)?;
+    let store = Store::open(&folder.store(), store_config(&config))?;
+
+    let view = store.view();
+    let (submit, order) = embedded(order_limits(&config));
+    let mailbox = Mailbox::new(config.limits.inbox_bytes);
+    let sequencer = Sequencer::new(store, order, vec![mailbox.sink()], sequencer_config(&config));
+    let readers = ReadersConfig { threads: config.store.readers, ..ReadersConfig::default() };
+    let generation = view.generation();
+    let readers = Readers::start(view, readers)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _inside = runtime.enter();
+    let endpoint = endpoint::start(socket, &config, &certificate, &keys)?;
+    let listen = endpoint.local_addr()?;
+    folder.write_endpoint(listen)?;
+
+    let (phase, phases) = watch::channel(Phase::Running);
+    let sequencing = spawn_sequencer(sequencer, phase.clone())?;
+    let shared = Shared { config, authenticator, submit: Arc::clone(&submit) as _, readers, generation };
+    started(&Started { listen, fingerprint: certificate.fingerprint(), data: folder.path().to_owned() });
+    runtime.block_on(async {
+        let worker = Worker::run(Arc::new(shared), mailbox, endpoint, phases.clone());
+        let stop = async {
+            stopped(phases).await;
+            phase.send_replace(Phase::Draining);
+            submit.close();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = worker => {}
+            () = stop => {}
+        }
+    });
+    sequencing.join().map_err(|_| ServeError::Panicked("sequencer"))??;
+    Ok(())
+}
+
+/// Waits for a signal, or for the sequencer to end by itself.
+async fn stopped(mut phases: watch::Receiver<Phase>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => tracing::info!("SIGTERM: answering what was taken, then going down"),
+        _ = int.recv() => tracing::info!("interrupted: answering what was taken, then going down"),
+        _ = phases.wait_for(|phase| *phase == Phase::Stopping) => {}
+    }
+}
+
+/// The sequencer's thread. When it ends, for whatever reason, so does the worker: nothing can be accepted.
+fn spawn_sequencer(
+    sequencer: Sequencer,
+    phase: watch::Sender<Phase>,
+) -> Result<JoinHandle<Result<(), SequencerError>>, std::io::Error> {
+    std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
+        let result = sequencer.run();
+        if let Err(error) = &result {
+            tracing::error!(%error, "the relay accepts nothing any more");
+        }
+        phase.send_replace(Phase::Stopping);
+        result
+    })
+}
+
+fn store_config(config: &Config) -> StoreConfig {
+    StoreConfig { cache_bytes: config.store.cache_bytes as u64, ..StoreConfig::default() }
+}
+
+fn order_limits(config: &Config) -> OrderLimits {
+    OrderLimits {
+        conversation_commands: config.limits.waiting_per_conversation,
+        conversation_bytes: config.limits.waiting_bytes_per_conversation,
+        total_bytes: config.limits.waiting_bytes,
+    }
+}
+
+/// A commit that does not come back (a full disk makes the store sleep for ever) ends the process: whoever
+/// is waiting learns that nothing is known about what was unanswered, and nothing accepted is lost.
+fn sequencer_config(config: &Config) -> SequencerConfig {
+    let timeout = config.store.commit_timeout;
+    SequencerConfig {
+        commit_timeout: timeout,
+        on_stuck: Box::new(move || {
+            tracing::error!("a commit takes longer than {timeout:?}: the disk is full, gone or stuck; the relay stops");
+            eprintln!("quip-relay: a commit takes longer than {timeout:?}: is the disk full or gone? The relay stops.");
+            std::process::exit(EXIT_STUCK);
+        }),
+        ..SequencerConfig::default()
+    }
+}
+
+/// Exit status after a commit that did not come back.
+pub const EXIT_STUCK: i32 = 74;

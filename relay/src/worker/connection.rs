@@ -1,0 +1,199 @@
+//! One client's connection.
+
+use std::time::{Duration, Instant};
+
+use quinn::ConnectionStats;
+use quip_core::{Authority, Naming, Policy, Timestamp};
+use quip_protocol::{ConversationId, DeviceId, InstanceId, Kind, RoomName, UserId};
+
+use super::StreamKey;
+use crate::{
+    auth::{Action, Identity},
+    config::{Config, HistoryPolicy, MessageRate},
+    presence::Gone,
+};
+
+/// One client's connection.
+pub(super) struct Connection {
+    pub(super) quic: quinn::Connection,
+    /// The number that its arrivals carry.
+    pub(super) number: u64,
+    /// After `Hello` was accepted.
+    pub(super) session: Option<Session>,
+    pub(super) session_stream: Option<StreamKey>,
+    pub(super) streams: Vec<StreamKey>,
+    /// Conversations that are open here.
+    pub(super) open: Vec<(ConversationId, StreamKey)>,
+    /// Streams that read pages from the store now.
+    pub(super) catching_up: usize,
+    /// Streams that would, when others are done.
+    pub(super) queued: Vec<StreamKey>,
+    /// Bytes of unfinished frames on all streams.
+    pub(super) partial: usize,
+    pub(super) heard: Heard,
+    pub(super) gone: Gone,
+}
+
+/// When a client was last heard, sampled.
+pub(super) struct Heard {
+    frames: u64,
+    pub(super) at: Instant,
+    pub(super) time: Timestamp,
+    pub(super) reachable: bool,
+}
+
+/// Who the client is.
+pub(super) struct Session {
+    pub(super) identity: Identity,
+    pub(super) device: DeviceId,
+    pub(super) instance: InstanceId,
+    /// The message level that both sides know.
+    pub(super) level: u64,
+    /// Conversation streams granted.
+    pub(super) streams: usize,
+    pub(super) commands: Rate,
+    pub(super) signals: Rate,
+    pub(super) signals_out: Rate,
+    /// When the connection is closed in favour of a newer one.
+    pub(super) overlap_until: Option<Instant>,
+}
+
+impl Connection {
+    pub(super) fn new(quic: quinn::Connection, number: u64, now: Instant) -> Self {
+        Self {
+            quic,
+            number,
+            session: None,
+            session_stream: None,
+            streams: Vec::new(),
+            open: Vec::new(),
+            catching_up: 0,
+            queued: Vec::new(),
+            partial: 0,
+            heard: Heard { frames: 0, at: now, time: 0, reachable: true },
+            gone: Gone::Broken,
+        }
+    }
+
+    /// Who the client is, once it said so.
+    pub(super) fn user(&self) -> Option<&UserId> {
+        self.session.as_ref().map(|session| &session.identity.user)
+    }
+
+    /// Looks whether anything was received since the last look.
+    pub(super) fn listen(&mut self, now: Instant, time: Timestamp) {
+        let frames = frames_received(&self.quic.stats());
+        if frames != self.heard.frames {
+            self.heard = Heard { frames, at: now, time, reachable: self.heard.reachable };
+        }
+    }
+}
+
+impl Session {
+    /// What the token and the config allow in a conversation.
+    pub(super) fn authority(&self, kind: Option<Kind>, room: Option<&RoomName<'_>>, config: &Config) -> Authority {
+        let group_members = config.limits.group_members as u32;
+        let Some(room) = room else {
+            let by_members = kind != Some(Kind::Room);
+            return Authority { join: by_members, post: by_members, create: by_members, group_members, ..Authority::default() };
+        };
+        let allows = |action| self.identity.grants.allows(action, room);
+        let policy = config.namespaces.policy(room);
+        Authority {
+            join: allows(Action::Join),
+            post: allows(Action::Post),
+            create: allows(Action::Create),
+            moderate: allows(Action::Moderate),
+            policy: Policy {
+                history_open: policy.history == HistoryPolicy::All,
+                joins_shown: policy.joins_shown,
+            },
+            group_members,
+        }
+    }
+}
+
+/// The room's name, where a conversation is one.
+pub(super) fn room_of(naming: &Naming) -> Option<RoomName<'_>> {
+    match naming {
+        Naming::Room(name, _) => RoomName::parse(name).ok(),
+        _ => None,
+    }
+}
+
+/// A rate limit: the generic cell rate algorithm (ITU-T I.371).
+pub(super) struct Rate {
+    next: Instant,
+    each: Duration,
+    ahead: Duration,
+}
+
+impl Rate {
+    /// At most `rate.per_second` over time and `rate.burst` at once; `None` = no limit.
+    pub(super) fn new(rate: Option<MessageRate>, now: Instant) -> Self {
+        let each = rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.per_second as u32);
+        Self { next: now, each, ahead: rate.map_or(Duration::ZERO, |rate| each * (rate.burst as u32 - 1)) }
+    }
+
+    /// Takes one, or says how long to wait.
+    pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        if self.each.is_zero() {
+            return Ok(());
+        }
+        let earliest = self.next.max(now);
+        match earliest.checked_duration_since(now + self.ahead) {
+            Some(wait) if !wait.is_zero() => Err(wait),
+            _ => {
+                self.next = earliest + self.each;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Frames that were decrypted and read. Any of them is a sign of life; quinn's own idle timer is also
+/// restarted by what we send, so it proves nothing.
+fn frames_received(stats: &ConnectionStats) -> u64 {
+    let rx = &stats.frame_rx;
+    rx.acks
+        + rx.ping
+        + rx.stream
+        + rx.datagram
+        + rx.crypto
+        + rx.max_data
+        + rx.max_stream_data
+        + rx.reset_stream
+        + rx.stop_sending
+        + rx.new_connection_id
+        + rx.retire_connection_id
+        + rx.path_challenge
+        + rx.path_response
+        + rx.data_blocked
+        + rx.stream_data_blocked
+        + rx.streams_blocked_bidi
+        + rx.immediate_ack
+        + rx.ack_frequency
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_allows_its_burst_and_then_its_pace() {
+        let start = Instant::now();
+        let mut rate = Rate::new(Some(MessageRate { per_second: 10, burst: 3 }), start);
+        assert!((0..3).all(|_| rate.take(start).is_ok()));
+        assert_eq!(rate.take(start), Err(Duration::from_millis(100)));
+        assert_eq!(rate.take(start + Duration::from_millis(100)), Ok(()));
+        assert!(rate.take(start + Duration::from_millis(100)).is_err());
+        assert!((0..3).all(|_| rate.take(start + Duration::from_secs(60)).is_ok()));
+    }
+
+    #[test]
+    fn without_a_rate_everything_passes() {
+        let start = Instant::now();
+        let mut rate = Rate::new(None, start);
+        assert!((0..10_000).all(|_| rate.take(start).is_ok()));
+    }
+}

@@ -1,0 +1,198 @@
+//! A conversation that somebody has open here, and the commands of its streams.
+
+use std::time::Duration;
+
+use quip_core::{Action, By, Command, Effect, Naming};
+use quip_order::SubmitError;
+use quip_protocol::{
+    Code, ConversationId, DeviceId, ToRelay, UserId,
+    conversation::{Mark, Outcome, Rejected},
+    session::{Changed, Marked},
+};
+use quip_store::Change;
+
+use super::{
+    StreamKey, Worker, commands,
+    follower::{Answer, Phase},
+    intake::Next,
+    ring::Ring,
+};
+
+/// A conversation that somebody has open here.
+#[derive(Default)]
+pub(super) struct Conversation {
+    /// The newest event that is known here.
+    pub(super) head: u64,
+    /// Its latest events.
+    pub(super) ring: Ring,
+    /// Streams that have it open.
+    pub(super) followers: Vec<StreamKey>,
+    /// What it is called, once somebody read it.
+    pub(super) naming: Option<Naming>,
+    /// In [`Worker::behind`].
+    pub(super) queued: bool,
+    /// The follower to look at next.
+    pub(super) next: usize,
+    /// How many are to be looked at until everyone had a turn.
+    pub(super) left: usize,
+}
+
+impl Worker {
+    /// A numbered command arrived.
+    pub(super) fn command(&mut self, key: StreamKey, message: &ToRelay<'_>) -> Next {
+        let at = self.streams[key].connection;
+        let limits = &self.shared.config.limits;
+        let Some(numbered) = commands::numbered(message, limits.message_bytes) else {
+            return self.violation(at, Code::UNEXPECTED);
+        };
+        let (n, most) = (numbered.n, limits.unanswered_per_stream as u64);
+        if n == 0 {
+            return self.violation(at, Code::MALFORMED);
+        }
+        let Some(follower) = self.streams[key].follower() else { return Next::Frame };
+        let admitted = follower.sends.admit(n, most);
+        match admitted.and(numbered.action) {
+            Err(code) => self.refuse(key, n, code, None),
+            Ok(action) => self.submit(key, n, action),
+        }
+        Next::Frame
+    }
+
+    /// Gives a numbered command of a stream to the order.
+    pub(super) fn submit(&mut self, key: StreamKey, n: u64, action: Action) {
+        let stream = &mut self.streams[key];
+        let at = stream.connection;
+        let Some(session) = self.connections[at].session.as_mut() else { return };
+        if let Err(wait) = session.commands.take(self.now) {
+            return self.refuse(key, n, Code::RATE, Some(wait));
+        }
+        let Some(follower) = stream.follower() else { return };
+        let by = By::Device { user: session.identity.user.clone(), device: session.device, n };
+        let command = Command { conversation: follower.id, by, authority: follower.authority, action };
+        match self.shared.submit.submit(command) {
+            Ok(()) => follower.sends.submitted(n),
+            Err(SubmitError::Full { retry_after_ms }) => {
+                self.refuse(key, n, Code::FULL, Some(Duration::from_millis(retry_after_ms)));
+            }
+            Err(SubmitError::Closed) => self.refuse(key, n, Code::SHUTDOWN, None),
+        }
+    }
+
+    /// Refuses a command before it is ordered, and with it every later one until it comes again.
+    fn refuse(&mut self, key: StreamKey, n: u64, code: Code, wait: Option<Duration>) {
+        let stream = &mut self.streams[key];
+        let Some(follower) = stream.follower() else { return };
+        if code != Code::BLOCKED {
+            follower.sends.refuse(n);
+        }
+        let joining = follower.phase == Phase::Joining { n };
+        if joining {
+            return self.end(key, code, 0);
+        }
+        let retry_after = wait.map_or(0, |wait| (wait.as_millis() as u64).max(1));
+        stream.out.control(&Rejected { n, code, retry_after, info: 0 });
+    }
+
+    /// A read mark arrived: the highest one counts, and goes on its way with the next tick.
+    pub(super) fn mark(&mut self, key: StreamKey, mark: Mark) -> Next {
+        let Some(follower) = self.streams[key].follower() else { return Next::Frame };
+        if follower.mark.is_none() {
+            self.marked.push(key);
+        }
+        if follower.mark.is_none_or(|waiting| waiting.seq < mark.seq) {
+            follower.mark = Some(mark);
+        }
+        Next::Frame
+    }
+
+    /// Submits the read mark of a stream.
+    pub(super) fn submit_mark(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let at = stream.connection;
+        let Some(follower) = stream.follower() else { return };
+        let (id, authority, Some(mark)) = (follower.id, follower.authority, follower.mark.take()) else { return };
+        let Some(session) = &self.connections[at].session else { return };
+        let by = By::Device { user: session.identity.user.clone(), device: session.device, n: 0 };
+        let action = Action::Mark { seq: mark.seq, number: mark.number };
+        let command = Command { conversation: id, by, authority, action };
+        if self.shared.submit.submit(command).is_err() {
+            // A mark has no number to refuse; it waits for a better moment.
+            if let Some(follower) = self.streams[key].follower() {
+                follower.mark = Some(mark);
+                self.marked.push(key);
+            }
+        }
+    }
+
+    /// Routes the outcome of a command to the stream that carried it.
+    pub(super) fn decided(&mut self, change: &Change, outcome: &Outcome) {
+        let By::Device { user, device, .. } = &change.by else { return };
+        let Some(key) = self.sender(change.conversation, user, *device) else { return };
+        let stream = &mut self.streams[key];
+        let blocked = stream.out.blocked();
+        let Some(follower) = stream.follower() else { return };
+        if follower.phase == (Phase::Joining { n: outcome.n }) {
+            return self.joined(key, outcome);
+        }
+        let at_head = follower.live && !blocked;
+        match follower.sends.decided(outcome, change.event.is_some(), at_head) {
+            Answer::Nothing => return,
+            Answer::Ack(ack) => stream.out.control(&ack),
+            Answer::Rejected(rejected) => stream.out.control(&rejected),
+        }
+        self.pump(key);
+    }
+
+    pub(super) fn sender(&self, id: ConversationId, user: &UserId, device: DeviceId) -> Option<StreamKey> {
+        self.senders.get(&(id, user.clone(), device)).copied()
+    }
+
+    /// Acts on what follows from a command besides its event.
+    pub(super) fn effect(&mut self, change: &Change, effect: &Effect) {
+        let id = change.conversation;
+        let (head, number) = change.event.as_ref().map_or((0, 0), |event| (event.seq, event.number));
+        match effect {
+            Effect::Visible { user, to, role, .. } => {
+                self.visible(id, user, *to);
+                self.tell_changed(user, &Changed { conversation: id, head, number, role: *role });
+            }
+            Effect::Touched { user } => {
+                let role = quip_protocol::event::role::MEMBER;
+                self.tell_changed(user, &Changed { conversation: id, head, number, role });
+            }
+            Effect::Marked { user, mark } => {
+                self.tell_marked(user, &Marked { conversation: id, seq: mark.seq, number: mark.number });
+            }
+            Effect::Rewritten { seq, frame } => {
+                if let Some(conversation) = self.conversations.get_mut(&id) {
+                    conversation.ring.replace(*seq, frame.clone());
+                }
+            }
+        }
+    }
+
+    /// A user's membership began or ended: their streams end with the last event that they may see.
+    fn visible(&mut self, id: ConversationId, user: &UserId, to: u64) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        let theirs = |key: &StreamKey| {
+            let connection = self.streams.get(*key).map(|stream| stream.connection);
+            connection.and_then(|at| self.connections[at].user()).is_some_and(|other| other == user)
+        };
+        for key in conversation.followers.iter().copied().filter(theirs).collect::<Vec<_>>() {
+            if let Some(follower) = self.streams[key].follower() {
+                follower.until = to;
+            }
+        }
+        self.fall_behind(id);
+    }
+
+    /// Marks a conversation as one whose followers may have something to write.
+    pub(super) fn fall_behind(&mut self, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.left = conversation.followers.len();
+        if !conversation.queued {
+            conversation.queued = true;
+            self.behind.push_back(id);
+        }
+    }
+}

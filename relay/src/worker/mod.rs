@@ -1,0 +1,250 @@
+//! A worker: one thread that owns an endpoint, its connections, their streams and the followers on them.
+//!
+//! It shares nothing with other workers and waits for nothing but the network: commands go to the
+//! order, reads to the reader threads, and both answer through its [`Inbox`].
+//!
+//! One turn of [`Worker::run`] takes what arrived, what was committed or read, what became readable or
+//! writable, and a share of the followers that are behind; then everything else on the thread has its turn.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use quip_core::Timestamp;
+use quip_order::Submit;
+use quip_protocol::{ConversationId, DeviceId, UserId};
+use quip_store::{Readers, Sink};
+use slotmap::SlotMap;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::{
+    auth::Authenticator,
+    config::Config,
+    presence::{Roster, RosterConfig},
+};
+
+mod commands;
+mod connection;
+mod conversation;
+pub mod endpoint;
+mod fanout;
+mod follower;
+mod inbox;
+mod intake;
+mod opening;
+mod reads;
+mod ready;
+mod requests;
+mod ring;
+mod session;
+mod signals;
+mod stream;
+mod sweep;
+
+use connection::Connection;
+use conversation::Conversation;
+use endpoint::{Arrival, Arrivals};
+use inbox::{Inbox, InboxSink, Mail};
+use ready::{Ready, Side, StreamWaker};
+use stream::Stream;
+
+slotmap::new_key_type! {
+    struct ConnectionKey;
+    struct StreamKey;
+}
+
+/// What all workers of a relay share.
+pub struct Shared {
+    /// The configuration.
+    pub config: Config,
+    /// Decides tokens.
+    pub authenticator: Authenticator,
+    /// Takes commands.
+    pub submit: Arc<dyn Submit>,
+    /// Read the store.
+    pub readers: Readers,
+    /// Identity of the log.
+    pub generation: u64,
+}
+
+/// What a worker is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Serve.
+    Running,
+    /// Take no more commands; what was taken is still answered.
+    Draining,
+    /// Say goodbye and end.
+    Stopping,
+}
+
+/// Owns connections, streams and followers; see the module.
+pub struct Worker {
+    shared: Arc<Shared>,
+    wake: Arc<Notify>,
+    ready: Arc<Ready>,
+    inbox: Arc<Inbox>,
+    arrivals: mpsc::Receiver<Arrival>,
+    connections: SlotMap<ConnectionKey, Connection>,
+    numbers: HashMap<u64, ConnectionKey>,
+    streams: SlotMap<StreamKey, Stream>,
+    conversations: HashMap<ConversationId, Conversation>,
+    /// Which stream carries a device's commands in a conversation.
+    senders: HashMap<SenderKey, StreamKey>,
+    roster: Roster<ConnectionKey>,
+    /// Conversations with followers that may be behind.
+    behind: VecDeque<ConversationId>,
+    /// Streams with more to read than one turn takes.
+    unread: Vec<StreamKey>,
+    /// Streams with a read mark to submit.
+    marked: Vec<StreamKey>,
+    /// Streams whose cursor is ahead of this relay.
+    ahead: Vec<StreamKey>,
+    ring_bytes: usize,
+    phase: Phase,
+    now: Instant,
+    next_tick: Instant,
+    next_sweep: Instant,
+}
+
+type SenderKey = (ConversationId, UserId, DeviceId);
+
+/// Arrivals and messages taken in one turn.
+const TAKEN_A_TURN: usize = 256;
+/// Time between looks at deadlines.
+const TICK: Duration = Duration::from_millis(100);
+/// Offline users whose last-seen time is kept in memory.
+const REMEMBERED: usize = 100_000;
+
+/// Where the sequencer and the readers leave what is for a worker; made before the worker.
+pub struct Mailbox {
+    wake: Arc<Notify>,
+    inbox: Arc<Inbox>,
+}
+
+impl Mailbox {
+    /// A mailbox that keeps about `bytes` of event frames.
+    pub fn new(bytes: usize) -> Self {
+        let wake = Arc::new(Notify::new());
+        Self { inbox: Inbox::new(Arc::clone(&wake), bytes), wake }
+    }
+
+    /// The end that the sequencer gets.
+    pub fn sink(&self) -> Box<dyn Sink> {
+        Box::new(InboxSink(Arc::clone(&self.inbox)))
+    }
+}
+
+impl Worker {
+    /// Serves `endpoint` until told to stop. Runs on a current-thread runtime of its own.
+    pub async fn run(
+        shared: Arc<Shared>,
+        mailbox: Mailbox,
+        endpoint: quinn::Endpoint,
+        mut phase: watch::Receiver<Phase>,
+    ) {
+        let (arrivals, queue) = Arrivals::new(Arc::clone(&mailbox.wake));
+        let accept = tokio::spawn(endpoint::accept(endpoint.clone(), arrivals, shared.config.limits.clone()));
+        let mut worker = Self::new(shared, mailbox, queue);
+        let wake = Arc::clone(&worker.wake);
+        while worker.phase != Phase::Stopping {
+            if worker.turn() {
+                tokio::task::yield_now().await;
+            } else {
+                let tick = tokio::time::sleep_until(worker.next_tick.into());
+                tokio::select! {
+                    () = wake.notified() => {}
+                    () = tick => {}
+                    _ = phase.changed() => {}
+                }
+            }
+            if phase.has_changed().is_ok_and(|changed| changed) || worker.phase != *phase.borrow() {
+                let next = *phase.borrow_and_update();
+                worker.enter(next);
+            }
+        }
+        accept.abort();
+        endpoint.close(stream::varint(quip_protocol::Code::SHUTDOWN), b"the relay is going down");
+        // Whoever is still sending learns of the end from this packet; a client that is gone must not hold us up.
+        let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+    }
+
+    fn new(shared: Arc<Shared>, mailbox: Mailbox, arrivals: mpsc::Receiver<Arrival>) -> Self {
+        let roster = RosterConfig { offline_after: shared.config.presence.offline_after, remembered: REMEMBERED };
+        let now = Instant::now();
+        Self {
+            shared,
+            ready: Ready::new(Arc::clone(&mailbox.wake)),
+            wake: mailbox.wake,
+            inbox: mailbox.inbox,
+            arrivals,
+            connections: SlotMap::with_key(),
+            numbers: HashMap::new(),
+            streams: SlotMap::with_key(),
+            conversations: HashMap::new(),
+            senders: HashMap::new(),
+            roster: Roster::new(roster),
+            behind: VecDeque::new(),
+            unread: Vec::new(),
+            marked: Vec::new(),
+            ahead: Vec::new(),
+            ring_bytes: 0,
+            phase: Phase::Running,
+            now,
+            next_tick: now + TICK,
+            next_sweep: now,
+        }
+    }
+
+    /// Does what there is to do, in bounded pieces. True when there is more.
+    fn turn(&mut self) -> bool {
+        self.now = Instant::now();
+        let arrived = self.take_arrivals();
+        let mail = self.take_mail();
+        let ready = self.take_ready();
+        let behind = self.go_round();
+        if self.now >= self.next_tick {
+            self.tick();
+        }
+        arrived || mail || ready || behind
+    }
+
+    fn take_arrivals(&mut self) -> bool {
+        for _ in 0..TAKEN_A_TURN {
+            let Ok(arrival) = self.arrivals.try_recv() else { return false };
+            self.arrived(arrival);
+        }
+        true
+    }
+
+    fn take_mail(&mut self) -> bool {
+        for _ in 0..TAKEN_A_TURN {
+            match self.inbox.take() {
+                None => return false,
+                Some(Mail::Committed(batch)) => self.committed(&batch),
+                Some(Mail::Read(reply)) => self.read(reply),
+            }
+        }
+        true
+    }
+
+    fn take_ready(&mut self) -> bool {
+        std::mem::take(&mut self.unread).into_iter().for_each(|key| self.readable(key));
+        let mut woken: Vec<Arc<StreamWaker>> = Vec::new();
+        self.ready.take(&mut woken);
+        for waker in &woken {
+            match waker.side {
+                Side::Read => self.readable(waker.key),
+                Side::Write => self.writable(waker.key),
+            }
+        }
+        !self.unread.is_empty()
+    }
+}
+
+/// The clock, in milliseconds since the Unix epoch.
+fn unix_time() -> Timestamp {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

@@ -1,0 +1,227 @@
+//! What a worker asks of the reader threads, and what they answer.
+
+use quip_core::{ConversationRow, MarkRow, MemberRow, Naming, SendsRow};
+use quip_protocol::{
+    Code, ConversationId, DeviceId, UserId,
+    conversation::End,
+    frame,
+    request::{Entry, History, List, Member, Page as PageHead},
+};
+use quip_store::{Direction, Page, PageLimit, ReadError, View};
+
+use super::StreamKey;
+
+/// The answer to one read, for one stream.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) stream: StreamKey,
+    pub(super) read: Read,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// The rows that an open needs; `None` when there is no such conversation.
+    Rows(Result<Option<Box<OpenRows>>, ReadError>),
+    /// The next events of a follower.
+    Page(Result<Page, ReadError>),
+    /// A whole answer to a request.
+    Answer(Vec<u8>),
+    /// Members whose presence was asked for, and whether there are more.
+    Members(Result<(Vec<UserId>, bool), Code>),
+}
+
+/// The rows that an open needs.
+#[derive(Debug)]
+pub(super) struct OpenRows {
+    pub(super) conversation: ConversationRow,
+    pub(super) member: Option<MemberRow>,
+    pub(super) sends: SendsRow,
+    pub(super) mark: MarkRow,
+    /// All members, where they are few enough to see each other's presence live.
+    pub(super) companions: Vec<UserId>,
+}
+
+/// Reads what an open needs. `companions` is the largest group whose members see each other live.
+pub(super) fn open(
+    view: &View,
+    id: ConversationId,
+    user: &UserId,
+    device: DeviceId,
+    companions: usize,
+) -> Result<Option<Box<OpenRows>>, ReadError> {
+    let Some(conversation) = view.conversation(id)? else { return Ok(None) };
+    let companions = match &conversation.naming {
+        Naming::Direct(a, b) => vec![a.clone(), b.clone()],
+        Naming::Group(_) if conversation.members as usize <= companions => {
+            view.members(id, None, companions)?.members.into_iter().map(|(user, _)| user).collect()
+        }
+        _ => Vec::new(),
+    };
+    Ok(Some(Box::new(OpenRows {
+        member: view.member(id, user)?,
+        sends: view.sends(id, user, device)?.unwrap_or_default(),
+        mark: view.mark(user, id)?.unwrap_or_default(),
+        conversation,
+        companions: companions.into_iter().filter(|companion| companion != user).collect(),
+    })))
+}
+
+/// A page of history as the user may see it.
+pub(super) fn history(view: &View, user: &UserId, ask: &History, most: usize, bytes: usize) -> Vec<u8> {
+    answer(|out| {
+        let (conversation, member) = membership(view, ask.conversation, user)?;
+        let first = member.from.max(conversation.first_kept);
+        let last = member.to.min(conversation.head);
+        let (range, direction) = match (ask.forward, ask.from) {
+            (true, from) => (first.max(from.saturating_add(1))..=last, Direction::Forward),
+            (false, 0) => (first..=last, Direction::Backward),
+            (false, from) => (first..=last.min(from - 1), Direction::Backward),
+        };
+        let limit = PageLimit { events: (ask.limit as usize).clamp(1, most), bytes };
+        let page = if range.is_empty() { Page::default() } else { view.page(ask.conversation, range, direction, limit)? };
+        let head = PageHead { generation: view.generation(), first, head: last, count: page.count as u64 };
+        frame::encode(&head, out);
+        out.extend_from_slice(&page.frames);
+        Ok(match direction {
+            Direction::Forward => page.count > 0 && page.last < last,
+            Direction::Backward => page.count > 0 && page.first > first,
+        })
+    })
+}
+
+/// A page of the user's conversations.
+pub(super) fn list(view: &View, user: &UserId, ask: &List, most: usize) -> Vec<u8> {
+    answer(|out| {
+        let after = (ask.after.0 != [0; 16]).then_some(ask.after);
+        let page = view.list(user, after, (ask.limit as usize).clamp(1, most))?;
+        for entry in &page.entries {
+            let (row, member) = (&entry.conversation, &entry.member);
+            let entry = Entry {
+                conversation: entry.id,
+                name: name(&row.naming, user),
+                role: member.role,
+                head: row.head,
+                number: row.number,
+                at: row.last_at,
+                read: entry.mark.seq,
+                read_number: entry.mark.number.max(member.number),
+            };
+            frame::encode(&entry, out);
+        }
+        Ok(page.next.is_some())
+    })
+}
+
+/// A page of a conversation's members.
+pub(super) fn members(
+    view: &View,
+    user: &UserId,
+    id: ConversationId,
+    after: &str,
+    limit: u64,
+    most: usize,
+) -> Vec<u8> {
+    answer(|out| {
+        let page = member_page(view, user, id, after, (limit as usize).clamp(1, most))?;
+        for (user, row) in &page.members {
+            frame::encode(&Member { user: user.as_str(), role: row.role, since: row.from }, out);
+        }
+        Ok(page.next.is_some())
+    })
+}
+
+/// Members whose presence is asked for.
+pub(super) fn present(
+    view: &View,
+    user: &UserId,
+    id: ConversationId,
+    after: &str,
+    limit: usize,
+) -> Result<(Vec<UserId>, bool), Code> {
+    let page = member_page(view, user, id, after, limit).map_err(|refused| refused.0)?;
+    Ok((page.members.into_iter().map(|(user, _)| user).collect(), page.next.is_some()))
+}
+
+/// What a conversation is called for one of its members.
+pub(super) fn name<'a>(naming: &'a Naming, user: &UserId) -> &'a str {
+    match naming {
+        Naming::Direct(a, b) if a == user => b.as_str(),
+        Naming::Direct(a, _) => a.as_str(),
+        Naming::Group(title) => title,
+        Naming::Room(name, _) => name,
+    }
+}
+
+struct Refused(Code);
+
+impl From<ReadError> for Refused {
+    fn from(error: ReadError) -> Self {
+        tracing::error!(%error, "a read failed");
+        Self(read_code(&error))
+    }
+}
+
+/// The code that tells a client of a failed read.
+pub(super) fn read_code(error: &ReadError) -> Code {
+    match error {
+        ReadError::Damaged { .. } => Code::STORED_DAMAGED,
+        _ => Code::INTERNAL,
+    }
+}
+
+fn member_page(
+    view: &View,
+    user: &UserId,
+    id: ConversationId,
+    after: &str,
+    limit: usize,
+) -> Result<quip_store::Members, Refused> {
+    membership(view, id, user)?;
+    let after = match after {
+        "" => None,
+        after => Some(UserId::parse(after).map_err(|_| Refused(Code::INVALID_NAME))?),
+    };
+    Ok(view.members(id, after.as_ref(), limit)?)
+}
+
+fn membership(view: &View, id: ConversationId, user: &UserId) -> Result<(ConversationRow, MemberRow), Refused> {
+    match (view.conversation(id)?, view.member(id, user)?) {
+        (Some(conversation), Some(member)) if member.to > 0 => Ok((conversation, member)),
+        _ => Err(Refused(Code::NOT_FOUND)),
+    }
+}
+
+/// Frames and then `End`, which says whether there is more. A refusal leaves only `End`.
+fn answer(fill: impl FnOnce(&mut Vec<u8>) -> Result<bool, Refused>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let (code, info) = match fill(&mut out) {
+        Ok(more) => (Code::DONE, u64::from(more)),
+        Err(Refused(code)) => {
+            out.clear();
+            (code, 0)
+        }
+    };
+    encode_end(code, info, &mut out);
+    out
+}
+
+/// Appends an `End` without a pause to wait for.
+pub(super) fn encode_end(code: Code, info: u64, out: &mut Vec<u8>) {
+    let retry_after = if code.retry() == quip_protocol::Retry::Later { RETRY_AFTER_MS } else { 0 };
+    let text = if code == Code::DONE { String::new() } else { code.to_string() };
+    frame::encode(&End { code, retry_after, info, text: &text }, out);
+}
+
+/// How long a client waits before it asks again where nothing better is known, in milliseconds.
+pub(super) const RETRY_AFTER_MS: u64 = 100;
+
+/// Events as one chunk that a stream writes without copying.
+pub(super) fn page(
+    view: &View,
+    id: ConversationId,
+    seqs: std::ops::RangeInclusive<u64>,
+    bytes: usize,
+) -> Result<Page, ReadError> {
+    view.page(id, seqs, Direction::Forward, PageLimit { bytes, events: usize::MAX })
+}

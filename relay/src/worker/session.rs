@@ -1,0 +1,225 @@
+//! The session stream: who the client is, and what it is told besides conversations.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use quinn::VarInt;
+use quip_protocol::{
+    Code, ConversationId, Items, LEVEL, Message, UserId, limit,
+    session::{Changed, Hello, Marked, Presence, Refreshed, Welcome},
+};
+
+use super::{
+    ConnectionKey, StreamKey, Worker,
+    connection::{Connection, Rate, Session, room_of},
+    endpoint::STREAMS_BEFORE_HELLO,
+    intake::Next,
+    unix_time,
+};
+use crate::{
+    auth::{AuthError, Identity},
+    config::MessageRate,
+    presence::{Shown, State},
+};
+
+/// How long a device's older connection may go on beside a newer one of the same process, which is
+/// moving between relays or networks.
+const OVERLAP: Duration = Duration::from_secs(30);
+/// Bytes that may wait on a session stream; a client that does not read it is told to come back.
+const SESSION_BYTES: usize = 256 << 10;
+
+impl Worker {
+    pub(super) fn hello(&mut self, key: StreamKey, hello: &Hello<'_>) -> Next {
+        let at = self.streams[key].connection;
+        if self.connections[at].session.is_some() {
+            return self.violation(at, Code::UNEXPECTED);
+        }
+        if hello.token.len() > limit::TOKEN || hello.client.len() > limit::TEXT {
+            return self.violation(at, Code::MALFORMED);
+        }
+        let identity = match self.shared.authenticator.authenticate(hello.token, SystemTime::now()) {
+            Ok(identity) => identity,
+            Err(error) => return self.turn_away(at, &error),
+        };
+        let session = self.session(identity, hello);
+        tracing::debug!(user = %session.identity.user, device = %session.device, client = hello.client, "welcome");
+        self.replace_older(at, &session);
+        self.welcome(key, at, session);
+        for stream in self.connections[at].streams.clone() {
+            if stream != key {
+                self.unread.push(stream);
+            }
+        }
+        Next::Frame
+    }
+
+    fn session(&self, identity: Identity, hello: &Hello<'_>) -> Session {
+        let limits = &self.shared.config.limits;
+        let signals = MessageRate { per_second: limits.datagrams_per_second.max(1), burst: limits.datagrams_per_second.max(1) };
+        Session {
+            identity,
+            device: hello.device,
+            instance: hello.instance,
+            streams: (hello.streams as usize).clamp(1, limits.streams_per_connection),
+            commands: Rate::new(limits.message_rate(), self.now),
+            signals: Rate::new(Some(signals), self.now),
+            signals_out: Rate::new(Some(signals), self.now),
+            level: hello.level.clamp(1, LEVEL),
+            overlap_until: None,
+        }
+    }
+
+    fn turn_away(&mut self, at: ConnectionKey, error: &AuthError) -> Next {
+        tracing::info!(%error, "a client was turned away");
+        self.close_because(at, auth_code(error), &error.to_string());
+        Next::Nothing
+    }
+
+    fn replace_older(&mut self, at: ConnectionKey, session: &Session) {
+        let others: Vec<_> = self.roster.connections(&session.identity.user).filter(|key| *key != at).collect();
+        for other in others {
+            let Some(older) = self.connections[other].session.as_mut() else { continue };
+            if older.device != session.device {
+                continue;
+            }
+            if older.instance == session.instance {
+                older.overlap_until = Some(self.now + OVERLAP);
+            } else {
+                self.close(other, Code::REPLACED);
+            }
+        }
+    }
+
+    fn welcome(&mut self, key: StreamKey, at: ConnectionKey, session: Session) {
+        let config = &self.shared.config;
+        let credit = session.streams as u32 + STREAMS_BEFORE_HELLO;
+        let user = session.identity.user.clone();
+        let welcome = Welcome {
+            user: user.as_str(),
+            level: session.level,
+            generation: self.shared.generation,
+            time: unix_time(),
+            expires: session.identity.expires_at.map_or(0, to_millis),
+            keepalive: config.presence.keepalive.as_millis() as u64,
+            idle_timeout: config.presence.idle_timeout.as_millis() as u64,
+            streams: session.streams as u64,
+            frame: config.limits.frame_bytes as u64,
+            message: config.limits.message_bytes as u64,
+            unanswered: config.limits.unanswered_per_stream as u64,
+            relay: &config.name,
+            relays: Items::encode(config.relays.iter().map(String::as_str)),
+        };
+        self.streams[key].out.control(&welcome);
+        self.streams[key].priority(SESSION_PRIORITY);
+        let connection = &mut self.connections[at];
+        connection.quic.set_max_concurrent_bi_streams(VarInt::from_u32(credit));
+        connection.heard.at = self.now;
+        connection.heard.time = unix_time();
+        connection.session = Some(session);
+        let shown = self.roster.connected(&user, at);
+        self.show(shown);
+    }
+
+    pub(super) fn refresh(&mut self, key: StreamKey, token: &str) -> Next {
+        let at = self.streams[key].connection;
+        let identity = match self.shared.authenticator.authenticate(token, SystemTime::now()) {
+            Ok(identity) => identity,
+            Err(error) => return self.turn_away(at, &error),
+        };
+        let Some(session) = self.connections[at].session.as_mut() else {
+            return self.violation(at, Code::UNEXPECTED);
+        };
+        if session.identity.user != identity.user {
+            return self.violation(at, Code::USER_CHANGED);
+        }
+        let expires = identity.expires_at.map_or(0, to_millis);
+        session.identity = identity;
+        self.streams[key].out.control(&Refreshed { expires });
+        self.check_grants(at);
+        Next::Frame
+    }
+
+    /// What the new token allows holds for open streams too.
+    fn check_grants(&mut self, at: ConnectionKey) {
+        for (id, stream) in self.connections[at].open.clone() {
+            let Some(session) = &self.connections[at].session else { return };
+            let naming = self.conversations.get(&id).and_then(|conversation| conversation.naming.as_ref());
+            let room = naming.and_then(room_of);
+            let authority = session.authority(id.kind(), room.as_ref(), &self.shared.config);
+            if let Some(follower) = self.streams.get_mut(stream).and_then(|stream| stream.follower()) {
+                follower.authority = authority;
+                if !authority.join {
+                    self.end(stream, Code::FORBIDDEN, 0);
+                }
+            }
+        }
+    }
+
+    /// Puts a message on a connection's session stream.
+    pub(super) fn tell<M: Message>(&mut self, at: ConnectionKey, message: &M) {
+        let Some(key) = self.connections.get(at).and_then(|connection| connection.session_stream) else { return };
+        let out = &mut self.streams[key].out;
+        out.control(message);
+        if out.control_waiting() > SESSION_BYTES {
+            return self.close(at, Code::OVERLOADED);
+        }
+        self.pump(key);
+    }
+
+    /// Tells a user's connections that do not have a conversation open that it changed.
+    pub(super) fn tell_changed(&mut self, user: &UserId, changed: &Changed) {
+        let unopened = |at: &ConnectionKey| {
+            self.connections.get(*at).is_some_and(|connection| !connection.has_open(changed.conversation))
+        };
+        let at: Vec<_> = self.roster.connections(user).filter(unopened).collect();
+        at.into_iter().for_each(|at| self.tell(at, changed));
+    }
+
+    /// Tells all of a user's connections that a read mark moved.
+    pub(super) fn tell_marked(&mut self, user: &UserId, marked: &Marked) {
+        let at: Vec<_> = self.roster.connections(user).collect();
+        at.into_iter().for_each(|at| self.tell(at, marked));
+    }
+
+    /// Tells the watchers of a user whose presence changed.
+    pub(super) fn show(&mut self, shown: impl IntoIterator<Item = Shown<ConnectionKey>>) {
+        for shown in shown {
+            for watcher in &shown.watchers {
+                self.tell(*watcher, &presence(&shown.user, shown.now));
+            }
+        }
+    }
+
+    /// A connection is over.
+    pub(super) fn left(&mut self, key: ConnectionKey, connection: &Connection) {
+        let Some(user) = connection.user() else { return };
+        let shown = self.roster.disconnected(user, key, connection.gone, connection.heard.time, self.now);
+        self.show(shown);
+    }
+}
+
+impl Connection {
+    /// True when the conversation is open on this connection.
+    pub(super) fn has_open(&self, id: ConversationId) -> bool {
+        self.open.iter().any(|(open, _)| *open == id)
+    }
+}
+
+/// The message that shows a user's presence.
+pub(super) fn presence(user: &UserId, now: State) -> Presence<'_> {
+    Presence { user: user.as_str(), state: now.state, last_seen: now.last_seen }
+}
+
+/// Priority of the session stream among a connection's streams.
+const SESSION_PRIORITY: i32 = 3;
+
+fn auth_code(error: &AuthError) -> Code {
+    match error {
+        AuthError::Expired => Code::TOKEN_EXPIRED,
+        AuthError::WrongAudience { .. } => Code::WRONG_AUDIENCE,
+        _ => Code::UNAUTHENTICATED,
+    }
+}
+
+fn to_millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

@@ -1,0 +1,218 @@
+//! A look at the engine's journals before the engine opens them.
+//!
+//! After a power loss the last commit may be torn: some of its sectors reached the disk, others did not. Nobody was told
+//! of it, so it may go; but the engine refuses to open such a journal. And where a damaged byte happens to be a tag, it
+//! silently drops everything behind it, acknowledged or not. So a torn last commit is cut off here, and anything else is
+//! a refusal. That is only right because the sequencer is the one writer and syncs each commit before it begins the next.
+//!
+//! Layout (fjall 3.1, little-endian, no header, no padding, zeros behind the end): a batch is
+//! start = 1 ‖ items u32 ‖ seqno u64;
+//! for each item 2 ‖ value type u8 ‖ compression u8 ‖ keyspace u64 ‖ key length u16 ‖ value length u32 ‖ stored length u32
+//! ‖ key ‖ value, or clear = 4 ‖ keyspace u64;
+//! end = 3 ‖ XXH3-64 of what stands between start and end ‖ `FJL\x03`.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::OpenError;
+
+/// A larger rest than this is no torn commit. The sequencer takes at most 4,096 commands and 1 MiB at once, and no
+/// command writes more than about 4 KiB besides its content.
+const LARGEST_COMMIT: u64 = 32 << 20;
+/// By how much the seqno of a later batch may differ: the engine takes a few for itself in between. The bound keeps
+/// content that was made to look like a batch from being taken for one.
+const LATER: u64 = 64;
+
+/// Checks every journal in the engine's folder and cuts off a torn last commit.
+///
+/// # Errors
+/// When a journal is damaged otherwise, or cannot be read or written.
+pub(crate) fn repair(folder: &Path) -> Result<(), OpenError> {
+    let journals = list(folder).map_err(OpenError::io(folder))?;
+    let newest = journals.len().saturating_sub(1);
+    for (i, path) in journals.iter().enumerate() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        match look(path).map_err(OpenError::io(path))? {
+            Tail::Clean => {}
+            Tail::Torn { end, last } if i == newest => cut(path, end, last).map_err(OpenError::io(path))?,
+            Tail::Torn { end, .. } | Tail::Damaged { end } => {
+                let what = format!("journal {name} holds a commit at byte {end} that is not what was written");
+                return Err(OpenError::damaged(folder, what));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The journals, oldest first.
+fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut journals = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
+        journals.extend(number.map(|number| (number, path)));
+    }
+    journals.sort();
+    Ok(journals.into_iter().map(|(_, path)| path).collect())
+}
+
+fn cut(path: &Path, end: u64, last: u64) -> io::Result<()> {
+    tracing::warn!(journal = %path.display(), end, bytes = last - end, "cutting off a torn commit that nobody was told of");
+    let file = File::options().write(true).open(path)?;
+    file.set_len(end)?;
+    file.sync_all()
+}
+
+/// What follows the intact batches that a journal begins with. Ends are in bytes from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    /// Nothing.
+    Clean,
+    /// A part of one batch, up to `last`.
+    Torn { end: u64, last: u64 },
+    /// More than that.
+    Damaged { end: u64 },
+}
+
+fn look(path: &Path) -> io::Result<Tail> {
+    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
+    let (mut end, mut later) = (0, 0..=u64::MAX);
+    while let Some(batch) = batch(&mut file)? {
+        end += batch.length;
+        later = batch.seqno + 1..=batch.seqno.saturating_add(LATER);
+    }
+    file.seek(SeekFrom::Start(end))?;
+    match rest(&mut file)? {
+        Some(rest) if rest.is_empty() => Ok(Tail::Clean),
+        Some(rest) if !has_batch(&rest, &later)? => Ok(Tail::Torn { end, last: end + rest.len() as u64 }),
+        _ => Ok(Tail::Damaged { end }),
+    }
+}
+
+/// What is left up to the last byte that is not zero; `None` when that is more than a commit.
+fn rest(file: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut rest = Vec::new();
+    let mut zeros = 0;
+    loop {
+        let chunk = file.fill_buf()?;
+        let length = chunk.len();
+        if length == 0 {
+            return Ok(Some(rest));
+        }
+        match chunk.iter().rposition(|byte| *byte != 0) {
+            Some(last) if rest.len() + zeros + last >= LARGEST_COMMIT as usize => return Ok(None),
+            Some(last) => {
+                rest.resize(rest.len() + zeros, 0);
+                rest.extend_from_slice(&chunk[..=last]);
+                zeros = length - last - 1;
+            }
+            None => zeros += length,
+        }
+        file.consume(length);
+    }
+}
+
+/// Whether an intact later batch begins anywhere behind the first byte.
+fn has_batch(bytes: &[u8], later: &RangeInclusive<u64>) -> io::Result<bool> {
+    for at in (1..bytes.len()).filter(|at| bytes[*at] == START) {
+        if batch(&mut &bytes[at..])?.is_some_and(|batch| later.contains(&batch.seqno)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+struct Batch {
+    length: u64,
+    seqno: u64,
+}
+
+/// The intact batch that comes next, if one does.
+fn batch(from: &mut impl Read) -> io::Result<Option<Batch>> {
+    match read_batch(from) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+        other => other,
+    }
+}
+
+fn read_batch(from: &mut impl Read) -> io::Result<Option<Batch>> {
+    let mut from = Hashing { from, hash: Xxh3::new(), length: 0 };
+    if from.number(1)? != u64::from(START) {
+        return Ok(None);
+    }
+    let (items, seqno) = (from.number(4)?, from.number(8)?);
+    from.hash.reset();
+    for _ in 0..items {
+        if !skip_item(&mut from)? {
+            return Ok(None);
+        }
+    }
+    let hash = from.hash.digest();
+    let intact = from.number(1)? == END && from.number(8)? == hash && from.number(4)? == MAGIC;
+    Ok(intact.then_some(Batch { length: from.length, seqno }))
+}
+
+/// False when there is no item.
+fn skip_item<R: Read>(from: &mut Hashing<'_, R>) -> io::Result<bool> {
+    match from.number(1)? {
+        ITEM => {
+            let (kind, compression, _keyspace) = (from.number(1)?, from.number(1)?, from.number(8)?);
+            let (key, value, stored) = (from.number(2)?, from.number(4)?, from.number(4)?);
+            let sound = kind <= 2 && compression <= 1 && (compression == 1 || value == stored);
+            if sound {
+                from.skip(key + stored)?;
+            }
+            Ok(sound)
+        }
+        CLEAR => from.skip(8).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+/// Counts and hashes what is read.
+struct Hashing<'a, R> {
+    from: &'a mut R,
+    hash: Xxh3,
+    length: u64,
+}
+
+impl<R: Read> Hashing<'_, R> {
+    /// A little-endian number of that many bytes.
+    fn number(&mut self, bytes: usize) -> io::Result<u64> {
+        let mut number = [0; 8];
+        self.fill(&mut number[..bytes])?;
+        Ok(u64::from_le_bytes(number))
+    }
+
+    fn skip(&mut self, mut bytes: u64) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        while bytes > 0 {
+            let part = bytes.min(buffer.len() as u64);
+            self.fill(&mut buffer[..part as usize])?;
+            bytes -= part;
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.from.read_exact(buffer)?;
+        self.hash.update(buffer);
+        self.length += buffer.len() as u64;
+        Ok(())
+    }
+}
+
+const START: u8 = 1;
+const ITEM: u64 = 2;
+const END: u64 = 3;
+const CLEAR: u64 = 4;
+const MAGIC: u64 = u32::from_le_bytes(*b"FJL\x03") as u64;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! The rows that the sequencer works on.
+
+use fjall::OwnedWriteBatch;
+use hashbrown::HashMap;
+use quip_core::{Changed, ConversationRow, EventRow, Keys, MarkRow, MemberRow, MemberState, NewEvent, Rows, SendsRow};
+use quip_protocol::{ConversationId, DeviceId, UserId};
+
+use super::table::Table;
+use crate::{
+    ReadError, View, keys,
+    space::{Space, Spaces},
+};
+
+/// Rows in memory. Changes are visible to the commands that follow, and are written together.
+pub(super) struct Working {
+    conversations: Table<ConversationId, ConversationRow>,
+    members: Table<(ConversationId, UserId), MemberRow>,
+    sends: Table<(ConversationId, DeviceId, UserId), SendsRow>,
+    marks: Table<(UserId, ConversationId), MarkRow>,
+    /// Events of this batch: new ones, and tombstones.
+    events: HashMap<(ConversationId, u64), EventRow>,
+}
+
+/// Where the rows of a command are put back.
+pub(super) struct Places {
+    conversation: usize,
+    actor: Option<usize>,
+    target: Option<usize>,
+    sends: Option<usize>,
+    mark: Option<usize>,
+    event: Option<u64>,
+}
+
+impl Working {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            conversations: Table::new(limit),
+            members: Table::new(limit),
+            sends: Table::new(limit),
+            marks: Table::new(limit),
+            events: HashMap::new(),
+        }
+    }
+
+    /// Takes out the rows that a command needs; they must be put back.
+    pub(super) fn take(&mut self, keys: &Keys<'_>, view: &View) -> Result<(Places, Rows), ReadError> {
+        let places = self.places(keys, view)?;
+        let rows = Rows {
+            conversation: self.conversations.take(places.conversation),
+            actor: places.actor.and_then(|place| self.members.take(place)),
+            target: places.target.and_then(|place| self.members.take(place)),
+            sends: places.sends.and_then(|place| self.sends.take(place)),
+            mark: places.mark.and_then(|place| self.marks.take(place)),
+            event: places.event.map(|seq| self.event(keys.conversation, seq, view)).transpose()?.flatten(),
+        };
+        Ok((places, rows))
+    }
+
+    fn places(&mut self, keys: &Keys<'_>, view: &View) -> Result<Places, ReadError> {
+        let id = keys.conversation;
+        let mut member = |user: Option<&UserId>| {
+            user.map(|user| self.members.place((id, user.clone()), |(id, user)| view.member(*id, user))).transpose()
+        };
+        let (actor, target) = (member(keys.actor)?, member(keys.target)?);
+        let sends = keys.actor.zip(keys.device).map(|(user, device)| {
+            let read = |(id, device, user): &(_, _, UserId)| view.sends(*id, user, *device);
+            self.sends.place((id, device, user.clone()), read)
+        });
+        let mark = keys.actor.filter(|_| keys.mark).map(|user| {
+            let read = |(user, id): &(UserId, _)| view.mark(user, *id);
+            self.marks.place((user.clone(), id), read)
+        });
+        let conversation = self.conversations.place(id, |id| view.conversation(*id))?;
+        Ok(Places {
+            conversation,
+            actor,
+            target,
+            sends: sends.transpose()?,
+            mark: mark.transpose()?,
+            event: keys.event,
+        })
+    }
+
+    fn event(&self, id: ConversationId, seq: u64, view: &View) -> Result<Option<EventRow>, ReadError> {
+        match self.events.get(&(id, seq)) {
+            Some(row) => Ok(Some(row.clone())),
+            None => view.event(id, seq),
+        }
+    }
+
+    pub(super) fn put_back(&mut self, id: ConversationId, places: Places, rows: Rows, changed: Changed) {
+        self.conversations.put(places.conversation, rows.conversation, changed.conversation);
+        if let Some(place) = places.actor {
+            self.members.put(place, rows.actor, changed.actor);
+        }
+        if let Some(place) = places.target {
+            self.members.put(place, rows.target, changed.target);
+        }
+        if let Some(place) = places.sends {
+            self.sends.put(place, rows.sends, changed.sends);
+        }
+        if let Some(place) = places.mark {
+            self.marks.put(place, rows.mark, changed.mark);
+        }
+        if let (Some(seq), Some(row), true) = (places.event, rows.event, changed.event) {
+            self.events.insert((id, seq), row);
+        }
+    }
+
+    /// A new event.
+    pub(super) fn append(&mut self, id: ConversationId, event: &NewEvent) {
+        self.events.insert((id, event.seq), event.row.clone());
+    }
+
+    /// Deletes an event: whatever this batch would have written of it, and what is stored.
+    pub(super) fn delete(&mut self, id: ConversationId, seq: u64, batch: &mut OwnedWriteBatch, spaces: &Spaces) {
+        self.events.remove(&(id, seq));
+        batch.remove(&spaces.events.handle, &keys::event::encode(id, seq)[..]);
+    }
+
+    /// Writes every change, each key once.
+    pub(super) fn write(&mut self, batch: &mut OwnedWriteBatch, spaces: &Spaces) {
+        for ((id, seq), row) in self.events.drain() {
+            put(batch, &spaces.events, &keys::event::encode(id, seq), Some(row.encode()));
+        }
+        self.conversations.finish(|id, row| {
+            put(batch, &spaces.conversations, &keys::conversation::encode(*id), row.map(ConversationRow::encode));
+        });
+        self.members.finish(|(id, user), row| {
+            put(batch, &spaces.members, &keys::member::encode(*id, user), row.map(MemberRow::encode));
+            let present = row.filter(|row| row.state == MemberState::Member);
+            let value = present.map(|row| keys::membership::value(row.role));
+            put(batch, &spaces.members_by_user, &keys::membership::encode(user, *id), value);
+        });
+        self.sends.finish(|(id, device, user), row| {
+            put(batch, &spaces.sends, &keys::sends::encode(*id, *device, user), row.map(SendsRow::encode));
+        });
+        self.marks.finish(|(user, id), row| {
+            put(batch, &spaces.marks, &keys::mark::encode(user, *id), row.map(MarkRow::encode));
+        });
+    }
+}
+
+fn put(batch: &mut OwnedWriteBatch, space: &Space, key: &[u8], value: Option<impl AsRef<[u8]>>) {
+    match value {
+        Some(value) => batch.insert(&space.handle, key, value.as_ref()),
+        None => batch.remove(&space.handle, key),
+    }
+}

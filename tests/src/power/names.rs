@@ -1,0 +1,222 @@
+//! What a power failure leaves of the names in a folder.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use rand::{Rng, rngs::StdRng};
+
+use super::{
+    Metadata,
+    log::{Action, Entry},
+};
+
+/// The files and folders below the watched folder, by path.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    nodes: BTreeMap<PathBuf, Node>,
+    /// Where each file is now, by inode number, unlinked ones included.
+    bodies: HashMap<u64, PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Folder,
+    File(u64),
+}
+
+impl PartialEq for Names {
+    fn eq(&self, other: &Self) -> bool {
+        self.nodes == other.nodes
+    }
+}
+
+impl Names {
+    /// Everything below `folder`, and the unlinked files in `graves`.
+    pub(super) fn scan(folder: &Path, graves: &Path) -> io::Result<Self> {
+        let mut names = Self { nodes: BTreeMap::new(), bodies: HashMap::new() };
+        for grave in fs::read_dir(graves)? {
+            let grave = grave?;
+            names.bodies.insert(grave.metadata()?.ino(), grave.path());
+        }
+        names.scan_into(folder)?;
+        Ok(names)
+    }
+
+    fn scan_into(&mut self, folder: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                self.scan_into(&path)?;
+                self.nodes.insert(path, Node::Folder);
+            } else {
+                let inode = entry.metadata()?.ino();
+                self.nodes.insert(path.clone(), Node::File(inode));
+                self.bodies.insert(inode, path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes changes, given newest first.
+    pub(super) fn undo(mut self, changes: &[&Action]) -> Self {
+        for change in changes {
+            match change {
+                Action::Create { path } | Action::Link { path } => self.remove(path),
+                Action::Unlink { path, inode } => self.restore(path, Node::File(*inode)),
+                Action::RemoveFolder { path } => self.restore(path, Node::Folder),
+                Action::Rename { from, to, inode, replaced } => self.undo_rename(from, to, *inode, *replaced),
+                _ => {}
+            }
+        }
+        self
+    }
+
+    fn undo_rename(&mut self, from: &Path, to: &Path, inode: u64, replaced: Option<u64>) {
+        // The process may have died between recording and doing it.
+        if self.nodes.contains_key(from) {
+            return;
+        }
+        match self.nodes.remove(to) {
+            Some(Node::Folder) => self.move_folder(from, to),
+            Some(Node::File(_)) => drop(self.nodes.insert(from.into(), Node::File(inode))),
+            None => return,
+        }
+        if let Some(replaced) = replaced {
+            self.nodes.insert(to.into(), Node::File(replaced));
+        }
+    }
+
+    fn move_folder(&mut self, from: &Path, to: &Path) {
+        let below: Vec<_> = self.nodes.extract_if(.., |path, _| path.starts_with(to)).collect();
+        self.nodes.insert(from.into(), Node::Folder);
+        for (path, node) in below {
+            let rest = path.strip_prefix(to).expect("it was chosen by this prefix");
+            self.nodes.insert(from.join(rest), node);
+        }
+    }
+
+    fn remove(&mut self, path: &Path) {
+        self.nodes.retain(|other, _| !other.starts_with(path));
+    }
+
+    fn restore(&mut self, path: &Path, node: Node) {
+        self.nodes.entry(path.into()).or_insert(node);
+    }
+
+    /// The files that `after` still names, with the path where each is now.
+    pub(super) fn files_of(&self, after: &Self) -> BTreeMap<u64, PathBuf> {
+        let inodes = after.nodes.values().filter_map(|node| match node {
+            Node::File(inode) => Some(*inode),
+            Node::Folder => None,
+        });
+        inodes.filter_map(|inode| Some((inode, self.bodies.get(&inode)?.clone()))).collect()
+    }
+
+    /// Makes the files below `folder` as `after` names them.
+    pub(super) fn rebuild(&self, after: &Self, folder: &Path) -> io::Result<()> {
+        let mut name = folder.as_os_str().to_owned();
+        name.push(".rebuilt");
+        let rebuilt = PathBuf::from(name);
+        fs::create_dir(&rebuilt)?;
+        fs::set_permissions(&rebuilt, fs::metadata(folder)?.permissions())?;
+        // In the order of paths a folder comes before what is in it; what has lost its folder is left out.
+        for (path, node) in &after.nodes {
+            let target = rebuilt.join(path.strip_prefix(folder).unwrap_or(path));
+            if !target.parent().is_some_and(Path::is_dir) {
+                continue;
+            }
+            match node {
+                Node::Folder => fs::create_dir(&target)?,
+                Node::File(inode) => {
+                    if let Some(body) = self.bodies.get(inode) {
+                        fs::hard_link(body, &target)?;
+                    }
+                }
+            }
+        }
+        fs::remove_dir_all(folder)?;
+        fs::rename(&rebuilt, folder)
+    }
+}
+
+/// Draws the changes of names that a power failure undoes, newest first.
+pub(super) fn undone<'a>(entries: &'a [Entry], metadata: Metadata, rng: &mut StdRng) -> Vec<&'a Action> {
+    let mut undone = match metadata {
+        Metadata::Ordered => draw_end(changes(entries, committed(entries)).collect(), rng),
+        Metadata::Lost => {
+            let mut by_folder = BTreeMap::<&Path, Vec<&Entry>>::new();
+            for entry in changes(entries, 0) {
+                let folder = folder_of(&entry.action);
+                if entry.at >= synced(entries, folder) {
+                    by_folder.entry(folder).or_default().push(entry);
+                }
+            }
+            by_folder.into_values().flat_map(|changes| draw_end(changes, rng)).collect()
+        }
+    };
+    undone.sort_by_key(|entry| std::cmp::Reverse(entry.at));
+    undone.into_iter().map(|entry| &entry.action).collect()
+}
+
+/// The end of a list, of any length; in half of the cases nothing.
+fn draw_end<'a>(mut changes: Vec<&'a Entry>, rng: &mut StdRng) -> Vec<&'a Entry> {
+    let kept = if rng.random() { changes.len() } else { rng.random_range(0..=changes.len()) };
+    changes.split_off(kept)
+}
+
+fn changes(entries: &[Entry], from: u64) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(move |entry| entry.at >= from && !folder_of(&entry.action).as_os_str().is_empty())
+}
+
+/// The folder whose entries an action changes; empty if none.
+fn folder_of(action: &Action) -> &Path {
+    let path = match action {
+        Action::Create { path } | Action::Unlink { path, .. } | Action::RemoveFolder { path } => path,
+        Action::Link { path } | Action::Rename { to: path, .. } => path,
+        Action::Write { .. } | Action::Resize { .. } | Action::Sync { .. } | Action::SyncAll { .. } => {
+            return Path::new("");
+        }
+    };
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// The time before which all changes of names in `folder` are durable by its own fsync.
+fn synced(entries: &[Entry], folder: &Path) -> u64 {
+    let begins = entries.iter().filter_map(|entry| match &entry.action {
+        Action::Sync { begin, failed: false, path, .. } if path == folder => Some(*begin),
+        Action::SyncAll { begin } => Some(*begin),
+        _ => None,
+    });
+    begins.max().unwrap_or(0)
+}
+
+/// The time before which a journaling file system has committed all changes of names: every fsync commits them, an
+/// fdatasync only where the file itself is new or has another size.
+fn committed(entries: &[Entry]) -> u64 {
+    let mut committed = 0;
+    let mut created = HashMap::<&Path, u64>::new();
+    let mut resized = HashMap::<u64, u64>::new();
+    for Entry { at, action } in entries {
+        match action {
+            Action::Create { path } => drop(created.insert(path, *at)),
+            Action::Resize { inode, .. } => drop(resized.entry(*inode).or_insert(*at)),
+            Action::Write { inode, to, old_size, .. } if to > old_size => drop(resized.entry(*inode).or_insert(*at)),
+            Action::SyncAll { begin } => committed = *begin,
+            Action::Sync { begin, failed: false, data_only, inode, path } => {
+                let since = [resized.get(inode), created.get(path.as_path())];
+                let new = since.into_iter().flatten().any(|change| (committed..*begin).contains(change));
+                if new || !data_only {
+                    committed = committed.max(*begin);
+                }
+                resized.remove(inode);
+            }
+            _ => {}
+        }
+    }
+    committed
+}
