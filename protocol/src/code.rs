@@ -35,12 +35,19 @@ impl Code {
         }
     }
 
-    /// Whether a command that is refused with this code has used up its `n`, so that the next content gets the
+    /// Whether a command (or the join of an open) that is refused with this code has used up its `n`, so that the next content gets the
     /// next number. True for every [`Retry::Final`] code, unknown ones too, except for those that are given before
     /// anything is recorded; no code is ever added to these.
     pub fn decides(self) -> bool {
-        const BEFORE: [Code; 5] =
-            [Code::MESSAGE_TOO_LARGE, Code::MESSAGE_EMPTY, Code::NOT_UTF8, Code::INVALID_NAME, Code::MISSING];
+        const BEFORE: [Code; 7] = [
+            Code::MESSAGE_TOO_LARGE,
+            Code::MESSAGE_EMPTY,
+            Code::NOT_UTF8,
+            Code::INVALID_NAME,
+            Code::MISSING,
+            Code::ALREADY_OPEN,
+            Code::TOO_MANY_STREAMS,
+        ];
         self.retry() == Retry::Final && !BEFORE.contains(&self)
     }
 }

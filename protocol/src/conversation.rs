@@ -147,7 +147,7 @@ pub struct Opened<'a> {
     pub name: &'a str,
     /// How many members there are.
     pub members: u64,
-    /// How many of them have the conversation open on this relay, this client included.
+    /// On how many connections the conversation is open on this relay, this one included.
     pub present: u64,
 }
 

@@ -87,7 +87,7 @@ pub struct Presence<'a> {
     pub user: &'a str,
     /// One of [`presence`].
     pub state: u8,
-    /// When the user was last heard, in milliseconds since the Unix epoch; 0 = never or not known.
+    /// When the user was last heard, in milliseconds since the Unix epoch; 0 = online now, never, or not known.
     pub last_seen: u64,
 }
 
@@ -101,7 +101,8 @@ pub mod presence {
     pub const ONLINE: u8 = 2;
 }
 
-/// Relay: a conversation that is not open here has something new, or membership in it changed.
+/// Relay: a direct conversation that is not open here has a new message, or membership in a conversation that is
+/// not open here began or ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
     /// Which.
@@ -114,7 +115,7 @@ pub struct Changed {
     pub role: u8,
 }
 
-/// Relay: another device of the user moved its read mark.
+/// Relay: the user's read mark moved, by this device or another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marked {
     /// Where.

@@ -6,12 +6,17 @@ use quip_protocol::{DeviceId, UserId};
 pub(crate) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 
+    #[inline]
     fn put_u8(&mut self, value: u8) {
         self.put(&[value]);
     }
 
     /// Unsigned LEB128 in its shortest form.
+    #[inline]
     fn put_varint(&mut self, mut value: u64) {
+        if value < 0x80 {
+            return self.put_u8(value as u8);
+        }
         let (mut buffer, mut length) = ([0; 10], 0);
         while value >= 0x80 {
             buffer[length] = value as u8 | 0x80;
@@ -30,6 +35,7 @@ pub(crate) trait Sink {
 }
 
 impl Sink for Vec<u8> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }

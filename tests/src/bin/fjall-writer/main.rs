@@ -5,6 +5,7 @@
 mod journal;
 
 use std::{
+    fs::File,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -51,6 +52,8 @@ impl Store {
         let database = builder.journal_compression(CompressionType::None).open().context("fjall does not open")?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         let (events, heads) = (database.keyspace("events", options)?, database.keyspace("heads", options)?);
+        // fjall does not: by POSIX a new keyspace may vanish with all that was synced in it.
+        File::open(folder.join("keyspaces"))?.sync_all()?;
         Ok(Self { database, events, heads })
     }
 

@@ -1,0 +1,46 @@
+//! The state store as the client uses it.
+
+use std::sync::Mutex;
+
+use quip_protocol::{ConversationId, DeviceId, UserId};
+
+use crate::{Change, Saved, SavedConversation, StateError, StateStore, net::lock};
+
+/// The store, and what is in it.
+pub(crate) struct Keeper(Mutex<Kept>);
+
+struct Kept {
+    saved: Saved,
+    store: Box<dyn StateStore>,
+}
+
+impl Keeper {
+    pub(crate) fn load(mut store: Box<dyn StateStore>) -> Result<Self, StateError> {
+        let saved = store.load()?;
+        Ok(Self(Mutex::new(Kept { saved, store })))
+    }
+
+    /// The device that is kept, and whose it is.
+    pub(crate) fn identity(&self) -> Option<(UserId, DeviceId)> {
+        lock(&self.0).saved.identity.clone()
+    }
+
+    pub(crate) fn conversation(&self, id: ConversationId) -> SavedConversation {
+        lock(&self.0).saved.conversations.get(&id).cloned().unwrap_or_default()
+    }
+
+    /// Keeps changes, all or none.
+    pub(crate) fn save(&self, changes: &[Change]) -> Result<(), StateError> {
+        let mut kept = lock(&self.0);
+        kept.store.save(changes)?;
+        changes.iter().for_each(|change| kept.saved.apply(change));
+        Ok(())
+    }
+
+    /// Keeps what may be lost: then something is asked for or delivered once more than needed.
+    pub(crate) fn save_or_warn(&self, changes: &[Change]) {
+        if let (false, Err(error)) = (changes.is_empty(), self.save(changes)) {
+            tracing::warn!(%error, "the state store does not keep what it should");
+        }
+    }
+}

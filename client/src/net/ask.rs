@@ -1,0 +1,93 @@
+//! Requests: one frame up, an answer down.
+
+use std::{sync::Arc, time::Duration};
+
+use quinn::{ReadError, RecvStream, WriteError};
+use quip_protocol::{Code, ToClient, frame::Message, frame::to_bytes};
+use tokio::time::timeout;
+
+use super::{Broken, Hub, Link, LinkState, buffer::Buffer, dial::CHUNK};
+use crate::{ConnectionLost, RequestError};
+
+/// Asks, and hands every frame of the answer to `each`; whether there is more to ask for. Waits for a connection if there
+/// is none.
+pub(crate) async fn ask<M: Message>(
+    hub: &Hub,
+    limit: Duration,
+    request: &M,
+    each: impl FnMut(ToClient<'_>) -> Option<()>,
+) -> Result<bool, RequestError> {
+    let request = to_bytes(request);
+    let asking = async {
+        let link = link(hub).await?;
+        answer(&link, &request, each).await
+    };
+    timeout(limit, asking).await.unwrap_or(Err(ConnectionLost::Timeout(limit).into()))
+}
+
+async fn link(hub: &Hub) -> Result<Arc<Link>, RequestError> {
+    let mut links = hub.links.subscribe();
+    let state = links.wait_for(|state| !matches!(state, LinkState::Down)).await.map(|state| state.clone());
+    match state {
+        Ok(LinkState::Up(link)) => Ok(link),
+        Ok(LinkState::Closed(reason)) => Err(RequestError::Closed(reason)),
+        Ok(LinkState::Down) | Err(_) => Err(RequestError::Closed(crate::ClosedReason::ByApp)),
+    }
+}
+
+async fn answer(
+    link: &Link,
+    request: &[u8],
+    mut each: impl FnMut(ToClient<'_>) -> Option<()>,
+) -> Result<bool, RequestError> {
+    let (mut send, mut recv) = link.connection.open_bi().await.map_err(ConnectionLost::from)?;
+    send.set_priority(REQUEST).ok();
+    match send.write_all(request).await {
+        // The answer says why.
+        Ok(()) | Err(WriteError::Stopped(_)) => {}
+        Err(error) => return Err(ConnectionLost::Transport(error.to_string().into()).into()),
+    }
+    send.finish().ok();
+    let mut end = None;
+    let mut buffer = Buffer::default();
+    while end.is_none() {
+        buffer.push(read(&mut recv).await?);
+        let drained = buffer.drain(|message| {
+            match message {
+                ToClient::End(found) => end = Some(refusal(found)),
+                message => each(message).ok_or_else(|| Broken::unexpected("a frame that does not answer the request"))?,
+            }
+            Ok::<_, Broken>(end.is_none())
+        });
+        if let Err(broken) = drained {
+            link.close_broken(&broken);
+            return Err(ConnectionLost::from(broken).into());
+        }
+    }
+    end.unwrap_or(Ok(false))
+}
+
+async fn read(recv: &mut RecvStream) -> Result<bytes::Bytes, RequestError> {
+    match recv.read_chunk(CHUNK, true).await {
+        Ok(Some(chunk)) => Ok(chunk.bytes),
+        Ok(None) => Err(ConnectionLost::Protocol("an answer without an End".into()).into()),
+        Err(ReadError::ConnectionLost(error)) => Err(ConnectionLost::from(error).into()),
+        Err(ReadError::Reset(code)) => Err(refused(Code(code.into_inner()), Duration::ZERO, "")),
+        Err(error) => Err(ConnectionLost::Transport(error.to_string().into()).into()),
+    }
+}
+
+fn refusal(end: quip_protocol::conversation::End<'_>) -> Result<bool, RequestError> {
+    if end.code == Code::DONE {
+        Ok(end.info == 1)
+    } else {
+        Err(refused(end.code, Duration::from_millis(end.retry_after), end.text))
+    }
+}
+
+fn refused(code: Code, retry_after: Duration, text: &str) -> RequestError {
+    RequestError::Refused { code, retry_after, text: text.to_owned() }
+}
+
+/// Behind conversations.
+const REQUEST: i32 = -1;

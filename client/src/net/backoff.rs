@@ -1,0 +1,51 @@
+//! Pauses between attempts.
+
+use std::time::Duration;
+
+/// The longest first pause.
+const BASE: Duration = Duration::from_millis(100);
+/// The longest pause of all.
+const MOST: Duration = Duration::from_secs(10);
+
+/// Full jitter: anything from nothing to a bound that doubles, so that clients of a lost relay do not come back at once.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    attempt: u32,
+}
+
+impl Backoff {
+    /// The pause before the next attempt.
+    pub(crate) fn pause(&mut self) -> Duration {
+        let most = self.bound();
+        self.attempt = self.attempt.saturating_add(1);
+        most.mul_f64(rand::random())
+    }
+
+    /// The attempts begin anew.
+    pub(crate) fn reset(&mut self) {
+        self.attempt = 0;
+    }
+
+    fn bound(&self) -> Duration {
+        MOST.min(BASE.saturating_mul(1 << self.attempt.min(16)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_ten_seconds_and_begin_anew() {
+        let mut backoff = Backoff::default();
+        let mut bounds = Vec::new();
+        for _ in 0..9 {
+            bounds.push(backoff.bound().as_millis());
+            let bound = backoff.bound();
+            assert!(backoff.pause() <= bound);
+        }
+        assert_eq!(bounds, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        backoff.reset();
+        assert_eq!(backoff.bound(), BASE);
+    }
+}

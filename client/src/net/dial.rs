@@ -1,0 +1,281 @@
+//! From an address to `Welcome`.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use quinn::{ClientConfig, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, crypto::rustls::QuicClientConfig};
+use quip_protocol::{
+    DeviceId, InstanceId, LEVEL, ToClient, UserId,
+    frame::to_bytes,
+    session::{Hello, Welcome},
+};
+use tokio::time::{Instant, timeout};
+
+use super::{Broken, Limits, Link, buffer::Buffer, tls, transport};
+use crate::{Config, ConnectError, ConnectionLost, TokenSource, config::Timing};
+
+/// Makes connections.
+pub(crate) struct Dialer {
+    configured: Vec<String>,
+    /// Relays that a `Welcome` named.
+    told: Vec<String>,
+    /// Which relay comes next.
+    at: usize,
+    tls: Arc<QuicClientConfig>,
+    pub(crate) token: Arc<dyn TokenSource>,
+    pub(crate) timing: Timing,
+    device: DeviceId,
+    instance: InstanceId,
+    name: String,
+    streams: u64,
+}
+
+/// A connection past `Welcome`.
+pub(crate) struct Session {
+    pub(crate) link: Arc<Link>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) send: SendStream,
+    pub(crate) recv: RecvStream,
+    pub(crate) buffer: Buffer,
+    pub(crate) greeting: Greeting,
+}
+
+/// What `Welcome` said.
+#[derive(Debug, Clone)]
+pub(crate) struct Greeting {
+    pub(crate) user: UserId,
+    pub(crate) relay: String,
+    pub(crate) relays: Vec<String>,
+    /// When to get a new token.
+    pub(crate) refresh: Option<Instant>,
+    keepalive: Duration,
+    time: u64,
+    limits: Limits,
+}
+
+impl Dialer {
+    pub(crate) fn new(config: &Config, device: DeviceId) -> Result<Self, ConnectError> {
+        if config.relays.is_empty() {
+            return Err(ConnectError::NoRelay);
+        }
+        Ok(Self {
+            configured: config.relays.clone(),
+            told: Vec::new(),
+            at: 0,
+            tls: Arc::new(tls::config(&config.trust).map_err(ConnectError::Trust)?),
+            token: config.token.clone(),
+            timing: config.timing,
+            device,
+            instance: InstanceId(rand::random()),
+            name: config.name.clone(),
+            streams: config.streams,
+        })
+    }
+
+    /// How many relays are known.
+    pub(crate) fn relays(&self) -> usize {
+        self.configured.len() + self.told.len()
+    }
+
+    /// Tries one relay, and the next one next time.
+    pub(crate) fn dial(&mut self) -> impl Future<Output = Result<Session, ConnectionLost>> + Send + use<> {
+        let relay = self.configured.iter().chain(&self.told).nth(self.at % self.relays()).cloned().unwrap_or_default();
+        self.at = (self.at + 1) % self.relays();
+        let attempt = Attempt {
+            relay,
+            tls: self.tls.clone(),
+            token: self.token.clone(),
+            timing: self.timing,
+            device: self.device,
+            instance: self.instance,
+            name: self.name.clone(),
+            streams: self.streams,
+        };
+        async move { attempt.run().await }
+    }
+
+    /// Learns from a greeting.
+    pub(crate) fn learn(&mut self, greeting: &Greeting) {
+        self.timing.keepalive = greeting.keepalive;
+        let new = |relay: &&String| !self.configured.contains(relay);
+        self.told = greeting.relays.iter().filter(new).cloned().collect();
+    }
+}
+
+struct Attempt {
+    relay: String,
+    tls: Arc<QuicClientConfig>,
+    token: Arc<dyn TokenSource>,
+    timing: Timing,
+    device: DeviceId,
+    instance: InstanceId,
+    name: String,
+    streams: u64,
+}
+
+impl Attempt {
+    async fn run(self) -> Result<Session, ConnectionLost> {
+        let limit = self.timing.attempt;
+        let token = timeout(limit, self.token.token()).await.map_err(|_| ConnectionLost::Timeout(limit))??;
+        let addresses = self.resolve().await?;
+        let mut lost = None;
+        for address in &addresses {
+            // Every address gets its share, so that an unreachable one does not use up the time of the others.
+            let share = limit / addresses.len() as u32;
+            match timeout(share, self.greet(*address, &token)).await {
+                Ok(Ok(session)) => return Ok(session),
+                Ok(Err(error)) if matches!(error, ConnectionLost::Closed { .. }) => return Err(error),
+                Ok(Err(error)) => lost = Some(error),
+                Err(_) => lost = Some(ConnectionLost::Timeout(share)),
+            }
+        }
+        Err(lost.unwrap_or_else(|| self.no_address("it has no address")))
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, ConnectionLost> {
+        let addresses = timeout(self.timing.attempt, tokio::net::lookup_host(&self.relay))
+            .await
+            .map_err(|_| self.no_address("the resolver does not answer"))?
+            .map_err(|error| self.no_address(&error.to_string()))?;
+        Ok(addresses.collect())
+    }
+
+    async fn greet(&self, address: SocketAddr, token: &str) -> Result<Session, ConnectionLost> {
+        let endpoint = endpoint(address).map_err(|error| ConnectionLost::Transport(error.to_string().into()))?;
+        let mut config = ClientConfig::new(self.tls.clone());
+        config.transport_config(transport::config(self.streams, self.timing.keepalive, self.timing.idle));
+        let connection = endpoint
+            .connect_with(config, address, host(&self.relay))
+            .map_err(|error| self.no_address(&error.to_string()))?
+            .await?;
+        // Whatever fails from here on closes the connection, because nobody holds it any more.
+        let (mut send, recv) = connection.open_bi().await?;
+        send.set_priority(SESSION).ok();
+        let hello = Hello {
+            token,
+            device: self.device,
+            instance: self.instance,
+            client: &self.name,
+            level: LEVEL,
+            streams: self.streams,
+        };
+        let written = send.write_all(&to_bytes(&hello)).await;
+        let mut reading = Reading { recv, buffer: Buffer::default() };
+        let greeting = match reading.greeting().await {
+            Ok(greeting) => greeting,
+            Err(error) => return Err(closed(&connection, error, written)),
+        };
+        let link = Arc::new(Link::new(connection, greeting.limits));
+        Ok(Session { link, endpoint, send, recv: reading.recv, buffer: reading.buffer, greeting })
+    }
+
+    fn no_address(&self, error: &str) -> ConnectionLost {
+        ConnectionLost::Address { relay: self.relay.clone(), error: error.into() }
+    }
+}
+
+struct Reading {
+    recv: RecvStream,
+    buffer: Buffer,
+}
+
+impl Reading {
+    async fn greeting(&mut self) -> Result<Greeting, ConnectionLost> {
+        let mut greeting = None;
+        while greeting.is_none() {
+            match self.recv.read_chunk(CHUNK, true).await {
+                Ok(Some(chunk)) => self.buffer.push(chunk.bytes),
+                Ok(None) => return Err(Broken::unexpected("the session stream ended before Welcome").into()),
+                Err(error) => return Err(ConnectionLost::Transport(error.to_string().into())),
+            }
+            self.buffer.drain(|message| match message {
+                ToClient::Welcome(welcome) => {
+                    greeting = Some(read(&welcome)?);
+                    Ok::<_, Broken>(false)
+                }
+                _ => Err(Broken::unexpected("the session does not begin with Welcome")),
+            })?;
+        }
+        greeting.ok_or_else(|| Broken::unexpected("no Welcome").into())
+    }
+}
+
+fn read(welcome: &Welcome<'_>) -> Result<Greeting, Broken> {
+    let user = UserId::parse(welcome.user).map_err(|_| Broken::unexpected("Welcome names no user"))?;
+    Ok(Greeting {
+        user,
+        relay: welcome.relay.to_owned(),
+        relays: welcome.relays.iter().map(str::to_owned).collect(),
+        refresh: refresh_at(welcome.time, welcome.expires),
+        keepalive: Duration::from_millis(welcome.keepalive).max(KEEPALIVE),
+        time: welcome.time,
+        limits: Limits {
+            generation: welcome.generation,
+            message: usize::try_from(welcome.message).unwrap_or(usize::MAX),
+            unanswered: welcome.unanswered.clamp(1, quip_protocol::limit::UNANSWERED) as usize,
+        },
+    })
+}
+
+impl Greeting {
+    /// The relay gave the token until `expires`.
+    pub(crate) fn refreshed(&mut self, expires: u64, since: Instant) {
+        self.refresh = refresh_at(self.time + since.elapsed().as_millis() as u64, expires);
+    }
+}
+
+/// Three quarters into the token's life by the relay's clock, and at least five seconds before its end.
+fn refresh_at(now: u64, expires: u64) -> Option<Instant> {
+    let left = Duration::from_millis(expires.saturating_sub(now));
+    let wait = (left * 3 / 4).min(left.saturating_sub(MARGIN)).max(Duration::from_secs(1));
+    (expires != 0).then(|| Instant::now() + wait.min(LONG))
+}
+
+/// The relay's reason, when it closed the connection, rather than what followed from that.
+fn closed(connection: &quinn::Connection, error: ConnectionLost, written: Result<(), quinn::WriteError>) -> ConnectionLost {
+    match (connection.close_reason(), written) {
+        (Some(reason), _) | (None, Err(quinn::WriteError::ConnectionLost(reason))) => reason.into(),
+        _ => error,
+    }
+}
+
+fn endpoint(remote: SocketAddr) -> std::io::Result<Endpoint> {
+    Endpoint::new(EndpointConfig::default(), None, transport::socket(remote)?, Arc::new(TokioRuntime))
+}
+
+/// The name in `name:port`, without the brackets of an IPv6 address.
+fn host(relay: &str) -> &str {
+    let host = relay.rsplit_once(':').map_or(relay, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// Bytes read from a stream at once.
+pub(super) const CHUNK: usize = 16 * 1024;
+/// The session stream goes before conversations, and those before requests.
+const SESSION: i32 = 2;
+/// A relay cannot ask for more keepalives than this.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+/// A new token is asked for at least so long before the old one ends.
+const MARGIN: Duration = Duration::from_secs(5);
+/// The longest timer, for tokens that live for years.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_what_precedes_the_port() {
+        assert_eq!(host("chat.example:4433"), "chat.example");
+        assert_eq!(host("127.0.0.1:4433"), "127.0.0.1");
+        assert_eq!(host("[::1]:4433"), "::1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_renewed_before_it_ends() {
+        let wait = |left: u64| refresh_at(1_000_000, 1_000_000 + left).map(|at| at - Instant::now());
+        assert_eq!(wait(400_000), Some(Duration::from_secs(300)));
+        assert_eq!(wait(12_000), Some(Duration::from_secs(7)));
+        assert_eq!(wait(100), Some(Duration::from_secs(1)));
+        assert_eq!(refresh_at(1_000_000, 0), None);
+    }
+}

@@ -1,0 +1,228 @@
+//! The IO: one task for the connection, one for each open conversation.
+//!
+//! * [`dial`] makes a connection and says Hello ([`tls`], [`transport`]);
+//! * [`session`] keeps it: the session stream, tokens, moving to another relay, reconnecting ([`backoff`]);
+//! * [`stream`] runs one conversation over whatever connection there is;
+//! * [`ask`] makes requests; [`buffer`] cuts frames out of streams.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use quip_protocol::{Code, ConversationId, DecodeError, FrameError};
+use quinn::{Connection, ConnectionError, VarInt};
+use tokio::sync::{mpsc, watch};
+
+use crate::{ClientEvent, ClosedReason, ConnectionLost, core::Violation, keeper::Keeper};
+
+mod ask;
+mod backoff;
+mod buffer;
+mod dial;
+mod session;
+mod stream;
+mod tls;
+mod transport;
+
+pub(crate) use ask::ask;
+pub(crate) use dial::Dialer;
+pub(crate) use session::{Driver, Order};
+pub(crate) use stream::Shared;
+
+/// What the tasks and handles of a client share.
+pub(crate) struct Hub {
+    /// The connection, as conversations and requests use it.
+    pub(crate) links: watch::Sender<LinkState>,
+    pub(crate) keeper: Keeper,
+    conversations: Mutex<HashMap<ConversationId, Arc<Shared>>>,
+    subscribers: Mutex<Vec<Subscriber>>,
+}
+
+/// Whether there is a connection.
+#[derive(Clone)]
+pub(crate) enum LinkState {
+    /// Not now.
+    Down,
+    /// This one.
+    Up(Arc<Link>),
+    /// Never again.
+    Closed(ClosedReason),
+}
+
+/// A connection past `Welcome`.
+pub(crate) struct Link {
+    pub(crate) connection: Connection,
+    pub(crate) limits: Limits,
+    /// Which stream is which conversation, for signals.
+    streams: Mutex<HashMap<u64, ConversationId>>,
+}
+
+/// What `Welcome` said that conversations need.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Identity of the log.
+    pub(crate) generation: u64,
+    /// Bytes of a message's content.
+    pub(crate) message: usize,
+    /// Commands without an answer in one conversation.
+    pub(crate) unanswered: usize,
+}
+
+struct Subscriber {
+    outbox: mpsc::Sender<ClientEvent>,
+    missed: u64,
+}
+
+/// The relay broke the protocol.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Broken {
+    code: Code,
+    text: String,
+}
+
+impl Hub {
+    pub(crate) fn new(keeper: Keeper, link: Arc<Link>) -> Self {
+        Self {
+            links: watch::Sender::new(LinkState::Up(link)),
+            keeper,
+            conversations: Mutex::default(),
+            subscribers: Mutex::default(),
+        }
+    }
+
+    /// A stream of events from now on.
+    pub(crate) fn subscribe(&self) -> mpsc::Receiver<ClientEvent> {
+        let (outbox, inbox) = mpsc::channel(SUBSCRIBER);
+        let mut subscribers = lock(&self.subscribers);
+        if !matches!(*self.links.borrow(), LinkState::Closed(_)) {
+            subscribers.push(Subscriber { outbox, missed: 0 });
+        }
+        inbox
+    }
+
+    /// Tells every subscriber.
+    pub(crate) fn tell(&self, event: &ClientEvent) {
+        lock(&self.subscribers).retain_mut(|subscriber| subscriber.tell(event));
+    }
+
+    /// Ends everything that hangs on the client.
+    pub(crate) fn close(&self, reason: ClosedReason) {
+        self.links.send_replace(LinkState::Closed(reason));
+        lock(&self.subscribers).clear();
+    }
+
+    /// The conversation that is open under this id, or else this one from now on.
+    pub(crate) fn register(&self, id: ConversationId, shared: &Arc<Shared>) -> Option<Arc<Shared>> {
+        let mut conversations = lock(&self.conversations);
+        let present = conversations.get(&id).cloned();
+        if present.is_none() {
+            conversations.insert(id, shared.clone());
+        }
+        present
+    }
+
+    pub(crate) fn unregister(&self, id: ConversationId) {
+        lock(&self.conversations).remove(&id);
+    }
+
+    /// Every conversation that still has a task.
+    pub(crate) fn conversations(&self) -> Vec<Arc<Shared>> {
+        lock(&self.conversations).values().cloned().collect()
+    }
+}
+
+impl Link {
+    pub(crate) fn new(connection: Connection, limits: Limits) -> Self {
+        Self { connection, limits, streams: Mutex::default() }
+    }
+
+    fn name(&self, stream: u64, id: Option<ConversationId>) {
+        let mut streams = lock(&self.streams);
+        match id {
+            Some(id) => streams.insert(stream, id),
+            None => streams.remove(&stream),
+        };
+    }
+
+    fn conversation(&self, stream: u64) -> Option<ConversationId> {
+        lock(&self.streams).get(&stream).copied()
+    }
+
+    /// The open stream of a conversation.
+    pub(crate) fn stream(&self, id: ConversationId) -> Option<u64> {
+        lock(&self.streams).iter().find(|(_, of)| **of == id).map(|(stream, _)| *stream)
+    }
+
+    fn close(&self, code: Code, text: &str) {
+        self.connection.close(VarInt::from_u64(code.0).unwrap_or(VarInt::MAX), text.as_bytes());
+    }
+
+    fn close_broken(&self, broken: &Broken) {
+        tracing::warn!(error = %broken, "the relay broke the protocol");
+        self.close(broken.code, &broken.text);
+    }
+}
+
+impl Subscriber {
+    /// False when nobody listens any more.
+    fn tell(&mut self, event: &ClientEvent) -> bool {
+        if self.missed > 0 && self.outbox.try_send(ClientEvent::Missed(self.missed)).is_ok() {
+            self.missed = 0;
+        }
+        let full = self.missed > 0 || matches!(self.outbox.try_send(event.clone()), Err(mpsc::error::TrySendError::Full(_)));
+        self.missed += u64::from(full);
+        !self.outbox.is_closed()
+    }
+}
+
+impl Broken {
+    fn unexpected(text: &str) -> Self {
+        Self { code: Code::UNEXPECTED, text: text.to_owned() }
+    }
+}
+
+impl From<FrameError> for Broken {
+    fn from(error: FrameError) -> Self {
+        Self { code: error.code(), text: error.to_string() }
+    }
+}
+
+impl From<DecodeError> for Broken {
+    fn from(error: DecodeError) -> Self {
+        Self { code: error.code(), text: error.to_string() }
+    }
+}
+
+impl From<Violation> for Broken {
+    fn from(violation: Violation) -> Self {
+        Self::unexpected(violation.0)
+    }
+}
+
+impl From<Broken> for ConnectionLost {
+    fn from(broken: Broken) -> Self {
+        Self::Protocol(broken.text.into())
+    }
+}
+
+impl From<ConnectionError> for ConnectionLost {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::ApplicationClosed(close) => Self::Closed {
+                code: Code(close.error_code.into_inner()),
+                text: String::from_utf8_lossy(&close.reason).into_owned(),
+            },
+            other => Self::Transport(other.to_string().into()),
+        }
+    }
+}
+
+/// Locks, also after a panic elsewhere: nothing here is left half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Events that wait for one subscriber.
+const SUBSCRIBER: usize = 1024;

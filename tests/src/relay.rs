@@ -1,0 +1,226 @@
+//! A relay as a process of its own.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, Result, bail};
+use quip_relay::{
+    auth::{MintKey, TokenRequest, mint},
+    identity::SigningKey,
+};
+
+/// How long anything local may take before a test calls it hanging.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A relay that a test started. Dropping it kills it and removes its folder.
+#[derive(Debug)]
+pub struct Relay {
+    child: Option<Child>,
+    folder: PathBuf,
+    config: String,
+    environment: Vec<(String, String)>,
+    /// Where it listens; the same after a restart.
+    pub address: SocketAddr,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Relay {
+    /// Starts a relay with default limits and a folder of its own.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start() -> Result<Self> {
+        Self::with("")
+    }
+
+    /// Starts a relay with these lines in its config file.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn with(config: &str) -> Result<Self> {
+        let temporary = tempfile::tempdir()?;
+        let mut relay = Self::prepare(temporary.path(), config);
+        relay._temporary = Some(temporary);
+        relay.run()?;
+        Ok(relay)
+    }
+
+    /// A relay that is not running yet, in a folder that the caller keeps.
+    pub fn prepare(folder: &Path, config: &str) -> Self {
+        Self {
+            child: None,
+            folder: folder.to_owned(),
+            config: config.to_owned(),
+            environment: Vec::new(),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            _temporary: None,
+        }
+    }
+
+    /// Adds to the environment of the process from its next start on.
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
+    }
+
+    /// Starts the process and waits until it serves.
+    ///
+    /// # Errors
+    /// When it ends or takes too long; the text holds what it logged.
+    pub fn run(&mut self) -> Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let listen = self.data().join("listen");
+        let _ = fs::remove_file(&listen);
+        let mut child = self.command()?.spawn().with_context(|| format!("starting {}", relay_binary().display()))?;
+        let deadline = Instant::now() + PATIENCE;
+        while !listen.exists() {
+            if let Some(status) = child.try_wait()? {
+                bail!("the relay ended with {status}: {}", self.log());
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                bail!("the relay does not come up: {}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.child = Some(child);
+        self.address = fs::read_to_string(&listen)?.trim().parse()?;
+        Ok(())
+    }
+
+    /// Runs the relay until it ends by itself, as one does that refuses to start.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn run_to_end(&self) -> Result<(ExitStatus, String)> {
+        fs::create_dir_all(&self.folder)?;
+        let status = self.command()?.status()?;
+        Ok((status, self.log()))
+    }
+
+    fn command(&self) -> Result<Command> {
+        let file = self.folder.join("quip.toml");
+        let top = format!("listen = \"{}\"\ndata = \"{}\"\n", self.address, self.data().display());
+        fs::write(&file, top + &self.config)?;
+        let log = fs::File::options().create(true).append(true).open(self.folder.join("log"))?;
+        let mut command = Command::new(relay_binary());
+        command.arg("serve").arg("--config").arg(&file).envs(self.environment.iter().cloned());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Ok(command)
+    }
+
+    /// Ends the process as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks the process to end and waits for it.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        let child = self.child.as_ref().context("the relay is not running")?;
+        Command::new("kill").arg("-TERM").arg(child.id().to_string()).status()?;
+        self.wait()
+    }
+
+    /// Waits for the process to end by itself.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("the relay is not running")?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("the relay does not end: {}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Resident memory in bytes while it runs.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+    }
+
+    /// What the relay logged, over all its starts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// SHA-256 of its certificate.
+    ///
+    /// # Errors
+    /// When the file is missing or malformed.
+    pub fn fingerprint(&self) -> Result<[u8; 32]> {
+        let text = fs::read_to_string(self.data().join("fingerprint"))?;
+        let text = text.trim();
+        let byte = |i: usize| u8::from_str_radix(text.get(2 * i..2 * i + 2).unwrap_or("x"), 16);
+        let bytes: Vec<u8> = (0..32).map(byte).collect::<Result<_, _>>()?;
+        bytes.try_into().map_err(|_| anyhow::anyhow!("a fingerprint has 32 bytes"))
+    }
+
+    /// A token for a user who may do anything in any room but moderate, good for an hour.
+    ///
+    /// # Errors
+    /// When the relay's signing key cannot be read.
+    pub fn token(&self, user: &str) -> Result<String> {
+        let all = [String::from("*")];
+        self.token_for(&TokenRequest { join: &all, post: &all, create: &all, ..TokenRequest::new(user, HOUR) })
+    }
+
+    /// A token as asked for, signed with the relay's own key.
+    ///
+    /// # Errors
+    /// When the key cannot be read or the request is not a good one.
+    pub fn token_for(&self, request: &TokenRequest<'_>) -> Result<String> {
+        let key = SigningKey::read(&self.data())?.context("the relay has no signing key")?;
+        Ok(mint(&MintKey::own(&key)?, request, SystemTime::now())?)
+    }
+}
+
+/// How long tokens of tests are good.
+pub const HOUR: Duration = Duration::from_secs(3600);
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The relay's binary, beside the test's own.
+pub fn relay_binary() -> PathBuf {
+    let mut folder = std::env::current_exe().unwrap_or_default();
+    folder.pop();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    let binary = folder.join("quip-relay");
+    assert!(binary.exists(), "{} is missing: run `cargo build --workspace --bins` first", binary.display());
+    binary
+}
