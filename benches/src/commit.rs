@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::{
     load::PAYLOAD,
@@ -129,6 +129,7 @@ impl Store {
         let database = Database::builder(path)
             .manual_journal_persist(true)
             .cache_size(CACHE)
+            .journal_compression(CompressionType::None)
             .worker_threads(2)
             .open()
             .with_context(|| format!("cannot open a store in {}", path.display()))?;

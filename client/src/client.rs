@@ -1,11 +1,25 @@
 //! The handle of a connection.
 
-use quip_protocol::{ConversationId, DeviceId, UserId};
-use tokio::sync::watch;
+use std::sync::Arc;
+
+use quip_protocol::{
+    Blob, ConversationId, DeviceId, ToClient, UserId,
+    frame::{Message, to_datagram},
+    request as wire,
+    session::Signal,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 
 use crate::{
-    ClientEvents, Config, ConnectError, ConnectionState, Conversation, Entry, History, HistoryQuery, Member, OpenError,
-    OpenOptions, Page, Presence, RequestError, Target,
+    Change, ClientEvents, ClosedReason, Config, ConnectError, ConnectionState, Conversation, Entry, History, HistoryQuery,
+    Member, OpenError, OpenOptions, OwnedEvent, Page, Presence, RequestError, Target,
+    config::Timing,
+    core::{Core, Setup},
+    keeper::Keeper,
+    net::{self, Dialer, Driver, Hub, LinkState, Order, Shared},
 };
 
 /// A connection that is kept up, as a cheap handle.
@@ -13,38 +27,69 @@ use crate::{
 /// Conversations keep the connection alive as well; it closes when the last [`Client`], [`Conversation`],
 /// [`crate::Sender`] and [`crate::Events`] are dropped.
 #[derive(Clone)]
-pub struct Client {}
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+/// What is there as long as there is a handle.
+pub(crate) struct Inner {
+    user: UserId,
+    device: DeviceId,
+    timing: Timing,
+    state: watch::Receiver<ConnectionState>,
+    hub: Arc<Hub>,
+    /// The last one dropped ends the connection's task.
+    orders: mpsc::UnboundedSender<Order>,
+}
 
 impl Client {
     /// Connects; resolves when a relay has accepted the token. Must be called on a tokio runtime, which then runs the connection.
     ///
     /// # Errors
     /// When no relay is reached in time ([`Config::connect_timeout`]), or one refuses for good.
-    pub async fn connect(config: Config) -> Result<Self, ConnectError> {
-        let _ = config;
-        unimplemented!()
+    pub async fn connect(mut config: Config) -> Result<Self, ConnectError> {
+        let store = std::mem::replace(&mut config.store, Box::new(crate::MemoryStore::default()));
+        let keeper = Keeper::load(store)?;
+        let kept = keeper.identity();
+        let device = kept.as_ref().map_or_else(|| DeviceId(rand::random()), |(_, device)| *device);
+        let mut dialer = Dialer::new(&config, device)?;
+        let session = Driver::first(&mut dialer, config.timing.connect).await?;
+        let user = session.greeting.user.clone();
+        match kept {
+            Some((owner, _)) if owner != user => {
+                return Err(ConnectError::OtherUser { stored: owner.to_string(), token: user.to_string() });
+            }
+            Some(_) => {}
+            None => keeper.save(&[Change::Identity(user.clone(), device)])?,
+        }
+        let hub = Arc::new(Hub::new(keeper, session.link.clone()));
+        let (state, watched) = watch::channel(ConnectionState::Online { relay: session.greeting.relay.clone() });
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let driver = Driver { hub: hub.clone(), dialer, state, orders: inbox, user: user.clone() };
+        tokio::spawn(driver.run(session));
+        Ok(Self { inner: Arc::new(Inner { user, device, timing: config.timing, state: watched, hub, orders }) })
     }
 
     /// The user whom the token names.
     pub fn user(&self) -> &UserId {
-        unimplemented!()
+        &self.inner.user
     }
 
     /// This device.
     pub fn device(&self) -> DeviceId {
-        unimplemented!()
+        self.inner.device
     }
 
     /// How the connection stands, now and later.
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
-        unimplemented!()
+        self.inner.state.clone()
     }
 
     /// What happens outside of open conversations, from now on. Subscribe first and ask ([`Client::list`]) then, so that
     /// nothing falls in between. Every call gives a stream of its own; one that is not read keeps the oldest 1,024 events and
     /// then tells how many were missed.
     pub fn events(&self) -> ClientEvents {
-        unimplemented!()
+        ClientEvents { inbox: self.inner.hub.subscribe() }
     }
 
     /// Opens a conversation; resolves when the relay has opened it, and, with `join`, this user is a member.
@@ -52,8 +97,47 @@ impl Client {
     /// # Errors
     /// When the relay refuses, there is no answer in time ([`Config::answer_timeout`]), or it is open already.
     pub async fn open(&self, target: Target, options: OpenOptions) -> Result<Conversation, OpenError> {
-        let _ = (target, options);
-        unimplemented!()
+        let limit = self.inner.timing.answer;
+        timeout(limit, self.open_now(target, options)).await.unwrap_or(Err(OpenError::Timeout(limit)))
+    }
+
+    async fn open_now(&self, target: Target, options: OpenOptions) -> Result<Conversation, OpenError> {
+        let hub = &self.inner.hub;
+        let limits = self.limits().await?;
+        let id = target.conversation(&self.inner.user);
+        loop {
+            let (opening, opened) = oneshot::channel();
+            let (me, target) = (self.inner.user.clone(), target.clone());
+            let made = hub.register(id, || {
+                let saved = hub.keeper.conversation(id);
+                Shared::new(Core::new(Setup { me, target, options, saved, opening }), limits, hub)
+            });
+            let shared = match made {
+                Ok(shared) => shared,
+                Err(present) => {
+                    present.make_way().await?;
+                    continue;
+                }
+            };
+            // From here on the handle ends the task, also when this is not waited for.
+            let conversation = Conversation::new(shared.clone(), self.inner.clone());
+            tokio::spawn(net::run(shared, hub.clone(), self.inner.orders.downgrade()));
+            return match opened.await {
+                Ok(result) => result.map(|()| conversation),
+                Err(_) => Err(OpenError::Closed(ClosedReason::ByApp)),
+            };
+        }
+    }
+
+    /// What the relay allows, once there is a connection.
+    async fn limits(&self) -> Result<net::Limits, OpenError> {
+        let mut links = self.inner.hub.links.subscribe();
+        let state = links.wait_for(|state| !matches!(state, LinkState::Down)).await.map(|state| state.clone());
+        match state {
+            Ok(LinkState::Up(link)) => Ok(link.limits),
+            Ok(LinkState::Closed(reason)) => Err(OpenError::Closed(reason)),
+            Ok(LinkState::Down) | Err(_) => Err(OpenError::Closed(ClosedReason::ByApp)),
+        }
     }
 
     /// A page of the user's conversations in order of id, from the start or after `after`.
@@ -61,8 +145,12 @@ impl Client {
     /// # Errors
     /// When the relay refuses or there is no answer.
     pub async fn list(&self, after: Option<ConversationId>, limit: u64) -> Result<Page<Entry>, RequestError> {
-        let _ = (after, limit);
-        unimplemented!()
+        let request = wire::List { after: after.unwrap_or(ConversationId([0; 16])), limit };
+        self.page(&request, |frame| match frame {
+            ToClient::Entry(entry) => Some(Entry::read(&entry)),
+            _ => None,
+        })
+        .await
     }
 
     /// A page of a conversation's events. It need not be open.
@@ -70,8 +158,26 @@ impl Client {
     /// # Errors
     /// When the relay refuses or there is no answer.
     pub async fn history(&self, conversation: ConversationId, query: HistoryQuery) -> Result<History, RequestError> {
-        let _ = (conversation, query);
-        unimplemented!()
+        let HistoryQuery { forward, from, limit } = query;
+        let mut head = None;
+        let page = self
+            .page(&wire::History { conversation, forward, from, limit }, |frame| match frame {
+                ToClient::Page(page) => {
+                    head = Some(page);
+                    Some(None)
+                }
+                ToClient::Event(event) => OwnedEvent::copy(&event).map(Some),
+                _ => None,
+            })
+            .await?;
+        let head = head.unwrap_or(wire::Page { generation: 0, first: 0, head: 0, count: 0 });
+        Ok(History {
+            generation: head.generation,
+            first: head.first,
+            head: head.head,
+            events: page.items.into_iter().flatten().collect(),
+            more: page.more,
+        })
     }
 
     /// A page of a conversation's members in order of user id, from the start or after `after`.
@@ -84,8 +190,12 @@ impl Client {
         after: Option<&UserId>,
         limit: u64,
     ) -> Result<Page<Member>, RequestError> {
-        let _ = (conversation, after, limit);
-        unimplemented!()
+        let after = after.map_or("", UserId::as_str);
+        self.page(&wire::Members { conversation, after, limit }, |frame| match frame {
+            ToClient::Member(member) => Member::read(&member),
+            _ => None,
+        })
+        .await
     }
 
     /// A page of the presence of a conversation's members in order of user id, from the start or after `after`.
@@ -98,17 +208,47 @@ impl Client {
         after: Option<&UserId>,
         limit: u64,
     ) -> Result<Page<Presence>, RequestError> {
-        let _ = (conversation, after, limit);
-        unimplemented!()
+        let after = after.map_or("", UserId::as_str);
+        self.page(&wire::PresenceIn { conversation, after, limit }, |frame| match frame {
+            ToClient::Presence(presence) => Presence::read(&presence),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn page<T, M: Message>(
+        &self,
+        request: &M,
+        mut read: impl FnMut(ToClient<'_>) -> Option<T>,
+    ) -> Result<Page<T>, RequestError> {
+        let mut items = Vec::new();
+        let each = |frame: ToClient<'_>| read(frame).map(|item| items.push(item));
+        let more = net::ask(&self.inner.hub, self.inner.timing.answer, request, each).await?;
+        Ok(Page { items, more })
     }
 
     /// The network changed (another Wi-Fi, say): uses a new socket, and the connection goes on from there.
     pub fn network_changed(&self) {
-        unimplemented!()
+        self.inner.orders.send(Order::Rebind).ok();
     }
 
-    /// Says goodbye to the relay and closes, for all handles. What is unanswered stays in the state store.
+    /// Says goodbye to the relay and closes, for all handles. Conversations that were dropped may finish what they have begun,
+    /// for up to 10 s; what is unanswered in others stays in the state store.
     pub async fn close(&self) {
-        unimplemented!()
+        let (done, closed) = oneshot::channel();
+        if self.inner.orders.send(Order::Close(done)).is_ok() {
+            closed.await.ok();
+        }
+    }
+}
+
+impl Inner {
+    /// Sends a signal to whoever has the conversation open, if there is a connection.
+    pub(crate) fn signal(&self, id: ConversationId, kind: u64, body: &[u8]) {
+        let LinkState::Up(link) = self.hub.links.borrow().clone() else { return };
+        if let Some(stream) = link.stream(id) {
+            let signal = Signal { stream, user: "", kind, body: Blob(body) };
+            link.connection.send_datagram(to_datagram(&signal)).ok();
+        }
     }
 }

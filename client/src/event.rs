@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
-use quip_protocol::{Code, ConversationId, UserId, event::kind};
+use quip_protocol::{Code, ConversationId, Event, UserId, event::kind, session as wire};
 
 use crate::ClosedReason;
 
@@ -31,6 +31,13 @@ pub struct OwnedEvent {
 }
 
 impl OwnedEvent {
+    /// `None` when it is by what is not a user.
+    pub(crate) fn copy(event: &Event<'_>) -> Option<Self> {
+        let Event { seq, number, at, user, kind, body } = *event;
+        let (user, body) = (UserId::parse(user).ok()?, Bytes::copy_from_slice(body.0));
+        Some(Self { seq, number, at, user, kind, body, own: None })
+    }
+
     /// The text of a text event.
     pub fn text(&self) -> Option<&str> {
         (self.kind == kind::TEXT).then(|| std::str::from_utf8(&self.body).ok()).flatten()
@@ -163,6 +170,19 @@ pub struct Presence {
     pub state: PresenceState,
     /// When the user was last heard, in milliseconds since the Unix epoch.
     pub last_seen: Option<u64>,
+}
+
+impl Presence {
+    /// `None` for what is not a user.
+    pub(crate) fn read(found: &wire::Presence<'_>) -> Option<Self> {
+        let state = match found.state {
+            wire::presence::OFFLINE => PresenceState::Offline,
+            wire::presence::ONLINE => PresenceState::Online,
+            _ => PresenceState::Unreachable,
+        };
+        let last_seen = (found.last_seen != 0).then_some(found.last_seen);
+        Some(Self { user: UserId::parse(found.user).ok()?, state, last_seen })
+    }
 }
 
 /// States of [`Presence`].

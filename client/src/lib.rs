@@ -51,6 +51,8 @@ mod conversation;
 mod core;
 mod error;
 mod event;
+mod keeper;
+mod net;
 mod request;
 mod store;
 mod target;

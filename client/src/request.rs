@@ -1,6 +1,6 @@
 //! Questions and their answers.
 
-use quip_protocol::{ConversationId, UserId};
+use quip_protocol::{ConversationId, UserId, request as wire};
 
 use crate::OwnedEvent;
 
@@ -78,6 +78,19 @@ pub struct Entry {
 }
 
 impl Entry {
+    pub(crate) fn read(entry: &wire::Entry<'_>) -> Self {
+        Self {
+            conversation: entry.conversation,
+            name: entry.name.to_owned(),
+            role: entry.role,
+            head: entry.head,
+            number: entry.number,
+            at: entry.at,
+            read: entry.read,
+            read_number: entry.read_number,
+        }
+    }
+
     /// How many messages are unread.
     pub fn unread(&self) -> u64 {
         self.number.saturating_sub(self.read_number)
@@ -93,4 +106,11 @@ pub struct Member {
     pub role: u8,
     /// Seq of the joining.
     pub since: u64,
+}
+
+impl Member {
+    /// `None` for what is not a user.
+    pub(crate) fn read(member: &wire::Member<'_>) -> Option<Self> {
+        Some(Self { user: UserId::parse(member.user).ok()?, role: member.role, since: member.since })
+    }
 }

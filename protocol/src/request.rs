@@ -79,7 +79,7 @@ pub struct Member<'a> {
     pub user: &'a str,
     /// See [`crate::event::role`].
     pub role: u8,
-    /// Seq of the join.
+    /// The first event that this member may see.
     pub since: u64,
 }
 

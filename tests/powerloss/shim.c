@@ -60,6 +60,8 @@
 #define COOKIE 0x5175697053686d21ULL
 #define PATH_LEN 4096
 #define CHUNK (64 * 1024)
+/* Out of the way of programs that choose numbers, as shells do. */
+#define LOG_FD 700
 
 enum { OLD = 1, WRITE, RESIZE, SYNC, SYNCALL, CREATE, RENAME, UNLINK, RMDIR, LINK, CANCEL };
 enum { FLAG_DATA = 1, FLAG_FAILED = 2 };
@@ -555,7 +557,9 @@ __attribute__((constructor)) static void start(void) {
     snprintf(graves, sizeof graves, "%s.graves", log);
 
     /* With the cookie: a program started by a watched one has its filter, but not yet a handler. */
-    log_fd = (int)SYS4(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    int opened = (int)SYS4(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    log_fd = fcntl(opened, F_DUPFD_CLOEXEC, LOG_FD);
+    close(opened);
     int fd = open(file, O_RDONLY | O_CLOEXEC);
     if (log_fd < 0 || fd < 0) die("cannot open its log or control file");
     control = mmap(0, 8, PROT_READ, MAP_SHARED, fd, 0);

@@ -5,3 +5,4 @@ pub mod disk;
 pub mod power;
 pub mod raw;
 pub mod relay;
+pub mod talk;

@@ -1,1 +1,72 @@
-fn main() {}
+//! `quip`: the Quip chat relay for people. It exits with 0 when all went well, 1 when something failed, and 2 when the
+//! command line is wrong.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod chat;
+mod connect;
+mod group;
+mod history;
+mod list;
+mod login;
+mod out;
+mod people;
+mod replay;
+mod send;
+mod show;
+mod tail;
+mod target;
+mod token;
+
+use args::{Cli, Command, Common};
+
+/// A replay is many small allocations freed elsewhere and later, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) if out::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let common = cli.common;
+    if let Command::Replay(args) = cli.command {
+        return replay::run(&common, &args);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(small(&common, cli.command));
+    // A thread that reads standard input cannot be stopped; nothing waits for it.
+    runtime.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn small(common: &Common, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Chat(args) => chat::run(common, &args).await,
+        Command::Send(args) => send::run(common, &args).await,
+        Command::Tail(args) => tail::run(common, &args).await,
+        Command::History(args) => history::run(common, &args).await,
+        Command::List => list::run(common).await,
+        Command::Group { action } => group::run(common, action).await,
+        Command::Replay(_) => unreachable!("has a runtime of its own"),
+    }
+}
+
+/// What the library logs is for those who look for it: RUST_LOG=debug.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

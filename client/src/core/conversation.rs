@@ -144,6 +144,11 @@ impl Core {
         self.outbox.len()
     }
 
+    /// Whether no handle is left.
+    pub(crate) fn is_released(&self) -> bool {
+        self.linger.is_some()
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.stream == Stream::Over
     }

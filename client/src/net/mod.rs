@@ -6,7 +6,7 @@
 //! * [`ask`] makes requests; [`buffer`] cuts frames out of streams.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -28,7 +28,7 @@ mod transport;
 pub(crate) use ask::ask;
 pub(crate) use dial::Dialer;
 pub(crate) use session::{Driver, Order};
-pub(crate) use stream::Shared;
+pub(crate) use stream::{Shared, run};
 
 /// What the tasks and handles of a client share.
 pub(crate) struct Hub {
@@ -113,14 +113,19 @@ impl Hub {
         lock(&self.subscribers).clear();
     }
 
-    /// The conversation that is open under this id, or else this one from now on.
-    pub(crate) fn register(&self, id: ConversationId, shared: &Arc<Shared>) -> Option<Arc<Shared>> {
-        let mut conversations = lock(&self.conversations);
-        let present = conversations.get(&id).cloned();
-        if present.is_none() {
-            conversations.insert(id, shared.clone());
+    /// Makes the conversation of this id, unless there is one.
+    ///
+    /// # Errors
+    /// The one that there is.
+    pub(crate) fn register(
+        &self,
+        id: ConversationId,
+        make: impl FnOnce() -> Arc<Shared>,
+    ) -> Result<Arc<Shared>, Arc<Shared>> {
+        match lock(&self.conversations).entry(id) {
+            Entry::Occupied(present) => Err(present.get().clone()),
+            Entry::Vacant(place) => Ok(place.insert(make()).clone()),
         }
-        present
     }
 
     pub(crate) fn unregister(&self, id: ConversationId) {

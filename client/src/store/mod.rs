@@ -8,6 +8,7 @@ use thiserror::Error;
 
 mod file;
 mod memory;
+mod record;
 
 pub use file::FileStore;
 pub use memory::MemoryStore;
@@ -87,6 +88,19 @@ pub enum Change {
 }
 
 impl Saved {
+    /// Changes that sum up to this, in a fixed order.
+    pub fn changes(&self) -> Vec<Change> {
+        let identity = self.identity.iter().map(|(user, device)| Change::Identity(user.clone(), *device));
+        let mut ids: Vec<_> = self.conversations.keys().copied().collect();
+        ids.sort_unstable();
+        let of = |id: ConversationId| {
+            let kept = &self.conversations[&id];
+            let outbox = Change::Outbox(id, kept.last_n, kept.outbox.iter().cloned().collect());
+            std::iter::once(outbox).chain(kept.cursor.map(|cursor| Change::Cursor(id, cursor)))
+        };
+        identity.chain(ids.into_iter().flat_map(of)).collect()
+    }
+
     /// Applies a change.
     pub fn apply(&mut self, change: &Change) {
         match change {

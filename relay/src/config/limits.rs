@@ -70,7 +70,7 @@ section! {
         list_page: usize [Count] = 100, 1..=1000;
 
         /// Datagrams (typing, custom signals) that a client may send each second; the protocol allows 20.
-        datagrams_per_second: usize [Count] = 20, 0..=20;
+        datagrams_per_second: usize [Count] = 20, 1..=20;
         /// Commands that one device may send each second, refused before they are ordered; 0 = no limit.
         messages_per_second: usize [Count] = 50, 0..=1_000_000;
         /// Commands that a device which was quiet may send at once.
@@ -92,6 +92,11 @@ impl Limits {
     pub fn message_rate(&self) -> Option<MessageRate> {
         let rate = MessageRate { per_second: self.messages_per_second, burst: self.messages_burst };
         (rate.per_second > 0).then_some(rate)
+    }
+
+    /// How many datagrams a client may send, and how many it is sent.
+    pub fn signal_rate(&self) -> MessageRate {
+        MessageRate { per_second: self.datagrams_per_second, burst: self.datagrams_per_second }
     }
 
     /// The limits of a relay without a config file on loopback: a test or a benchmark is not a flood.

@@ -54,8 +54,8 @@ pub(super) enum Phase {
     Opening,
     /// The cursor is ahead of this relay; it may yet come up to it.
     Ahead {
-        /// Sweeps left until the client is sent elsewhere.
-        sweeps: u32,
+        /// Looks left until the client is sent elsewhere.
+        looks: u32,
     },
     /// Open.
     Following,

@@ -241,6 +241,7 @@ impl Worker {
 fn how_gone(error: &ConnectionError) -> Gone {
     match error {
         ConnectionError::ApplicationClosed(close) if close.error_code.into_inner() == Code::BYE.0 => Gone::Goodbye,
+        ConnectionError::TimedOut => Gone::Silent,
         _ => Gone::Broken,
     }
 }

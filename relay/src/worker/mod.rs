@@ -103,6 +103,8 @@ pub struct Worker {
     /// Streams whose cursor is ahead of this relay.
     ahead: Vec<StreamKey>,
     ring_bytes: usize,
+    /// Bytes that each connection may have in flight.
+    send_window: u64,
     phase: Phase,
     now: Instant,
     next_tick: Instant,
@@ -174,6 +176,7 @@ impl Worker {
     fn new(shared: Arc<Shared>, mailbox: Mailbox, arrivals: mpsc::Receiver<Arrival>) -> Self {
         let roster = RosterConfig { offline_after: shared.config.presence.offline_after, remembered: REMEMBERED };
         let now = Instant::now();
+        let send_window = shared.config.limits.send_window_bytes as u64;
         Self {
             shared,
             ready: Ready::new(Arc::clone(&mailbox.wake)),
@@ -191,6 +194,7 @@ impl Worker {
             marked: Vec::new(),
             ahead: Vec::new(),
             ring_bytes: 0,
+            send_window,
             phase: Phase::Running,
             now,
             next_tick: now + TICK,

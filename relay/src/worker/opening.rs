@@ -184,7 +184,7 @@ impl Worker {
             Start::Now if follower.joined_at > 0 => follower.joined_at,
             Start::Now => visible.last + 1,
             Start::Last(count) => (visible.last + 1).saturating_sub(count),
-            Start::After { generation: other, .. } if other != generation && other != 0 => 1,
+            Start::After { generation: other, .. } if other != generation => 1,
             Start::After { seq, .. } => seq.saturating_add(1),
         };
         if wanted > visible.last + 1 && member.to == u64::MAX {
@@ -234,7 +234,7 @@ impl Worker {
             last_n: sends.last,
             outcomes: Items::encode(outcomes),
             read: rows.mark.seq,
-            read_number: rows.mark.number,
+            read_number: rows.mark.number.max(rows.member.map_or(0, |member| member.number)),
             name: reads::name(&rows.conversation.naming, &user),
             members: rows.conversation.members,
             present,
@@ -245,12 +245,12 @@ impl Worker {
     /// The cursor is ahead: this relay may yet come up to it.
     fn ahead(&mut self, key: StreamKey, head: u64) {
         let Some(follower) = self.streams[key].follower() else { return };
-        let sweeps = match follower.phase {
-            Phase::Ahead { sweeps: 0 } => return self.end(key, Code::BEHIND, head),
-            Phase::Ahead { sweeps } => sweeps - 1,
+        let looks = match follower.phase {
+            Phase::Ahead { looks: 0 } => return self.end(key, Code::BEHIND, head),
+            Phase::Ahead { looks } => looks - 1,
             _ => LOOKS_AHEAD,
         };
-        follower.phase = Phase::Ahead { sweeps };
+        follower.phase = Phase::Ahead { looks };
         self.ahead.push(key);
     }
 

@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     auth::{AuthError, Identity},
-    config::MessageRate,
     presence::{Shown, State},
 };
 
@@ -54,15 +53,14 @@ impl Worker {
 
     fn session(&self, identity: Identity, hello: &Hello<'_>) -> Session {
         let limits = &self.shared.config.limits;
-        let signals = MessageRate { per_second: limits.datagrams_per_second.max(1), burst: limits.datagrams_per_second.max(1) };
         Session {
             identity,
             device: hello.device,
             instance: hello.instance,
             streams: (hello.streams as usize).clamp(1, limits.streams_per_connection),
             commands: Rate::new(limits.message_rate(), self.now),
-            signals: Rate::new(Some(signals), self.now),
-            signals_out: Rate::new(Some(signals), self.now),
+            signals: Rate::new(Some(limits.signal_rate()), self.now),
+            signals_out: Rate::new(Some(limits.signal_rate()), self.now),
             level: hello.level.clamp(1, LEVEL),
             overlap_until: None,
         }
@@ -112,6 +110,7 @@ impl Worker {
         self.streams[key].priority(SESSION_PRIORITY);
         let connection = &mut self.connections[at];
         connection.quic.set_max_concurrent_bi_streams(VarInt::from_u32(credit));
+        connection.quic.set_send_window(self.send_window);
         connection.heard.at = self.now;
         connection.heard.time = unix_time();
         connection.session = Some(session);

@@ -33,6 +33,7 @@ impl Worker {
 
     /// Looks at every connection.
     fn sweep(&mut self) {
+        self.share_send_window();
         let keys: Vec<_> = self.connections.keys().collect();
         keys.into_iter().for_each(|key| self.look_at(key));
         self.forget_rings();
@@ -61,6 +62,17 @@ impl Worker {
             self.close(key, Code::IDLE);
         } else {
             self.reachable(key, silent < presence.keepalive * 2);
+        }
+    }
+
+    /// Many connections share what all together may have in flight; one never gets less than a frame.
+    fn share_send_window(&mut self) {
+        let limits = &self.shared.config.limits;
+        let share = limits.send_window_total_bytes / self.connections.len().max(1);
+        let share = share.clamp(limits.frame_bytes, limits.send_window_bytes) as u64;
+        if share != self.send_window {
+            self.send_window = share;
+            self.connections.values().for_each(|connection| connection.quic.set_send_window(share));
         }
     }
 

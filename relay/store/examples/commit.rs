@@ -41,7 +41,7 @@ fn main() {
     let (submit, order) = embedded(Limits::default());
     let counter = Counter::default();
     let sequencer = Sequencer::new(store, order, vec![Box::new(counter.clone())], SequencerConfig::default());
-    let sequencer = thread::spawn(|| sequencer.run());
+    let sequencer = thread::Builder::new().name("sequencer".to_owned()).spawn(|| sequencer.run()).expect("a thread");
 
     // One at a time: what a quiet relay adds to the latency of a message.
     let mut alone = Vec::new();

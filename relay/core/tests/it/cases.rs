@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quip_core::{Action, Authority, By, Command, Effect, JoinAs, MarkRow, MemberState, Naming, Policy};
 use quip_protocol::{Code, ConversationId, event, event::kind, event::role};
 
-use crate::world::{GRANTED, ROOM, World, device, group, room, text, user};
+use crate::world::{GRANTED, Key, ROOM, World, device, group, room, text, user};
 
 const QUIET: Policy = Policy { history_open: false, joins_shown: false };
 const OPEN: Policy = Policy { history_open: true, joins_shown: false };
@@ -277,11 +277,14 @@ fn a_target_whose_bytes_are_damaged_is_not_taken_for_another() {
     let id = world.room_of(&["a"]);
     world.ok(id, "a", text("one"));
     world.ok(id, "a", text("two"));
-    let other = world.rows[&crate::world::Key::Event(id, 3)].clone();
-    world.rows.insert(crate::world::Key::Event(id, 2), other);
+    let other = world.rows[&Key::Event(id, 3)].clone();
+    world.rows.insert(Key::Event(id, 2), other);
     assert_eq!(world.refused(id, "a", Action::Delete { target: 2 }), Code::STORED_DAMAGED);
-    world.rows.get_mut(&crate::world::Key::Event(id, 3)).unwrap().pop();
-    assert_eq!(world.refused(id, "a", Action::Delete { target: 3 }), Code::STORED_DAMAGED);
+    let good = world.rows[&Key::Event(id, 3)].clone();
+    for bad in [good[..good.len() - 1].to_vec(), [&good[..], b"x"].concat()] {
+        world.rows.insert(Key::Event(id, 3), bad);
+        assert_eq!(world.refused(id, "a", Action::Delete { target: 3 }), Code::STORED_DAMAGED);
+    }
 }
 
 #[test]

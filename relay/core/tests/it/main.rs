@@ -1,5 +1,7 @@
 //! The fold and its rows, seen from outside.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod cases;
 mod commands;
 mod interleaved;

@@ -249,7 +249,8 @@ impl Model {
                 let other = other.as_str();
                 let theirs = talk.current(other).map_or(0, |person| person.role);
                 let above = me.role == role::OWNER || (me.role == role::ADMIN && theirs < role::ADMIN);
-                if !above && !(room && may.moderate) {
+                let moderates = room && may.moderate;
+                if !(above || moderates) {
                     return Err(Code::FORBIDDEN);
                 }
                 let standing = if *ban { Standing::Banned } else { Standing::Left };

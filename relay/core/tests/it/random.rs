@@ -16,7 +16,7 @@ const DEVICES: u8 = 2;
 /// One line of a log: what is asked, and which number it carries.
 #[derive(Debug, Clone)]
 enum Line {
-    /// A device's next command (`skip` = 0), a gap, or an own earlier number for new content.
+    /// A device's next command, one after a gap, or an earlier number for new content.
     New { at: u64, place: u8, who: u8, device: u8, number: Number, authority: Authority, action: Action },
     /// An earlier line again, byte for byte, by another relay with another view of the authority.
     Again { at: u64, line: Index, authority: Authority },
@@ -127,7 +127,7 @@ fn prelude(policy: Policy) -> Vec<Line> {
 fn aim(action: Action, talk: Option<&Talk>, user: &UserId) -> Action {
     let Some(talk) = talk else { return action };
     let of = |seq: u64| {
-        let own = seq % 2 == 0;
+        let own = seq.is_multiple_of(2);
         let messages = talk.events.iter().rev().filter(|event| event.kind <= 2 && (!own || event.user == *user));
         let found = messages.map(|event| event.seq).nth(seq as usize / 10);
         if seq < 40 { found.unwrap_or(seq) } else { seq }

@@ -131,8 +131,10 @@ fn an_outcome_takes_at_most_sixteen_bytes() {
     assert!(bytes <= 64 * 16, "{bytes}");
 }
 
+type Decode = fn(&[u8]) -> Result<(), RowError>;
+
 /// Every kind of row through one lens.
-fn all() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Result<(), RowError>)> {
+fn all() -> Vec<(&'static str, Vec<u8>, Decode)> {
     vec![
         ("conversation", conversation(Naming::Group("Us".into())).encode(), |b| ConversationRow::decode(b).map(drop)),
         ("member", member().encode(), |b| MemberRow::decode(b).map(drop)),

@@ -71,7 +71,7 @@ pub(crate) enum Key {
     Mark(ConversationId, String),
 }
 
-/// Rows as bytes, and the next number of each device.
+/// Rows as bytes, and the time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct World {
     pub(crate) rows: BTreeMap<Key, Vec<u8>>,

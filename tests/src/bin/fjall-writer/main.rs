@@ -97,12 +97,14 @@ fn check(folder: &Path, last: &str, repair: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What batch `number` consists of: up to eight values, most of them short.
+/// What batch `number` consists of: up to eight values, most of them short, and sometimes up to 128 long ones, as when
+/// many commands waited for one commit.
 fn rows(number: u64) -> Vec<([u8; 9], Vec<u8>)> {
     let mut rng = StdRng::seed_from_u64(number);
-    let count = rng.random_range(1..=8);
+    let large = rng.random_ratio(1, 8);
+    let count = rng.random_range(1..=if large { 128 } else { 8 });
     let row = |index: u8| {
-        let longest = if rng.random_ratio(1, 4) { *VALUE_BYTES.end() } else { 512 };
+        let longest = if large || rng.random_ratio(1, 4) { *VALUE_BYTES.end() } else { 512 };
         let mut value = vec![0; rng.random_range(*VALUE_BYTES.start()..=longest)];
         rng.fill_bytes(&mut value);
         let mut key = [index; 9];

@@ -1,0 +1,243 @@
+//! `quip chat`.
+
+use std::future::Future;
+
+use anyhow::bail;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use jiff::tz::TimeZone;
+use quip_client::{
+    Accepted, Client, ClientEvent, Code, ConnectionState, ConversationEvent, Events, OwnedEvent, PresenceState, Receipt,
+    ReceiptError, SendError, Sender, Start, UserId, kind,
+};
+use tokio::sync::watch;
+
+use crate::{
+    args::{ChatArgs, Common},
+    connect,
+    people::people,
+    show,
+};
+
+mod screen;
+mod typed;
+
+use screen::Screen;
+use typed::{HELP, Typed, understand};
+
+/// Shows what is said and sends what is typed, until the input ends or the conversation does.
+pub(crate) async fn run(common: &Common, args: &ChatArgs) -> anyhow::Result<()> {
+    let client = connect::connect(common).await?;
+    let mut others = client.events();
+    let conversation = connect::open(&client, &args.target, Start::Last(RECENT)).await?;
+    let (sender, mut events) = conversation.split();
+    let (screen, mut lines) = screen::open(format!("<{}> ", client.user()))?;
+    let mut state = client.state();
+    let mut chat = Chat {
+        client: client.clone(),
+        sender,
+        screen,
+        zone: TimeZone::system(),
+        json: common.json,
+        receipts: FuturesUnordered::new(),
+        at: Place::default(),
+        online: true,
+    };
+    chat.greet(&args.target.to_string())?;
+    let mut typing = true;
+    while typing || !chat.is_settled() {
+        tokio::select! {
+            event = events.next() => if !chat.event(event)? { break },
+            Some(result) = chat.receipts.next() => chat.receipt(result)?,
+            line = lines.recv(), if typing && chat.receipts.len() < WINDOW => match line {
+                Some(line) => typing = chat.line(&line).await?,
+                None => typing = false,
+            },
+            Some(event) = others.next() => chat.outside(event)?,
+            Ok(()) = state.changed() => chat.connection(&mut state)?,
+        }
+    }
+    drop((chat, events));
+    client.close().await;
+    Ok(())
+}
+
+struct Chat {
+    client: Client,
+    sender: Sender,
+    screen: Screen,
+    zone: TimeZone,
+    json: bool,
+    /// Commands without an answer.
+    receipts: FuturesUnordered<BoxFuture<'static, Result<Accepted, ReceiptError>>>,
+    at: Place,
+    online: bool,
+}
+
+/// Where in the conversation the view is.
+#[derive(Default)]
+struct Place {
+    /// Everything that was there at the start was shown.
+    caught_up: bool,
+    /// The last event that was shown.
+    shown: u64,
+    /// One's last message.
+    own: u64,
+    /// The last message of someone else.
+    other: u64,
+    /// The last event that a command of this view became.
+    accepted: u64,
+}
+
+impl Chat {
+    fn greet(&mut self, target: &str) -> anyhow::Result<()> {
+        let opened = self.sender.opened();
+        let name = if opened.name.is_empty() { target.to_owned() } else { show::plain(&opened.name) };
+        let unread = opened.unread();
+        let unread = if unread == 0 { String::new() } else { format!(", {unread} unread") };
+        self.screen.note(&format!("-- {name} (#{}){unread}; /help tells the commands", opened.conversation))
+    }
+
+    /// Whether everything that was typed is stored, and shown.
+    fn is_settled(&self) -> bool {
+        self.receipts.is_empty() && self.at.shown >= self.at.accepted
+    }
+
+    /// False when there will be no more.
+    fn event(&mut self, event: Option<ConversationEvent>) -> anyhow::Result<bool> {
+        match event {
+            Some(ConversationEvent::Event(event)) => self.show(&event)?,
+            Some(ConversationEvent::CaughtUp) => {
+                self.at.caught_up = true;
+                self.at.shown = self.at.shown.max(self.sender.opened().head);
+            }
+            Some(ConversationEvent::Skipped { to, why }) => {
+                self.at.shown = self.at.shown.max(to);
+                self.screen.note(&format!("-- {}", show::skipped(to, why)))?;
+            }
+            Some(ConversationEvent::Reset { first, .. }) => {
+                self.at = Place { shown: first.saturating_sub(1), ..Place::default() };
+                self.screen.note("-- the relay was restored from a backup; what follows may differ from what was shown")?;
+            }
+            Some(ConversationEvent::Ended(Code::ENDED)) => {
+                self.screen.note("-- you are no longer a member")?;
+                return Ok(false);
+            }
+            Some(ConversationEvent::Ended(code)) => bail!("the conversation was closed: {code}"),
+            Some(_) => {}
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn show(&mut self, event: &OwnedEvent) -> anyhow::Result<()> {
+        let mine = event.user == *self.client.user();
+        let typed_here = self.at.caught_up && event.own.is_some() && event.kind == kind::TEXT;
+        self.at.shown = event.seq;
+        match event.kind {
+            kind::TEXT | kind::DATA if mine => self.at.own = event.seq,
+            kind::TEXT | kind::DATA => self.at.other = event.seq,
+            _ => {}
+        }
+        self.sender.mark_read(event.seq, event.number);
+        if self.json {
+            self.screen.show(show::object(event).to_string())
+        } else if typed_here && self.screen.echoes() {
+            Ok(())
+        } else {
+            self.screen.show(show::line(event, &self.zone))
+        }
+    }
+
+    fn receipt(&mut self, result: Result<Accepted, ReceiptError>) -> anyhow::Result<()> {
+        match result {
+            Ok(accepted) => self.at.accepted = self.at.accepted.max(accepted.seq),
+            Err(error) => self.screen.note(&format!("-- not done: {error}"))?,
+        }
+        Ok(())
+    }
+
+    /// False when nothing more is to be typed.
+    async fn line(&mut self, line: &str) -> anyhow::Result<bool> {
+        let sender = self.sender.clone();
+        match understand(line) {
+            Typed::Nothing => {}
+            Typed::Quit => return Ok(false),
+            Typed::Help => self.screen.note(HELP)?,
+            Typed::Wrong(why) => self.screen.note(&format!("-- {why}"))?,
+            Typed::Who => self.who().await?,
+            Typed::Text(text) => self.submit(sender.send(text)).await?,
+            Typed::Edit(_) | Typed::Delete if self.at.own == 0 => self.screen.note("-- you said nothing yet")?,
+            Typed::Edit(text) => self.submit(sender.edit(self.at.own, text.to_owned())).await?,
+            Typed::Delete => self.submit(sender.delete(self.at.own)).await?,
+            Typed::React(_) if self.at.other == 0 => self.screen.note("-- nobody said anything yet")?,
+            Typed::React(reaction) => self.submit(sender.react(self.at.other, reaction, true)).await?,
+        }
+        Ok(true)
+    }
+
+    async fn submit(&mut self, command: impl Future<Output = Result<Receipt, SendError>>) -> anyhow::Result<()> {
+        match command.await {
+            Ok(receipt) => self.receipts.push(Box::pin(receipt.accepted())),
+            Err(SendError::Invalid(error)) => self.screen.note(&format!("-- not sent: {error}"))?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn who(&mut self) -> anyhow::Result<()> {
+        match people(&self.client, self.sender.id(), MOST_PEOPLE).await {
+            Ok((people, more)) => {
+                let mut lines: Vec<_> = people.iter().map(|person| format!("   {}", person.line())).collect();
+                lines.extend(more.then(|| "   ...".to_owned()));
+                self.screen.note(&lines.join("\n"))
+            }
+            Err(error) => self.screen.note(&format!("-- who is here is not known: {error}")),
+        }
+    }
+
+    fn outside(&mut self, event: ClientEvent) -> anyhow::Result<()> {
+        match event {
+            ClientEvent::Presence(presence) if self.concerns(&presence.user) => {
+                let user = show::plain(presence.user.as_str());
+                let how = match presence.state {
+                    PresenceState::Online => "is online",
+                    PresenceState::Unreachable => "cannot be reached",
+                    PresenceState::Offline => "is offline",
+                };
+                self.screen.note(&format!("-- {user} {how}"))
+            }
+            ClientEvent::Notice { code, text } => {
+                self.screen.note(&format!("-- the relay says: {} ({code})", show::plain(&text)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Only the conversation in view is open, so that presence is of its members.
+    fn concerns(&self, user: &UserId) -> bool {
+        user != self.client.user()
+    }
+
+    fn connection(&mut self, state: &mut watch::Receiver<ConnectionState>) -> anyhow::Result<()> {
+        let state = state.borrow_and_update().clone();
+        match state {
+            ConnectionState::Connecting { .. } if self.online => {
+                self.online = false;
+                self.screen.note("-- the connection is lost; trying again, and what you type is kept until then")
+            }
+            ConnectionState::Online { .. } if !self.online => {
+                self.online = true;
+                self.screen.note("-- connected again")
+            }
+            ConnectionState::Closed(reason) => bail!("the connection is over: {reason}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Events that are shown at the start.
+const RECENT: u64 = 20;
+/// Commands on their way at once, a few below what a conversation may have unanswered, so that sending never blocks the view.
+const WINDOW: usize = quip_protocol::limit::UNANSWERED as usize - 4;
+/// Members that /who tells.
+const MOST_PEOPLE: usize = 200;

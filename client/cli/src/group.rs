@@ -1,0 +1,64 @@
+//! `quip group`.
+
+use anyhow::{Context, anyhow};
+use quip_client::{Client, OpenOptions, Receipt, SendError, Sender, Start, Target};
+use serde_json::json;
+
+use crate::{
+    args::{Common, GroupAction},
+    connect, out,
+    people::people,
+    target::{GroupId, TargetArg},
+};
+
+/// Does what was asked for, and waits until it is stored.
+pub(crate) async fn run(common: &Common, action: GroupAction) -> anyhow::Result<()> {
+    let client = connect::connect(common).await?;
+    match action {
+        GroupAction::Create { title, add } => create(common, &client, title.as_deref(), &add).await?,
+        GroupAction::Members { group } => members(common, &client, &group).await?,
+        GroupAction::Add { group, user } => done(open(&client, group).await?.add(&user).await).await?,
+        GroupAction::Remove { group, user, ban } => done(open(&client, group).await?.remove(&user, ban).await).await?,
+        GroupAction::Leave { group } => done(open(&client, group).await?.leave().await).await?,
+        GroupAction::Role { group, user, role } => {
+            done(open(&client, group).await?.set_role(&user, role.number()).await).await?;
+        }
+        GroupAction::Title { group, title } => done(open(&client, group).await?.set_title(&title).await).await?,
+    }
+    client.close().await;
+    Ok(())
+}
+
+async fn create(common: &Common, client: &Client, title: Option<&str>, members: &[String]) -> anyhow::Result<()> {
+    let group = client.open(Target::new_group(), OpenOptions::join().start(Start::Now)).await?;
+    let id = group.id();
+    // The id comes first: when a member cannot be added, the group is there all the same.
+    if common.json { out::line(json!({ "conversation": id.to_string() }))? } else { out::line(format!("#{id}"))? }
+    let (sender, _) = group.split();
+    if let Some(title) = title {
+        done(sender.set_title(title).await).await.context("the group is made, but without its title")?;
+    }
+    for user in members {
+        done(sender.add(user).await).await.with_context(|| format!("the group is made, but without {user}"))?;
+    }
+    Ok(())
+}
+
+async fn members(common: &Common, client: &Client, target: &TargetArg) -> anyhow::Result<()> {
+    let id = target.target().conversation(client.user());
+    let (people, _) = people(client, id, usize::MAX).await.map_err(|error| connect::request(error, target))?;
+    for person in people {
+        if common.json { out::line(person.object())? } else { out::line(person.line())? }
+    }
+    Ok(())
+}
+
+async fn open(client: &Client, group: GroupId) -> anyhow::Result<Sender> {
+    let opened = client.open(Target::id(group.0), OpenOptions::member().start(Start::Now)).await;
+    let group = opened.with_context(|| format!("cannot open #{}: only its members may", group.0))?;
+    Ok(group.split().0)
+}
+
+async fn done(receipt: Result<Receipt, SendError>) -> anyhow::Result<()> {
+    receipt?.accepted().await.map(|_| ()).map_err(|error| anyhow!(error))
+}

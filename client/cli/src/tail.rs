@@ -1,0 +1,54 @@
+//! `quip tail`.
+
+use anyhow::bail;
+use jiff::tz::TimeZone;
+use quip_client::{Code, ConversationEvent, Start};
+use serde_json::json;
+
+use crate::{
+    args::{Common, From, TailArgs},
+    connect, out, show,
+};
+
+/// Prints events until there were enough, or the conversation ends.
+pub(crate) async fn run(common: &Common, args: &TailArgs) -> anyhow::Result<()> {
+    let client = connect::connect(common).await?;
+    let mut conversation = connect::open(&client, &args.target, start(args.from)).await?;
+    let zone = TimeZone::system();
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while left > 0
+        && let Some(event) = conversation.next().await
+    {
+        match event {
+            ConversationEvent::Event(event) => {
+                if common.json {
+                    out::line(show::object(&event))?;
+                } else {
+                    out::line(show::line(&event, &zone))?;
+                }
+                left -= 1;
+            }
+            ConversationEvent::Skipped { to, why } if common.json => {
+                out::line(json!({ "skipped_to": to, "why": show::skipped(to, why) }))?;
+            }
+            ConversationEvent::Skipped { to, why } => eprintln!("{}", show::skipped(to, why)),
+            ConversationEvent::Reset { first, .. } => {
+                eprintln!("the relay was restored from a backup: what was shown from {first} on is void");
+            }
+            ConversationEvent::Ended(Code::ENDED) => eprintln!("{}: you are no longer a member", args.target),
+            ConversationEvent::Ended(code) => bail!("{}: {code}", args.target),
+            _ => {}
+        }
+    }
+    drop(conversation);
+    client.close().await;
+    Ok(())
+}
+
+fn start(from: From) -> Start {
+    match from {
+        From::Beginning => Start::Beginning,
+        From::Now => Start::Now,
+        From::Seq(seq) => Start::After(seq.saturating_sub(1)),
+    }
+}

@@ -1,0 +1,140 @@
+//! TARGET: how a conversation is written on the command line.
+
+use std::{fmt, str::FromStr};
+
+use quip_client::{ConversationId, RoomName, Target, UserId};
+use quip_protocol::Kind;
+use thiserror::Error;
+
+/// A conversation as a person writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TargetArg {
+    /// `lobby:main`
+    Room(String),
+    /// `@bob`
+    Direct(UserId),
+    /// `#0203...`, or the same without `#`, because shells take `#` for a comment.
+    Id(ConversationId),
+}
+
+/// The id of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GroupId(pub(crate) ConversationId);
+
+/// Why a text is no TARGET.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum InvalidTarget {
+    /// After `@`.
+    #[error("\"@{0}\" names no user: a user id has 1 to 64 bytes without control characters")]
+    User(String),
+    /// After `#`.
+    #[error("\"{0}\" is not the id of a conversation: that is 32 hex digits, beginning with 01, 02 or 03")]
+    Id(String),
+    /// Anything else.
+    #[error("\"{0}\" is neither a room (lobby:main), nor a user (@bob), nor the id of a conversation (32 hex digits)")]
+    Room(String),
+    /// A conversation, but no group.
+    #[error("#{0} is not a group: the id of a group begins with 02")]
+    NoGroup(ConversationId),
+}
+
+impl TargetArg {
+    /// What the library opens.
+    pub(crate) fn target(&self) -> Target {
+        match self {
+            Self::Room(name) => Target::room(name).expect("checked when it was read"),
+            Self::Direct(user) => Target::direct(user.as_str()).expect("checked when it was read"),
+            Self::Id(id) => Target::id(*id),
+        }
+    }
+}
+
+impl FromStr for TargetArg {
+    type Err = InvalidTarget;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTarget> {
+        if let Some(user) = text.strip_prefix('@') {
+            return UserId::parse(user).map(Self::Direct).map_err(|_| InvalidTarget::User(user.to_owned()));
+        }
+        if let Some(digits) = text.strip_prefix('#') {
+            return id(digits).map(Self::Id).ok_or_else(|| InvalidTarget::Id(text.to_owned()));
+        }
+        match (RoomName::parse(text), id(text)) {
+            (Ok(name), _) => Ok(Self::Room(name.as_str().to_owned())),
+            (_, Some(id)) => Ok(Self::Id(id)),
+            _ => Err(InvalidTarget::Room(text.to_owned())),
+        }
+    }
+}
+
+impl FromStr for GroupId {
+    type Err = InvalidTarget;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTarget> {
+        let id = id(text.strip_prefix('#').unwrap_or(text)).ok_or_else(|| InvalidTarget::Id(text.to_owned()))?;
+        if id.kind() == Some(Kind::Group) { Ok(Self(id)) } else { Err(InvalidTarget::NoGroup(id)) }
+    }
+}
+
+impl fmt::Display for TargetArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Room(name) => f.write_str(name),
+            Self::Direct(user) => write!(f, "@{user}"),
+            Self::Id(id) => write!(f, "#{id}"),
+        }
+    }
+}
+
+/// Fills `bytes` from twice as many hex digits; false when the text is anything else.
+pub(crate) fn decode_hex(digits: &str, bytes: &mut [u8]) -> bool {
+    let digit = |byte: u8| (byte as char).to_digit(16);
+    if digits.len() != bytes.len() * 2 {
+        return false;
+    }
+    bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)).all(|(byte, pair)| match (digit(pair[0]), digit(pair[1])) {
+        (Some(high), Some(low)) => {
+            *byte = (high << 4 | low) as u8;
+            true
+        }
+        _ => false,
+    })
+}
+
+fn id(digits: &str) -> Option<ConversationId> {
+    let mut bytes = [0; 16];
+    let id = decode_hex(digits, &mut bytes).then_some(ConversationId(bytes))?;
+    id.kind().map(|_| id)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn each_kind_is_known_by_how_it_is_written() {
+        assert_eq!("lobby:main".parse(), Ok(TargetArg::Room("lobby:main".to_owned())));
+        assert_eq!("@bob smith".parse(), Ok(TargetArg::Direct(UserId::parse("bob smith").unwrap())));
+        let id = TargetArg::Id(ConversationId::group([0xab; 15]));
+        let digits = format!("02{}", "ab".repeat(15));
+        assert_eq!(digits.parse(), Ok(id.clone()));
+        assert_eq!(format!("#{digits}").parse(), Ok(id.clone()));
+        assert_eq!(id.to_string(), format!("#{digits}"));
+    }
+
+    #[test]
+    fn what_is_none_of_them_is_said() {
+        for bad in ["lobby", "Lobby:Main", "@", "#", "#12", "", "a:b:c", &format!("#07{}", "ab".repeat(15))] {
+            assert!(bad.parse::<TargetArg>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_not_any_conversation() {
+        let room = format!("#03{}", "ab".repeat(15));
+        assert!(matches!(room.parse::<GroupId>(), Err(InvalidTarget::NoGroup(_))));
+        assert!(format!("02{}", "ab".repeat(15)).parse::<GroupId>().is_ok());
+    }
+}

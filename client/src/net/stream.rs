@@ -1,0 +1,385 @@
+//! One conversation: its shared state, and the task that runs it over whatever connection there is.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, Weak},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use quip_protocol::Code;
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, watch},
+    time::{sleep, sleep_until, timeout},
+};
+
+use super::{Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK, lock};
+use crate::{
+    ClosedReason, OpenError,
+    core::{Core, Next},
+};
+
+/// A conversation, as its handles and its task see it.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    /// Something changed that the task has to see.
+    wake: Notify,
+    /// How many more commands may be without an answer.
+    pub(crate) room: Semaphore,
+    pub(crate) limits: Limits,
+    hub: Weak<Hub>,
+    /// Held by the task for as long as it lives.
+    gone: watch::Sender<bool>,
+}
+
+/// Why a stream is not driven any more.
+enum Exit {
+    /// There is no connection, or another one.
+    Lost,
+    /// To be opened again after this long.
+    Again(Duration),
+    /// To be opened again, elsewhere if possible.
+    Elsewhere,
+    /// For good.
+    Over,
+}
+
+impl Shared {
+    /// A conversation that [`run`] is to run.
+    pub(crate) fn new(core: Core, limits: Limits, hub: &Arc<Hub>) -> Arc<Self> {
+        let room = Semaphore::new(limits.unanswered.saturating_sub(core.unanswered()));
+        let (core, wake, gone) = (Mutex::new(core), Notify::new(), watch::Sender::new(false));
+        Arc::new(Self { core, wake, room, limits, hub: Arc::downgrade(hub), gone })
+    }
+
+    /// Does something with the core, and keeps what that changed before anyone can act on it.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Core) -> R) -> R {
+        let mut core = lock(&self.core);
+        let result = act(&mut core);
+        let (changes, settled) = core.take_effects();
+        if let (false, Some(hub)) = (changes.is_empty(), self.hub.upgrade()) {
+            hub.keeper.save_or_warn(&changes);
+        }
+        drop(core);
+        if settled > 0 {
+            self.room.add_permits(settled);
+        }
+        result
+    }
+
+    /// The same, and the task looks at what changed.
+    pub(crate) fn with_task<R>(&self, act: impl FnOnce(&mut Core) -> R) -> R {
+        let result = self.with(act);
+        self.wake.notify_one();
+        result
+    }
+
+    /// The task looks at what changed.
+    pub(crate) fn notify(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn hub(&self) -> Option<Arc<Hub>> {
+        self.hub.upgrade()
+    }
+
+    /// Whether no handle is left.
+    pub(super) fn is_released(&self) -> bool {
+        self.with(|core| core.is_released())
+    }
+
+    /// Ends the conversation in favour of a new handle, if no handle is left.
+    pub(crate) async fn make_way(&self) -> Result<(), OpenError> {
+        if !self.is_released() {
+            return Err(OpenError::AlreadyOpen);
+        }
+        self.with_task(|core| core.release(Instant::now()));
+        self.gone().await;
+        Ok(())
+    }
+
+    /// Waits until the task has ended.
+    pub(crate) async fn gone(&self) {
+        // The sender is in `self`, so that waiting cannot fail.
+        self.gone.subscribe().wait_for(|gone| *gone).await.ok();
+    }
+}
+
+/// Runs a conversation until it is over.
+pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUnboundedSender<Order>) {
+    let mut links = hub.links.subscribe();
+    let mut backoff = Backoff::default();
+    while let Some(link) = next_link(&shared, &mut links).await {
+        let begun = Instant::now();
+        let exit = drive(&shared, &link, &mut links).await;
+        shared.with(Core::disconnected);
+        if begun.elapsed() > STABLE {
+            backoff.reset();
+        }
+        match exit {
+            Exit::Over => break,
+            Exit::Lost => {}
+            Exit::Again(pause) => drop(wait(&shared, &link, sleep(pause)).await),
+            Exit::Elsewhere => {
+                if let Some(orders) = orders.upgrade() {
+                    orders.send(Order::Elsewhere(link.connection.stable_id())).ok();
+                }
+                wait(&shared, &link, sleep(backoff.pause())).await;
+            }
+        }
+    }
+    hub.unregister(shared.with(|core| core.id()));
+    shared.gone.send_replace(true);
+    shared.room.close();
+}
+
+/// The connection to use; `None` when the conversation is over.
+async fn next_link(shared: &Shared, links: &mut watch::Receiver<LinkState>) -> Option<Arc<Link>> {
+    loop {
+        let state = links.borrow_and_update().clone();
+        match state {
+            LinkState::Up(link) if link.connection.close_reason().is_none() => return usable(shared).then_some(link),
+            LinkState::Up(_) | LinkState::Down => match attend(shared, links.changed()).await {
+                Some(Ok(())) => {}
+                Some(Err(_)) => close(shared, ClosedReason::ByApp),
+                None => return None,
+            },
+            LinkState::Closed(reason) => close(shared, reason),
+        }
+        if !usable(shared) {
+            return None;
+        }
+    }
+}
+
+fn usable(shared: &Shared) -> bool {
+    shared.with(|core| core.poll(Instant::now(), true)) != Next::Over
+}
+
+fn close(shared: &Shared, reason: ClosedReason) {
+    shared.with(|core| core.close(OpenError::Closed(reason)));
+}
+
+/// Waits for something, or for the connection to go.
+async fn wait<T>(shared: &Shared, link: &Link, until: impl Future<Output = T>) {
+    let until = async {
+        tokio::select! {
+            _ = until => {}
+            _ = link.connection.closed() => {}
+        }
+    };
+    attend(shared, until).await;
+}
+
+/// Waits for something while there is no stream, and does what falls due meanwhile; `None` when the conversation is over.
+async fn attend<T>(shared: &Shared, until: impl Future<Output = T>) -> Option<T> {
+    let mut until = std::pin::pin!(until);
+    loop {
+        let (next, timer) = shared.with(|core| (core.poll(Instant::now(), true), core.timer()));
+        if next == Next::Over {
+            return None;
+        }
+        tokio::select! {
+            result = &mut until => return Some(result),
+            () = shared.wake.notified() => {}
+            () = at(timer) => {}
+        }
+    }
+}
+
+/// Drives one stream on one connection.
+async fn drive(shared: &Shared, link: &Link, links: &mut watch::Receiver<LinkState>) -> Exit {
+    let opening = async {
+        tokio::select! {
+            opened = link.connection.open_bi() => opened.ok(),
+            _ = links.changed() => None,
+        }
+    };
+    let (send, recv) = match attend(shared, opening).await {
+        None => return Exit::Over,
+        Some(None) => return Exit::Lost,
+        Some(Some(streams)) => streams,
+    };
+    let named = Named::new(shared, link, send.id().into());
+    shared.with(|core| core.connected(link.limits.generation));
+    let mut stream = Stream { send, recv, buffer: Buffer::default(), out: Bytes::new(), state: State::Open, read_all: false };
+    let exit = match stream.run(shared, links).await {
+        Ok(exit) => exit,
+        Err(Failed::Lost) => Exit::Lost,
+        Err(Failed::Broken(broken)) => {
+            link.close_broken(&broken);
+            Exit::Lost
+        }
+    };
+    drop(named);
+    if matches!(exit, Exit::Over) {
+        stream.leave().await;
+    }
+    exit
+}
+
+struct Stream {
+    send: SendStream,
+    recv: RecvStream,
+    buffer: Buffer,
+    /// What is being written.
+    out: Bytes,
+    state: State,
+    /// The relay has finished or reset its side.
+    read_all: bool,
+}
+
+/// Our own side of the stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// To be finished when everything is written.
+    Finishing,
+    /// Finished, or the relay reads no more.
+    Closed,
+}
+
+enum Failed {
+    Lost,
+    Broken(Broken),
+}
+
+impl From<Broken> for Failed {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+impl Stream {
+    async fn run(&mut self, shared: &Shared, links: &mut watch::Receiver<LinkState>) -> Result<Exit, Failed> {
+        loop {
+            let (timer, wants_read) = match self.turn(shared)? {
+                Turn::Exit(exit) => return Ok(exit),
+                Turn::Wait { timer, wants_read } => (timer, wants_read),
+            };
+            // Reading and writing wait side by side: one that is slow does not stop the other.
+            tokio::select! {
+                chunk = self.recv.read_chunk(CHUNK, true), if wants_read && !self.read_all => self.on_read(shared, chunk)?,
+                written = self.send.write(&self.out), if !self.out.is_empty() => self.on_written(written)?,
+                () = shared.wake.notified() => {}
+                () = at(timer) => {}
+                _ = links.changed() => return Ok(Exit::Lost),
+            }
+        }
+    }
+
+    /// Decides and takes what there is to write.
+    fn turn(&mut self, shared: &Shared) -> Result<Turn, Failed> {
+        let now = Instant::now();
+        let turn = shared.with(|core| {
+            self.decode(core, now)?;
+            let next = core.poll(now, self.out.is_empty());
+            if self.state == State::Closed {
+                core.take_out();
+            } else if self.out.is_empty() && core.has_out() {
+                self.out = core.take_out().into();
+            }
+            Ok::<_, Failed>((next, core.timer(), core.wants_read()))
+        });
+        let (next, timer, wants_read) = turn?;
+        match next {
+            Next::Go => {}
+            Next::Finish => self.state = State::Finishing,
+            Next::Again(pause) => return Ok(Turn::Exit(Exit::Again(pause))),
+            Next::Elsewhere => return Ok(Turn::Exit(Exit::Elsewhere)),
+            Next::Over => return Ok(Turn::Exit(Exit::Over)),
+        }
+        if self.state == State::Finishing && self.out.is_empty() {
+            self.send.finish().ok();
+            self.state = State::Closed;
+        }
+        Ok(Turn::Wait { timer, wants_read })
+    }
+
+    /// Hands over the frames that are here, as far as the core wants them.
+    fn decode(&mut self, core: &mut Core, now: Instant) -> Result<(), Failed> {
+        if !core.wants_read() {
+            return Ok(());
+        }
+        self.buffer.drain(|frame| {
+            core.frame(&frame, now).map_err(Broken::from)?;
+            Ok::<_, Failed>(core.wants_read())
+        })
+    }
+
+    fn on_read(&mut self, shared: &Shared, read: Result<Option<quinn::Chunk>, ReadError>) -> Result<(), Failed> {
+        match read {
+            Ok(Some(chunk)) => self.buffer.push(chunk.bytes),
+            Ok(None) => {
+                self.read_all = true;
+                shared.with(Core::finished).map_err(Broken::from)?;
+                if self.buffer.is_partial() {
+                    return Err(Broken::unexpected("a stream was finished inside a frame").into());
+                }
+            }
+            Err(ReadError::Reset(code)) => {
+                self.read_all = true;
+                shared.with(|core| core.reset(Code(code.into_inner())));
+            }
+            Err(_) => return Err(Failed::Lost),
+        }
+        Ok(())
+    }
+
+    fn on_written(&mut self, written: Result<usize, WriteError>) -> Result<(), Failed> {
+        match written {
+            Ok(count) => drop(self.out.split_to(count)),
+            // The relay ended the stream; why is on its way.
+            Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
+                self.out.clear();
+                self.state = State::Closed;
+            }
+            Err(_) => return Err(Failed::Lost),
+        }
+        Ok(())
+    }
+
+    /// Ends the stream in good order, so that the conversation can be opened again at once.
+    async fn leave(&mut self) {
+        self.send.finish().ok();
+        let read = async { while let Ok(Some(_)) = self.recv.read_chunk(usize::MAX, true).await {} };
+        timeout(GOODBYE, read).await.ok();
+    }
+}
+
+enum Turn {
+    Exit(Exit),
+    Wait { timer: Option<Instant>, wants_read: bool },
+}
+
+/// Lets signals find the conversation for as long as the stream lives.
+struct Named<'a> {
+    link: &'a Link,
+    stream: u64,
+}
+
+impl<'a> Named<'a> {
+    fn new(shared: &Shared, link: &'a Link, stream: u64) -> Self {
+        link.name(stream, Some(shared.with(|core| core.id())));
+        Self { link, stream }
+    }
+}
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        self.link.name(self.stream, None);
+    }
+}
+
+async fn at(timer: Option<Instant>) {
+    match timer {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A stream that lived so long was good: pauses begin anew.
+const STABLE: Duration = Duration::from_secs(10);
+/// How long the relay is waited for at the end of a stream.
+const GOODBYE: Duration = Duration::from_secs(1);
