@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    Change, ClientEvents, ClosedReason, Config, ConnectError, ConnectionState, Conversation, Entry, History, HistoryQuery,
-    Member, OpenError, OpenOptions, OwnedEvent, Page, Presence, RequestError, Target,
+    Change, ClientEvents, ClosedReason, Config, ConnectError, ConnectionState, Conversation, Entry, History,
+    HistoryQuery, Member, OpenError, OpenOptions, OwnedEvent, Page, Presence, RequestError, Target,
     config::Timing,
     core::{Core, Setup},
     keeper::Keeper,

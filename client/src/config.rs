@@ -44,11 +44,7 @@ pub(crate) struct Timing {
 
 impl Config {
     /// A client for these relays, each `host:port`, tried in this order. The token is a text or a function that fetches one.
-    pub fn new(
-        relays: impl IntoIterator<Item = impl Into<String>>,
-        trust: Trust,
-        token: impl TokenSource,
-    ) -> Self {
+    pub fn new(relays: impl IntoIterator<Item = impl Into<String>>, trust: Trust, token: impl TokenSource) -> Self {
         Self {
             relays: relays.into_iter().map(Into::into).collect(),
             trust,

@@ -315,7 +315,7 @@ impl Stream for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.handle.shared.with_task(|core| core.reader_gone(Instant::now()));
+        self.handle.shared.with_task(|core| core.reader_gone());
     }
 }
 

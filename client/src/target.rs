@@ -1,8 +1,7 @@
 //! What to open and from where.
 
 use quip_protocol::{
-    ConversationId, RoomName, UserId,
-    conversation as wire,
+    ConversationId, RoomName, UserId, conversation as wire,
     id::{InvalidRoom, InvalidUser},
 };
 

@@ -5,4 +5,5 @@ pub mod disk;
 pub mod power;
 pub mod raw;
 pub mod relay;
+pub mod torture;
 pub mod talk;

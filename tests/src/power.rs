@@ -33,7 +33,8 @@ use std::{
 
 use rand::{SeedableRng, rngs::StdRng};
 
-const SOURCE: &str = include_str!("../powerloss/shim.c");
+const SOURCES: [(&str, &str); 2] =
+    [("shim.c", include_str!("../powerloss/shim.c")), ("record.h", include_str!("../powerloss/record.h"))];
 
 /// How the watched folder's storage misbehaves, from [`Shim::set`] on. Only the watched folder is affected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,19 +199,22 @@ pub fn build_shim() -> io::Result<PathBuf> {
     let program = env::current_exe()?;
     let folder = program.parent().map_or_else(env::temp_dir, Path::to_path_buf);
     let mut hasher = DefaultHasher::new();
-    SOURCE.hash(&mut hasher);
+    SOURCES.hash(&mut hasher);
     let library = folder.join(format!("libquip_shim-{:016x}.so", hasher.finish()));
     if library.exists() {
         return Ok(library);
     }
     // Other test processes may be building it as well: each builds its own, the last rename wins.
     let work = tempfile::tempdir_in(&folder)?;
-    let (source, built) = (work.path().join("shim.c"), work.path().join("shim.so"));
-    fs::write(&source, SOURCE)?;
-    let output =
-        Command::new("cc").args(["-shared", "-fPIC", "-O2", "-o"]).args([&built, &source]).output().map_err(
-            |error| io::Error::new(error.kind(), format!("running `cc`, which the fault tests need: {error}")),
-        )?;
+    for (name, text) in SOURCES {
+        fs::write(work.path().join(name), text)?;
+    }
+    let built = work.path().join("shim.so");
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O2", "-o"])
+        .args([&built, &work.path().join(SOURCES[0].0)])
+        .output()
+        .map_err(|error| io::Error::new(error.kind(), format!("running `cc`, which the fault tests need: {error}")))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         return Err(io::Error::other(format!("compiling tests/powerloss/shim.c: {text}")));

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt,
-    crypto::rustls::QuicClientConfig,
+    ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, ReadError, ReadToEndError, RecvStream, SendStream,
+    TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
 };
 use quip_protocol::{
     ALPN, Code, DeviceId, Frame, InstanceId, LEVEL, Message, ToClient,
@@ -197,6 +197,27 @@ impl RawStream {
         self.post(n, text).await?;
         let frame = self.frame().await?;
         frame.to::<Accepted>().with_context(|| format!("instead of Accepted came {frame:?}"))
+    }
+
+    /// The code with which the relay resets the stream.
+    ///
+    /// # Errors
+    /// When the stream ends in another way.
+    pub async fn reset_code(&mut self) -> Result<Code> {
+        let read = tokio::time::timeout(PATIENCE, self.recv.read_to_end(1 << 20)).await.context("no reset in time")?;
+        match read {
+            Err(ReadToEndError::Read(ReadError::Reset(code))) => Ok(Code(code.into_inner())),
+            other => bail!("instead of a reset came {other:?}"),
+        }
+    }
+
+    /// The code with which the relay asks for no more on the stream.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn stop_code(&mut self) -> Result<Code> {
+        let stopped = tokio::time::timeout(PATIENCE, self.send.stopped()).await.context("not stopped in time")??;
+        Ok(Code(stopped.context("the relay took everything")?.into_inner()))
     }
 
     /// The next frame.

@@ -190,9 +190,9 @@ impl Core {
     }
 
     /// Nobody takes events any more.
-    pub(crate) fn reader_gone(&mut self, now: Instant) {
+    pub(crate) fn reader_gone(&mut self) {
         self.delivery.reader_gone();
-        self.plan_save(now);
+        self.save_cursor();
     }
 
     /// The last handle is gone: the stream ends once everything is answered, or at `deadline`.
@@ -463,7 +463,9 @@ impl Core {
                 self.outbox.doubt(n);
                 self.next = Some(Next::Elsewhere);
             }
-            Retry::Done | Retry::Never => return Err(Violation("a command is refused with a code that refuses nothing")),
+            Retry::Done | Retry::Never => {
+                return Err(Violation("a command is refused with a code that refuses nothing"));
+            }
         }
         Ok(())
     }

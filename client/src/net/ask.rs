@@ -55,7 +55,9 @@ async fn answer(
         let drained = buffer.drain(|message| {
             match message {
                 ToClient::End(found) => end = Some(refusal(found)),
-                message => each(message).ok_or_else(|| Broken::unexpected("a frame that does not answer the request"))?,
+                message => {
+                    each(message).ok_or_else(|| Broken::unexpected("a frame that does not answer the request"))?
+                }
             }
             Ok::<_, Broken>(end.is_none())
         });

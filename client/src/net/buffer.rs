@@ -8,7 +8,7 @@ use super::Broken;
 /// Bytes that have arrived and are not decoded. The stream is read no further while a whole frame is here, so that this
 /// holds at most one frame and one chunk.
 #[derive(Default)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     bytes: BytesMut,
 }
 
@@ -29,7 +29,9 @@ impl Buffer {
         mut each: impl FnMut(ToClient<'_>) -> Result<bool, E>,
     ) -> Result<(), E> {
         loop {
-            let Some((frame, used)) = frame::split(&self.bytes, limit::FRAME).map_err(Broken::from)? else { return Ok(()) };
+            let Some((frame, used)) = frame::split(&self.bytes, limit::FRAME).map_err(Broken::from)? else {
+                return Ok(());
+            };
             let go_on = match ToClient::decode(frame).map_err(Broken::from)? {
                 Some(message) => each(message)?,
                 None => true,

@@ -10,8 +10,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use quip_protocol::{Code, ConversationId, DecodeError, FrameError};
 use quinn::{Connection, ConnectionError, VarInt};
+use quip_protocol::{Code, ConversationId, DecodeError, FrameError};
 use tokio::sync::{mpsc, watch};
 
 use crate::{ClientEvent, ClosedReason, ConnectionLost, core::Violation, keeper::Keeper};
@@ -176,7 +176,8 @@ impl Subscriber {
         if self.missed > 0 && self.outbox.try_send(ClientEvent::Missed(self.missed)).is_ok() {
             self.missed = 0;
         }
-        let full = self.missed > 0 || matches!(self.outbox.try_send(event.clone()), Err(mpsc::error::TrySendError::Full(_)));
+        let full =
+            self.missed > 0 || matches!(self.outbox.try_send(event.clone()), Err(mpsc::error::TrySendError::Full(_)));
         self.missed += u64::from(full);
         !self.outbox.is_closed()
     }

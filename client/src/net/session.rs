@@ -13,10 +13,13 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
-use super::{Broken, Dialer, Hub, LinkState, backoff::Backoff, dial::{CHUNK, Session}, transport};
-use crate::{
-    ClientEvent, ClosedReason, ConnectError, ConnectionLost, ConnectionState, Presence, TokenError,
+use super::{
+    Broken, Dialer, Hub, LinkState,
+    backoff::Backoff,
+    dial::{CHUNK, Session},
+    transport,
 };
+use crate::{ClientEvent, ClosedReason, ConnectError, ConnectionLost, ConnectionState, Presence, TokenError};
 
 /// What handles and conversations ask of the connection's task.
 pub(crate) enum Order {
@@ -400,9 +403,12 @@ impl<'a> Keeping<'a> {
 
     /// Drops without a word what is not a signal of an open conversation.
     fn on_signal(&self, datagram: &[u8]) {
-        let found = frame::from_datagram(datagram).ok().filter(|found| found.kind == <Signal<'_> as frame::Message>::TYPE);
+        let found =
+            frame::from_datagram(datagram).ok().filter(|found| found.kind == <Signal<'_> as frame::Message>::TYPE);
         let Some(Ok(signal)) = found.map(|found| frame::decode::<Signal<'_>>(found.body)) else { return };
-        let (Some(conversation), Ok(user)) = (self.session.link.conversation(signal.stream), UserId::parse(signal.user)) else {
+        let (Some(conversation), Ok(user)) =
+            (self.session.link.conversation(signal.stream), UserId::parse(signal.user))
+        else {
             return;
         };
         let body = Bytes::copy_from_slice(signal.body.0);
@@ -478,7 +484,8 @@ fn is_later(lost: &ConnectionLost) -> bool {
 fn event(message: &ToClient<'_>) -> Result<ClientEvent, Broken> {
     Ok(match message {
         ToClient::Presence(presence) => {
-            let presence = Presence::read(presence).ok_or_else(|| Broken::unexpected("presence of what is not a user"))?;
+            let presence =
+                Presence::read(presence).ok_or_else(|| Broken::unexpected("presence of what is not a user"))?;
             ClientEvent::Presence(presence)
         }
         ToClient::Changed(changed) => ClientEvent::Changed {
@@ -487,11 +494,9 @@ fn event(message: &ToClient<'_>) -> Result<ClientEvent, Broken> {
             number: changed.number,
             role: changed.role,
         },
-        ToClient::Marked(marked) => ClientEvent::Marked {
-            conversation: marked.conversation,
-            seq: marked.seq,
-            number: marked.number,
-        },
+        ToClient::Marked(marked) => {
+            ClientEvent::Marked { conversation: marked.conversation, seq: marked.seq, number: marked.number }
+        }
         ToClient::Notice(notice) => ClientEvent::Notice { code: notice.code, text: notice.text.to_owned() },
         _ => return Err(Broken::unexpected("a frame that has no place on the session stream")),
     })

@@ -129,9 +129,13 @@ pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUn
             }
         }
     }
+    shared.room.close();
+    // Only then may another handle take over the cursor.
+    while !shared.is_released() {
+        shared.wake.notified().await;
+    }
     hub.unregister(shared.with(|core| core.id()));
     shared.gone.send_replace(true);
-    shared.room.close();
 }
 
 /// The connection to use; `None` when the conversation is over.
@@ -203,7 +207,8 @@ async fn drive(shared: &Shared, link: &Link, links: &mut watch::Receiver<LinkSta
     };
     let named = Named::new(shared, link, send.id().into());
     shared.with(|core| core.connected(link.limits.generation));
-    let mut stream = Stream { send, recv, buffer: Buffer::default(), out: Bytes::new(), state: State::Open, read_all: false };
+    let mut stream =
+        Stream { send, recv, buffer: Buffer::default(), out: Bytes::new(), state: State::Open, read_all: false };
     let exit = match stream.run(shared, links).await {
         Ok(exit) => exit,
         Err(Failed::Lost) => Exit::Lost,

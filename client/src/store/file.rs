@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_file_are_fixed() {
         let mut expected = HEAD.to_vec();
-        expected.extend([0x79, 0, 0, 0]); // length
+        expected.extend([130, 0, 0, 0]); // length
         expected.extend(crc32fast::hash(&expected_content()).to_le_bytes());
         expected.extend(expected_content());
         let mut found = HEAD.to_vec();
@@ -205,12 +205,12 @@ mod tests {
     fn expected_content() -> Vec<u8> {
         let id = [3; 16];
         let parts: [&[u8]; 6] = [
-            &[&[1, 5][..], b"alice", &[7; 16]].concat(),              // identity: user, device
-            &[&[2][..], &id, &[1, 3], b"one"].concat(),               // queued: conversation, n, frame
-            &[&[2][..], &id, &[2, 3], b"two"].concat(),               //
-            &[&[3][..], &id, &[1]].concat(),                          // settled: conversation, n
-            &[&[5][..], &id, &[9, 0xac, 2]].concat(),                 // cursor: conversation, generation, seq
-            &[&[4][..], &id, &[5, 1, 5, 4], b"five"].concat(),        // outbox: conversation, last n, [n, frame]
+            &[&[1, 5][..], b"alice", &[7; 16]].concat(),       // identity: user, device
+            &[&[2][..], &id, &[1, 3], b"one"].concat(),        // queued: conversation, n, frame
+            &[&[2][..], &id, &[2, 3], b"two"].concat(),        //
+            &[&[3][..], &id, &[1]].concat(),                   // settled: conversation, n
+            &[&[5][..], &id, &[9, 0xac, 2]].concat(),          // cursor: conversation, generation, seq
+            &[&[4][..], &id, &[5, 1, 5, 4], b"five"].concat(), // outbox: conversation, last n, [n, frame]
         ];
         parts.concat()
     }

@@ -97,9 +97,9 @@ impl Chat {
         self.screen.note(&format!("-- {name} (#{}){unread}; /help tells the commands", opened.conversation))
     }
 
-    /// Whether everything that was typed is stored, and shown.
+    /// Whether the past is shown, and everything that was typed is stored and shown too.
     fn is_settled(&self) -> bool {
-        self.receipts.is_empty() && self.at.shown >= self.at.accepted
+        self.receipts.is_empty() && self.at.caught_up && self.at.shown >= self.at.accepted
     }
 
     /// False when there will be no more.

@@ -1,0 +1,123 @@
+//! What the sequencer promises besides exactly once.
+
+use std::{sync::Arc, thread};
+
+use quip_core::{Action, Effect, JoinAs};
+use quip_order::{BatchLimit, Limits, Submit, embedded};
+use quip_protocol::{Code, ConversationId};
+
+use crate::harness::*;
+
+#[test]
+fn commands_of_one_batch_see_each_other_and_each_row_is_right_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = room("test:batch");
+    let mut ann = Device::new("ann", id);
+    let mut ben = Device::new("ben", id);
+    let (submit, order) = embedded(Limits::default());
+    // Everything waits before the sequencer begins, so it is one batch.
+    let commands = [
+        ann.next(join("test:batch")),
+        ben.next(join("test:batch")),
+        ann.next(post("one")),
+        ben.next(post("two")),
+        ann.next(Action::Edit { target: 1, body: "three".into() }),
+        ben.next(Action::Delete { target: 2 }),
+        ann.next(Action::Delete { target: 1 }),
+        ben.next(Action::Leave),
+        ann.numbered(2, post("one")),
+        ann.numbered(2, post("not one")),
+        ann.mark(4, 2),
+    ];
+    for command in commands {
+        submit.submit(command).unwrap();
+    }
+    let running = run(folder.path(), order, BatchLimit::default());
+    let batch = running.told.recv_timeout(PATIENCE).unwrap();
+    let codes: Vec<_> = batch.changes.iter().filter_map(|change| change.outcome).map(|outcome| outcome.code).collect();
+    let [done, reused] = [Code::DONE, Code::REUSED];
+    assert_eq!(codes, [done, done, done, done, done, done, done, done, done, reused]);
+    let rewritten = batch.changes.iter().flat_map(|change| &change.effects).filter_map(|effect| match effect {
+        Effect::Rewritten { seq, .. } => Some(*seq),
+        _ => None,
+    });
+    assert!(rewritten.eq([2, 1]));
+
+    let view = &running.view;
+    let stored = all_events(view, id);
+    assert_eq!(stored.len() as u64, view.conversation(id).unwrap().unwrap().head);
+    assert!(stored.iter().all(|(_, body)| body != b"one" && body != b"two"), "tombstones took their place");
+    assert_eq!(view.mark(&ann.user, id).unwrap(), Some(marked(4, 2)));
+    assert_eq!(view.list(&ann.user, None, 10).unwrap().entries.len(), 1);
+    assert_eq!(view.list(&ben.user, None, 10).unwrap().entries.len(), 0, "joined and left in one batch");
+    submit.close();
+    running.end().unwrap();
+}
+
+#[test]
+fn what_changes_nothing_is_told_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Relay::open(folder.path());
+    let stranger = Device::new("eve", room("test:closed"));
+    let missing = relay.send(stranger.numbered(5, post("x"))).outcome.unwrap();
+    assert_eq!((missing.n, missing.code, missing.seq), (5, Code::MISSING, 0));
+    assert_eq!(relay.view().sends(stranger.conversation, &stranger.user, stranger.device).unwrap(), None);
+    relay.close();
+}
+
+#[test]
+fn a_direct_conversation_makes_two_members() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Relay::open(folder.path());
+    for (one, other) in [("ann", "ben"), ("ann", "ann")] {
+        let id = ConversationId::direct(&user(one), &user(other));
+        let mut device = Device::new(one, id);
+        relay.accepted(device.next(Action::Join(JoinAs::Direct(user(other)))));
+        relay.accepted(device.next(post("hello")));
+        for name in [one, other] {
+            let list = relay.view().list(&user(name), None, 10).unwrap();
+            assert!(list.entries.iter().any(|entry| entry.id == id && entry.conversation.head == 1), "{name}");
+        }
+    }
+    relay.close();
+}
+
+#[test]
+fn closing_commits_what_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = room("test:closing");
+    let mut ann = Device::new("ann", id);
+    let (submit, order) = embedded(Limits::default());
+    let running = run(folder.path(), order, BatchLimit { commands: 7, bytes: 1 << 20 });
+    submit.submit(ann.next(join("test:closing"))).unwrap();
+    (0..50).for_each(|i| submit.submit(ann.next(post(i.to_string()))).unwrap());
+    submit.close();
+    running.end().unwrap();
+    let relay = Relay::open(folder.path());
+    assert_eq!(all_events(relay.view(), id).len(), 50);
+    relay.close();
+}
+
+#[test]
+fn readers_see_only_whole_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Arc::new(Relay::open(folder.path()));
+    let id = room("test:whole");
+    let mut ann = Device::new("ann", id);
+    relay.accepted(ann.next(join("test:whole")));
+    let view = relay.view().clone();
+    let reader = thread::spawn(move || {
+        loop {
+            let list = view.list(&user("ann"), None, 1).unwrap();
+            let head = list.entries[0].conversation.head;
+            // The list is of one moment, and that head's event is there.
+            assert_eq!(view.event(id, head).unwrap().is_some(), head > 0);
+            if head == 300 {
+                return;
+            }
+        }
+    });
+    (0..300).for_each(|i| _ = relay.accepted(ann.next(post(i.to_string()))));
+    reader.join().unwrap();
+    Arc::into_inner(relay).unwrap().close();
+}

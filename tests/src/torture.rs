@@ -1,0 +1,123 @@
+//! Kills a relay again and again while real conversations run through it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::Value;
+
+use crate::relay::{Relay, relay_binary};
+
+/// What to do to a relay.
+#[derive(Debug, Clone)]
+pub struct Torture {
+    /// How often to kill it.
+    pub kills: u32,
+    /// Where the moments come from.
+    pub seed: u64,
+    /// IRC logs to replay; played again until there were enough kills.
+    pub logs: Vec<PathBuf>,
+    /// How many times faster than they were spoken.
+    pub speed: u32,
+}
+
+/// What it came to: sums over all replays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Toll {
+    /// Kills while a replay was running.
+    pub kills: u32,
+    /// Replays, each checked by itself.
+    pub replays: u32,
+    /// Lines that were sent and accepted.
+    pub accepted: u64,
+    /// Deliveries that were expected and made.
+    pub delivered: u64,
+}
+
+impl Torture {
+    /// Runs it in `folder`.
+    ///
+    /// # Errors
+    /// When a replay finds anything lost, duplicated or out of order, or the relay does not come back.
+    pub fn run(&self, folder: &Path) -> Result<Toll> {
+        let mut random = StdRng::seed_from_u64(self.seed);
+        let mut relay = Relay::prepare(folder, "[limits]\nmessages_per_second = 0\n");
+        relay.run()?;
+        let mut toll = Toll::default();
+        while toll.kills < self.kills {
+            let replay = self.replay(&relay, toll.replays)?;
+            let result = self.harass(&mut relay, replay, &mut toll, &mut random);
+            self.add(&mut toll, &result.with_context(|| format!("seed {}", self.seed))?)?;
+        }
+        ensure!(relay.terminate()?.success(), "the relay does not end well: {}", relay.log());
+        Ok(toll)
+    }
+
+    fn replay(&self, relay: &Relay, round: u32) -> Result<Child> {
+        let quip = relay_binary().with_file_name("quip");
+        let mut command = Command::new(&quip);
+        command.arg("replay").args(&self.logs).args(["--observers", "3", "--json"]);
+        command.arg("--room").arg(format!("torture:round-{round}")).arg("--speed").arg(self.speed.to_string());
+        command.arg("--relay").arg(relay.address.to_string()).arg("--data").arg(relay.data());
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {}", quip.display()))
+    }
+
+    fn harass(&self, relay: &mut Relay, mut replay: Child, toll: &mut Toll, random: &mut StdRng) -> Result<Value> {
+        while toll.kills < self.kills {
+            std::thread::sleep(Duration::from_millis(random.random_range(50..2500)));
+            if replay.try_wait()?.is_some() {
+                break;
+            }
+            relay.kill();
+            toll.kills += 1;
+            relay.run()?;
+        }
+        let output = replay.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = serde_json::from_str(&text).with_context(|| format!("the replay printed {text:?}"))?;
+        if !output.status.success() {
+            bail!("the replay found faults after {} kills: {value}", toll.kills);
+        }
+        Ok(value)
+    }
+
+    fn add(&self, toll: &mut Toll, result: &Value) -> Result<()> {
+        let figure = |key: &str| result[key].as_u64().with_context(|| format!("no {key} in {result}"));
+        for fault in ["lost", "duplicated", "reordered"] {
+            ensure!(figure(fault)? == 0, "{fault} in {result} (seed {})", self.seed);
+        }
+        ensure!(figure("expected")? == figure("delivered")?, "not everything was delivered: {result}");
+        ensure!(figure("sent")? == figure("accepted")?, "not everything was accepted: {result}");
+        toll.replays += 1;
+        toll.accepted += figure("accepted")?;
+        toll.delivered += figure("delivered")?;
+        Ok(())
+    }
+}
+
+/// Writes a log of `lines` lines by a few people who come and go, in the format of the Ubuntu IRC logs.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_log(path: &Path, lines: u32, seed: u64) -> Result<()> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut text = String::new();
+    for line in 0..lines {
+        let minute = line / 20;
+        let nick = format!("nick{}", random.random_range(0..12));
+        text += &match random.random_range(0..20) {
+            0 => format!("=== {nick} [n=x@example] has joined #ubuntu\n"),
+            1 => format!("=== {nick} [n=x@example] has left #ubuntu []\n"),
+            2 => format!("[{:02}:{:02}]  * {nick} waves {line}\n", minute / 60, minute % 60),
+            _ => {
+                let words = "word ".repeat(random.random_range(1..60));
+                format!("[{:02}:{:02}] <{nick}> {line} {words}\n", minute / 60, minute % 60)
+            }
+        };
+    }
+    Ok(std::fs::write(path, text)?)
+}

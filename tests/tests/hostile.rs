@@ -1,0 +1,711 @@
+//! Clients that break the protocol: each gets its documented code, and nobody else notices.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use quip_protocol::{
+    Blob, Code, ConversationId, DeviceId, InstanceId, LEVEL, Message, UserId,
+    conversation::{Ack, Add, Delete, Edit, Leave, Mark, Open, Post, React, Rejected, Remove, SetRole, SetTitle, Start, Target},
+    event::kind,
+    frame,
+    limit,
+    request::{History, List, Members, PresenceIn},
+    session::{Hello, Refresh, Signal},
+};
+use quip_relay::{
+    auth::{MintKey, TokenRequest, mint},
+    identity::SigningKey,
+};
+use quip_tests::{
+    raw::{Raw, RawOptions, RawStream},
+    relay::{HOUR, Relay},
+    talk::{Answer, FROM_THE_START, direct, room, until},
+};
+
+const DEVICE: DeviceId = DeviceId([7; 16]);
+
+fn instance() -> InstanceId {
+    InstanceId(rand::random())
+}
+
+/// A frame of any type and body, with any length where one is given.
+fn raw_frame(kind: u64, body: &[u8]) -> Vec<u8> {
+    let mut inner = varint(kind);
+    inner.extend_from_slice(body);
+    [varint(inner.len() as u64), inner].concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+/// A relay with a room of ten messages, and someone in it who must not notice anything.
+struct Calm {
+    relay: Relay,
+    witness: Raw,
+    stream: RawStream,
+    room: ConversationId,
+    n: u64,
+}
+
+impl Calm {
+    async fn new(config: &str) -> Result<Self> {
+        let relay = Relay::with(config)?;
+        let witness = Raw::login(&relay, "witness").await?;
+        let (stream, opening) = witness.enter(&room("calm:room")).await?;
+        let mut calm = Self { relay, witness, stream, room: opening.id, n: 1 };
+        for _ in 0..10 {
+            calm.still().await?;
+        }
+        Ok(calm)
+    }
+
+    /// The witness can post and is answered at once.
+    async fn still(&mut self) -> Result<()> {
+        self.n += 1;
+        let accepted = self.stream.post_accepted(self.n, "still here").await?;
+        ensure!(accepted.seq == self.n, "somebody else is in the room: {accepted:?}");
+        Ok(())
+    }
+
+    /// Everything that was stored is still there.
+    async fn whole(mut self) -> Result<()> {
+        self.still().await?;
+        let history = self.witness.history(self.room).await?;
+        ensure!(history.len() as u64 == self.n, "{} of {} events", history.len(), self.n);
+        ensure!(history[1..].iter().all(|event| event.body == b"still here"));
+        ensure!(self.relay.terminate()?.success(), "the relay ended badly: {}", self.relay.log());
+        ensure!(!self.relay.log().contains("panicked"), "{}", self.relay.log());
+        Ok(())
+    }
+}
+
+async fn turned_away(relay: &Relay, token: &str) -> Result<Code> {
+    let mut raw = Raw::connect(relay).await?;
+    ensure!(raw.hello(token, DEVICE, instance()).await.is_err(), "welcomed");
+    let code = raw.close_code().await?;
+    let reason = format!("{:?}", raw.quic.close_reason());
+    ensure!(token.len() < 20 || !reason.contains(token), "the reason repeats the token");
+    Ok(code)
+}
+
+#[tokio::test]
+async fn another_alpn_fails_the_handshake() -> Result<()> {
+    let calm = Calm::new("").await?;
+    for alpn in [&b"h3"[..], b"quip/2", b"quip"] {
+        let options = RawOptions { alpn: alpn.to_vec(), ..RawOptions::default() };
+        let error = Raw::connect_with(&calm.relay, options).await.err().context("a handshake with another ALPN")?;
+        assert!(format!("{error:?}").contains("120"), "TLS alert 120 is no_application_protocol: {error:?}");
+    }
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn bad_tokens_are_turned_away_each_with_its_code() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let relay = &calm.relay;
+    let key = MintKey::own(&SigningKey::read(&relay.data())?.context("a key")?)?;
+    let now = SystemTime::now();
+    let request = TokenRequest::new("mallory", HOUR);
+    let expired = mint(&key, &request, now - 2 * HOUR)?;
+    let elsewhere = mint(&key, &TokenRequest { audience: "other", ..request.clone() }, now)?;
+    let other_folder = tempfile::tempdir()?;
+    let other_key = MintKey::own(&SigningKey::read_or_create(other_folder.path())?)?;
+    let foreign = mint(&other_key, &request, now)?;
+    let good = mint(&key, &request, now)?;
+    let (_, signed) = good.split_once('.').context("a JWT")?;
+    // {"alg":"none"} and {"alg":"HS256","typ":"JWT"}, over claims that were good.
+    let unsigned = format!("eyJhbGciOiJub25lIn0.{signed}");
+    let symmetric = format!("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.{signed}");
+    let (head, tail) = good.split_at(good.rfind('.').context("a JWT")? - 4);
+    let changed = format!("{head}AAAA{}", &tail[4..]);
+
+    let cases: [(&str, &str, Code); 9] = [
+        ("empty", "", Code::UNAUTHENTICATED),
+        ("garbage", "not a token at all, but long enough", Code::UNAUTHENTICATED),
+        ("the user's name", "mallory", Code::UNAUTHENTICATED),
+        ("expired", &expired, Code::TOKEN_EXPIRED),
+        ("wrong audience", &elsewhere, Code::WRONG_AUDIENCE),
+        ("another key", &foreign, Code::UNAUTHENTICATED),
+        ("alg none", &unsigned, Code::UNAUTHENTICATED),
+        ("alg HS256", &symmetric, Code::UNAUTHENTICATED),
+        ("changed claims", &changed, Code::UNAUTHENTICATED),
+    ];
+    for (name, token, code) in cases {
+        assert_eq!(turned_away(relay, token).await.context(name)?, code, "{name}");
+    }
+    let too_long = "x".repeat(limit::TOKEN + 1);
+    assert_eq!(turned_away(relay, &too_long).await?, Code::MALFORMED);
+    let mut welcome = Raw::connect(relay).await?;
+    assert_eq!(welcome.hello(&good, DEVICE, instance()).await?, "mallory", "the unchanged token is good");
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn who_says_no_hello_in_time_is_closed() -> Result<()> {
+    let calm = Calm::new("[limits]\nunauthenticated = \"300ms\"\n[presence]\nsweep = \"50ms\"\n").await?;
+    let (silent, halting, skipping) =
+        (Raw::connect(&calm.relay).await?, Raw::connect(&calm.relay).await?, Raw::connect(&calm.relay).await?);
+    let started = Instant::now();
+    let mut half = halting.stream().await?;
+    half.bytes(&raw_frame(Hello::TYPE, &[0; 40])[..20]).await?;
+    let _session = skipping.stream().await?;
+    let mut early = skipping.stream().await?;
+    early.send(&Open::new(&room("calm:room"), 1, FROM_THE_START)).await?;
+    for raw in [&silent, &halting, &skipping] {
+        assert_eq!(raw.close_code().await?, Code::NO_HELLO);
+    }
+    assert!(started.elapsed() >= Duration::from_millis(200), "closed before the time was over");
+    assert!(early.frame().await.is_err(), "nothing is answered before Hello");
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn an_unknown_stream_is_reset_and_nothing_else() -> Result<()> {
+    let mut calm = Calm::new("").await?;
+    let mallory = Raw::login(&calm.relay, "mallory").await?;
+    let post = frame::to_bytes(&Post { n: 1, kind: kind::TEXT, body: Blob(b"hi") });
+    let firsts = [raw_frame(0x7e, b"even"), raw_frame(0x7f, b"odd"), raw_frame(0x1234, b""), post.to_vec()];
+    for first in firsts {
+        let mut stream = mallory.stream().await?;
+        stream.bytes(&first).await?;
+        assert_eq!(stream.reset_code().await?, Code::UNKNOWN_STREAM);
+        assert_eq!(stream.stop_code().await?, Code::UNKNOWN_STREAM);
+    }
+    let (mut stream, _) = mallory.enter(&room("other:room")).await?;
+    stream.post_accepted(2, "the connection lives on").await?;
+    calm.still().await?;
+    calm.whole().await
+}
+
+/// Where a case sends its bytes.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    /// The session stream before Hello.
+    Door,
+    /// The session stream.
+    Session,
+    /// A fresh stream.
+    Fresh,
+    /// A conversation stream, open.
+    Open,
+}
+
+struct Case {
+    name: &'static str,
+    at: At,
+    bytes: Vec<u8>,
+    fin: bool,
+    code: Code,
+}
+
+fn case(name: &'static str, at: At, bytes: impl Into<Vec<u8>>, code: Code) -> Case {
+    Case { name, at, bytes: bytes.into(), fin: false, code }
+}
+
+fn violations() -> Vec<Case> {
+    let hello = frame::to_bytes(&Hello {
+        token: "x",
+        device: DEVICE,
+        instance: InstanceId([1; 16]),
+        client: "raw",
+        level: LEVEL,
+        streams: 4,
+    });
+    let post = frame::to_bytes(&Post { n: 2, kind: kind::TEXT, body: Blob(b"hi") });
+    let list = frame::to_bytes(&List { after: ConversationId([0; 16]), limit: 1 });
+    let over = varint(limit::FRAME as u64 + 1);
+    let mut cases = vec![
+        case("a frame over the limit at the door", At::Door, over.clone(), Code::FRAME_TOO_LARGE),
+        case("a frame over the limit in the session", At::Session, over.clone(), Code::FRAME_TOO_LARGE),
+        case("a frame over the limit on a fresh stream", At::Fresh, over.clone(), Code::FRAME_TOO_LARGE),
+        case("a frame over the limit in a conversation", At::Open, over, Code::FRAME_TOO_LARGE),
+        case("the largest length there is", At::Open, varint(u64::MAX), Code::FRAME_TOO_LARGE),
+        case("a length that does not end", At::Open, [0xff; 11], Code::MALFORMED),
+        case("a length over 64 bits", At::Open, [&[0xff; 9][..], &[0x02]].concat(), Code::MALFORMED),
+        case("a length of 0", At::Open, [0], Code::MALFORMED),
+        case("a type that does not end", At::Open, [&[11][..], &[0xff; 11]].concat(), Code::MALFORMED),
+        case("a type cut off", At::Open, [1, 0x80], Code::MALFORMED),
+        case("bytes left over in a post", At::Open, with_tail(&post), Code::TRAILING_BYTES),
+        case("bytes left over in a request", At::Fresh, with_tail(&list), Code::TRAILING_BYTES),
+        case("bytes left over in a hello", At::Door, with_tail(&hello), Code::TRAILING_BYTES),
+        case("an unknown even type in a conversation", At::Open, raw_frame(0x7e, b""), Code::UNKNOWN_TYPE),
+        case("an unknown even type in the session", At::Session, raw_frame(0x7e, b""), Code::UNKNOWN_TYPE),
+        case("a post cut off", At::Open, raw_frame(Post::TYPE, &[2, 1, 200, 1, 7]), Code::MALFORMED),
+        case("an empty post frame", At::Open, raw_frame(Post::TYPE, b""), Code::MALFORMED),
+        case("a bool of 2", At::Open, raw_frame(Remove::TYPE, &[2, 1, b'x', 2]), Code::MALFORMED),
+        case("a text that is not UTF-8", At::Open, raw_frame(SetTitle::TYPE, &[2, 1, 0xff]), Code::MALFORMED),
+        case("an id cut off", At::Fresh, raw_frame(List::TYPE, &[0; 15]), Code::MALFORMED),
+        case("a number over 64 bits", At::Open, raw_frame(Leave::TYPE, &[0xff; 10]), Code::MALFORMED),
+        case("a length of a text that cannot be", At::Open, raw_frame(SetTitle::TYPE, &[2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), Code::MALFORMED),
+        case("a hello without a token's end", At::Door, raw_frame(Hello::TYPE, &[200, 1, b'x']), Code::MALFORMED),
+        case("a second hello", At::Session, hello.to_vec(), Code::UNEXPECTED),
+        case("a hello elsewhere", At::Fresh, hello.to_vec(), Code::UNEXPECTED),
+        case("a hello in a conversation", At::Open, hello.to_vec(), Code::UNEXPECTED),
+        case("a post in the session", At::Session, post.to_vec(), Code::UNEXPECTED),
+        case("a post at the door", At::Door, post.to_vec(), Code::UNEXPECTED),
+        case("a refresh at the door", At::Door, &frame::to_bytes(&Refresh { token: "x" })[..], Code::UNEXPECTED),
+        case("an unknown odd type at the door", At::Door, raw_frame(0x7f, b""), Code::UNEXPECTED),
+        case("a request in a conversation", At::Open, list.to_vec(), Code::UNEXPECTED),
+        case("an open in a conversation", At::Open, &frame::to_bytes(&Open::new(&direct("x"), 0, Start::Now))[..], Code::UNEXPECTED),
+        case("a relay's message", At::Open, &frame::to_bytes(&Ack { n: 1, seq: 1, number: 1, at: 1 })[..], Code::UNKNOWN_TYPE),
+        case("a post of no kind", At::Open, &frame::to_bytes(&Post { n: 2, kind: 0, body: Blob(b"x") })[..], Code::UNEXPECTED),
+        case("a post of a tombstone", At::Open, &frame::to_bytes(&Post { n: 2, kind: kind::TOMBSTONE, body: Blob(b"x") })[..], Code::UNEXPECTED),
+        case("n = 0", At::Open, &frame::to_bytes(&Post { n: 0, kind: kind::TEXT, body: Blob(b"x") })[..], Code::MALFORMED),
+    ];
+    for (name, at, bytes) in [
+        ("finished inside a length", At::Open, vec![0x80]),
+        ("finished inside a post", At::Open, post[..post.len() - 1].to_vec()),
+        ("finished inside a request", At::Fresh, list[..9].to_vec()),
+        ("finished inside a hello", At::Door, hello[..9].to_vec()),
+        ("finished inside a refresh", At::Session, raw_frame(Refresh::TYPE, b"abc")[..2].to_vec()),
+    ] {
+        cases.push(Case { name, at, bytes, fin: true, code: Code::TRUNCATED });
+    }
+    cases
+}
+
+fn with_tail(frame: &[u8]) -> Vec<u8> {
+    assert!(frame[0] < 0x7f, "a short frame");
+    [&[frame[0] + 1][..], &frame[1..], &[0]].concat()
+}
+
+#[tokio::test]
+async fn each_violation_closes_the_connection_with_its_code() -> Result<()> {
+    let mut calm = Calm::new("").await?;
+    let mut wrong = Vec::new();
+    for (index, case) in violations().into_iter().enumerate() {
+        let got = violate(&calm.relay, index, &case).await.with_context(|| case.name)?;
+        if got != case.code {
+            wrong.push(format!("{}: {got:?} instead of {:?}", case.name, case.code));
+        }
+    }
+    calm.still().await?;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    calm.whole().await
+}
+
+async fn violate(relay: &Relay, index: usize, case: &Case) -> Result<Code> {
+    let mut raw = match case.at {
+        At::Door => Raw::connect(relay).await?,
+        _ => Raw::login(relay, &format!("mallory-{index}")).await?,
+    };
+    let mut stream = match case.at {
+        At::Door | At::Fresh => raw.stream().await?,
+        At::Session => raw.session.take().context("a session")?,
+        At::Open => raw.enter(&room(&format!("mallory:{index}"))).await?.0,
+    };
+    stream.bytes(&case.bytes).await?;
+    if case.fin {
+        stream.send.finish()?;
+    }
+    raw.close_code().await
+}
+
+#[tokio::test]
+async fn what_may_be_skipped_is_skipped() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let mut mallory = Raw::login(&calm.relay, "mallory").await?;
+    let (mut stream, _) = mallory.enter(&room("other:room")).await?;
+    let session = mallory.session.as_mut().context("a session")?;
+    // Whatever their bodies, up to the largest frame there is.
+    for body in [&b""[..], b"anything", &vec![0xff; limit::FRAME - 2]] {
+        let odd = raw_frame(0x1235, body);
+        session.bytes(&odd).await?;
+        stream.bytes(&odd).await?;
+    }
+    stream.post_accepted(2, "the connection lives on").await?;
+    session.send(&Refresh { token: &calm.relay.token("mallory")? }).await?;
+    assert!(session.frame().await?.to::<quip_protocol::session::Refreshed>().is_some());
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn a_stream_given_up_inside_a_frame_is_just_closed() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let mallory = Raw::login(&calm.relay, "mallory").await?;
+    for round in 0..20 {
+        let (mut stream, opening) = mallory.open(&room("other:room"), round + 1, Start::Now).await?;
+        assert_eq!(opening.opened()?.last_n, round + 1);
+        stream.bytes(&[40, 0x22, 9]).await?;
+        stream.send.reset(0u32.into())?;
+        if round % 2 == 0 {
+            stream.recv.stop(0u32.into())?;
+        }
+        until("the relay has closed the stream", async || {
+            Ok(mallory.open(&room("other:room"), 0, Start::Now).await?.1.opened().is_ok())
+        })
+        .await?;
+        until("it is closed again", async || {
+            let id = ConversationId::room(&quip_protocol::RoomName::parse("other:room")?);
+            let answer = mallory.open(&Target::Id(id), 0, Start::Now).await?;
+            Ok(answer.1.opened().is_ok())
+        })
+        .await?;
+    }
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn what_one_may_not_see_is_as_if_it_were_not_there() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let alice = Raw::login(&calm.relay, "alice").await?;
+    let group = ConversationId::group(rand::random());
+    let (_group, _) = alice.enter(&Target::NewGroup(group)).await?;
+    let (_direct, direct_opening) = alice.enter(&direct("bob")).await?;
+    let (_room, room_opening) = alice.enter(&room("secret:room")).await?;
+    // Grants nothing, so that rooms are as closed as groups.
+    let token = calm.relay.token_for(&TokenRequest::new("mallory", HOUR))?;
+    let mut mallory = Raw::connect(&calm.relay).await?;
+    mallory.hello(&token, DEVICE, instance()).await?;
+
+    let mut other_direct = direct_opening.id;
+    other_direct.0[7] ^= 1;
+    let mut other_room = room_opening.id;
+    other_room.0[7] ^= 1;
+    let none = ConversationId::group(rand::random());
+    for (there, not_there) in [(group, none), (direct_opening.id, other_direct), (room_opening.id, other_room)] {
+        for join in [0, 1] {
+            let start = Start::Last(5);
+            let answers = [
+                answer_of(&mallory, &Open::new(&Target::Id(there), join, start)).await?,
+                answer_of(&mallory, &Open::new(&Target::Id(not_there), join, start)).await?,
+            ];
+            assert_eq!(answers[0], answers[1], "{there} with join {join}");
+        }
+        let history = |conversation| History { conversation, forward: false, from: 0, limit: 9 };
+        let members = |conversation| Members { conversation, after: "", limit: 9 };
+        let presence = |conversation| PresenceIn { conversation, after: "", limit: 9 };
+        assert_eq!(answer_of(&mallory, &history(there)).await?, answer_of(&mallory, &history(not_there)).await?);
+        assert_eq!(answer_of(&mallory, &members(there)).await?, answer_of(&mallory, &members(not_there)).await?);
+        assert_eq!(answer_of(&mallory, &presence(there)).await?, answer_of(&mallory, &presence(not_there)).await?);
+    }
+    assert_eq!(mallory.refused(&Target::Id(group), 0, Start::Now).await?, (Code::NOT_FOUND, 0));
+    assert_eq!(mallory.refused(&room("secret:room"), 1, Start::Now).await?.0, Code::FORBIDDEN);
+    assert_eq!(mallory.refused(&room("no:room"), 1, Start::Now).await?.0, Code::FORBIDDEN);
+    let (entries, end) = mallory.ask(&List { after: ConversationId([0; 16]), limit: 100 }).await?;
+    assert_eq!((entries, end), (vec![], (Code::DONE, 0)), "nothing came into mallory's list");
+    calm.whole().await
+}
+
+/// Every byte of the answer to one frame.
+async fn answer_of<M: Message>(raw: &Raw, message: &M) -> Result<Vec<u8>> {
+    let mut stream = raw.stream().await?;
+    stream.send(message).await?;
+    Ok(stream.recv.read_to_end(1 << 16).await?)
+}
+
+#[tokio::test]
+async fn a_conversation_is_open_once_on_a_connection() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let alice = Raw::login(&calm.relay, "alice").await?;
+    let (mut first, opening) = alice.enter(&room("other:room")).await?;
+    assert_eq!(alice.refused(&room("other:room"), 0, Start::Now).await?.0, Code::ALREADY_OPEN);
+    assert_eq!(alice.refused(&room("other:room"), 2, Start::Now).await?.0, Code::ALREADY_OPEN);
+    assert_eq!(alice.refused(&Target::Id(opening.id), 0, Start::Now).await?.0, Code::ALREADY_OPEN);
+    first.post_accepted(2, "n = 2 was not used up, and the first one lives on").await?;
+    first.send.finish()?;
+    assert_eq!(first.try_frame().await?, None);
+    let (mut again, opening) = alice.reopen(&room("other:room"), Start::Now).await?;
+    assert_eq!(opening.last_n, 2);
+    again.post_accepted(3, "again").await?;
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn content_is_checked_before_it_uses_up_its_number() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let alice = Raw::login(&calm.relay, "alice").await?;
+    let (mut stream, opening) = alice.enter(&room("other:room")).await?;
+    let largest = vec![b'x'; limit::MESSAGE];
+    let over = vec![b'x'; limit::MESSAGE + 1];
+    let long = "x".repeat(limit::TITLE + 1);
+    stream.send(&Post { n: 2, kind: kind::TEXT, body: Blob(&largest) }).await?;
+    assert_eq!(stream.seen().await?.n, Some(2));
+
+    let text = |body| frame::to_bytes(&Post { n: 3, kind: kind::TEXT, body: Blob(body) });
+    let refused = [
+        ("a text over the limit", text(&over), Code::MESSAGE_TOO_LARGE),
+        ("an empty text", text(b""), Code::MESSAGE_EMPTY),
+        ("a text that is not UTF-8", text(&[b'a', 0xc0, 0xaf]), Code::NOT_UTF8),
+        ("data over the limit", frame::to_bytes(&Post { n: 3, kind: kind::DATA, body: Blob(&over) }), Code::MESSAGE_TOO_LARGE),
+        ("empty data", frame::to_bytes(&Post { n: 3, kind: kind::DATA, body: Blob(b"") }), Code::MESSAGE_EMPTY),
+        ("an edit over the limit", frame::to_bytes(&Edit { n: 3, target: 2, body: Blob(&over) }), Code::MESSAGE_TOO_LARGE),
+        ("an empty edit", frame::to_bytes(&Edit { n: 3, target: 2, body: Blob(b"") }), Code::MESSAGE_EMPTY),
+        ("no reaction", frame::to_bytes(&React { n: 3, target: 2, add: true, reaction: "" }), Code::MESSAGE_EMPTY),
+        ("a long reaction", frame::to_bytes(&React { n: 3, target: 2, add: true, reaction: &long }), Code::MESSAGE_TOO_LARGE),
+        ("a long title", frame::to_bytes(&SetTitle { n: 3, title: &long }), Code::MESSAGE_TOO_LARGE),
+        ("a user with a line break", frame::to_bytes(&Add { n: 3, user: "a\nb" }), Code::INVALID_NAME),
+        ("no user", frame::to_bytes(&Remove { n: 3, user: "", ban: true }), Code::INVALID_NAME),
+        ("a long user", frame::to_bytes(&Remove { n: 3, user: &long, ban: true }), Code::INVALID_NAME),
+        ("a role of 4", frame::to_bytes(&SetRole { n: 3, user: "bob", role: 4 }), Code::INVALID_NAME),
+        ("a role of 0", frame::to_bytes(&SetRole { n: 3, user: "bob", role: 0 }), Code::INVALID_NAME),
+    ];
+    for (name, bytes, code) in refused {
+        stream.bytes(&bytes).await?;
+        stream.post(4, "an earlier one was refused").await?;
+        let answers = [stream.answer().await?, stream.answer().await?];
+        assert_eq!((answers[0].n(), answers[0].code()), (3, code), "{name}");
+        assert_eq!((answers[1].n(), answers[1].code()), (4, Code::BLOCKED), "{name}");
+    }
+    stream.send(&Post { n: 3, kind: kind::DATA, body: Blob(&[0xff, 0]) }).await?;
+    assert_eq!(stream.seen().await?.n, Some(3), "the same number, other content");
+    let history = alice.history(opening.id).await?;
+    assert_eq!(history.iter().map(|event| event.body.len()).collect::<Vec<_>>(), [0, limit::MESSAGE, 2]);
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn names_that_are_none_open_nothing() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let alice = Raw::login(&calm.relay, "alice").await?;
+    let long = format!("{}:x", "a".repeat(limit::ROOM_PART + 1));
+    for name in ["Lobby:main", "lobby:Main", "lobby", "lobby:", ":main", "a:b:c", "-a:b", "a:b c", "ä:b", &long] {
+        assert_eq!(open_by_bytes(&alice, 2, name.as_bytes()).await?, Code::INVALID_NAME, "{name}");
+    }
+    let longest = format!("{0}:{0}", "a".repeat(limit::ROOM_PART));
+    let (mut stream, _) = alice.enter(&room(&longest)).await?;
+    stream.post_accepted(2, "the longest name").await?;
+    for user in [&b""[..], b"a\tb", &[b'u'; limit::USER + 1], &[0xff]] {
+        assert_eq!(open_by_bytes(&alice, 1, user).await?, Code::INVALID_NAME, "{user:?}");
+    }
+    for (kind, id) in [(0, &[3; 15][..]), (0, &[3; 17]), (3, &[3; 16]), (4, &[3; 16])] {
+        assert_eq!(open_by_bytes(&alice, kind, id).await?, Code::INVALID_NAME, "{kind} {id:?}");
+    }
+    assert_eq!(open_by_bytes(&alice, 0, &[0; 16]).await?, Code::NOT_FOUND, "a kind that is not in use");
+    calm.whole().await
+}
+
+/// Joins what has any name, and says why not.
+async fn open_by_bytes(raw: &Raw, target_kind: u8, target: &[u8]) -> Result<Code> {
+    let body = [&[target_kind][..], &varint(target.len() as u64), target, &[1, 0, 0, 0]].concat();
+    let mut stream = raw.stream().await?;
+    stream.bytes(&raw_frame(Open::TYPE, &body)).await?;
+    Ok(stream.frame().await?.end()?.0)
+}
+
+#[tokio::test]
+async fn old_and_far_numbers_change_nothing() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let alice = Raw::login(&calm.relay, "alice").await?;
+    let (mut stream, opening) = alice.enter(&room("other:room")).await?;
+    for n in 2..=70 {
+        stream.post_accepted(n, "content").await?;
+    }
+    stream.post(5, "content").await?;
+    assert_eq!((stream.answer().await?.n(), 70), (5, 70));
+    stream.post(5, "content").await?;
+    assert_eq!(stream.answer().await?.code(), Code::KNOWN, "its outcome is no longer kept");
+    stream.post(7, "content").await?;
+    let Answer::Ack(ack) = stream.answer().await? else { panic!("an Ack for what is still remembered") };
+    assert_eq!((ack.n, ack.seq), (7, 7));
+    stream.post(8, "other content").await?;
+    assert_eq!(stream.answer().await?.code(), Code::REUSED);
+    for n in [72, 1000, u64::MAX] {
+        stream.post(n, "content").await?;
+        let Answer::Rejected(missing) = stream.answer().await? else { panic!("not rejected") };
+        assert_eq!((missing.n, missing.code, missing.info), (n, Code::MISSING, 70));
+    }
+    stream.post_accepted(71, "content").await?;
+    assert_eq!(alice.history(opening.id).await?.len(), 71);
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn a_join_is_a_numbered_command() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let alice = Raw::login(&calm.relay, "alice").await?;
+    assert_eq!(alice.refused(&room("other:room"), 2, Start::Now).await?, (Code::MISSING, 0));
+    let (mut stream, opening) = alice.enter(&room("other:room")).await?;
+    assert_eq!((opening.last_n, opening.outcomes), (1, vec![(1, Code::DONE, 1)]));
+    stream.send.finish()?;
+    assert_eq!(stream.try_frame().await?, None);
+    // The same join again: its recorded outcome, and no second event.
+    let (mut stream, opening) = alice.enter(&room("other:room")).await?;
+    assert_eq!((opening.head, opening.last_n), (1, 1));
+    stream.send.finish()?;
+    assert_eq!(stream.try_frame().await?, None);
+    // A present member's join uses its number up.
+    let (mut stream, opening) = alice.enter(&room("other:room")).await?;
+    assert_eq!((opening.head, opening.last_n), (1, 1));
+    stream.post_accepted(2, "hi").await?;
+    stream.send.finish()?;
+    assert_eq!(stream.try_frame().await?, None);
+    let (mut stream, opened) = alice.open(&room("other:room"), 3, Start::Now).await?;
+    let opening = opened.opened()?;
+    assert_eq!((opening.head, opening.last_n, opening.outcomes.last()), (2, 3, Some(&(3, Code::DONE, 0))));
+    stream.post_accepted(4, "hi").await?;
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn a_cursor_ahead_waits_and_is_then_sent_elsewhere() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let (alice, bob) = (Raw::login(&calm.relay, "alice").await?, Raw::login(&calm.relay, "bob").await?);
+    let (mut at_alice, opening) = alice.enter(&room("other:room")).await?;
+    let (mut at_bob, _) = bob.enter(&room("other:room")).await?;
+    at_bob.send.finish()?;
+    while at_bob.try_frame().await?.is_some() {}
+    let generation = opening.generation;
+
+    let started = Instant::now();
+    let ahead = Start::After { generation, seq: 9 };
+    assert_eq!(bob.refused(&room("other:room"), 0, ahead).await?, (Code::BEHIND, 2));
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_millis(1500) && waited < Duration::from_secs(10), "{waited:?}");
+    let far = Start::After { generation, seq: u64::MAX };
+    assert_eq!(bob.refused(&room("other:room"), 0, far).await?, (Code::BEHIND, 2));
+
+    // One that the relay comes up to in time is opened.
+    let opening = async { bob.reopen(&room("other:room"), Start::After { generation, seq: 3 }).await };
+    let posting = async {
+        at_alice.seen().await?;
+        at_alice.post_accepted(2, "three").await?;
+        at_alice.post_accepted(3, "four").await
+    };
+    let (opened, posted) = tokio::join!(opening, posting);
+    posted?;
+    let (mut at_bob, opening) = opened?;
+    assert!((4..=5).contains(&opening.start), "{opening:?}");
+    assert_eq!(opening.start, 4);
+    assert_eq!(at_bob.seen().await?.seq, 4);
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn a_cursor_without_a_generation_starts_at_the_beginning() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let starts = [
+        (Start::After { generation: 0, seq: 5 }, 1),
+        (Start::After { generation: 0, seq: u64::MAX }, 1),
+        (FROM_THE_START, 1),
+        (Start::Last(3), 9),
+        (Start::Last(0), 12),
+        (Start::Last(u64::MAX), 1),
+    ];
+    for (index, (start, first)) in starts.into_iter().enumerate() {
+        let raw = Raw::login_as(&calm.relay, "witness", 100 + index as u8, RawOptions::default()).await?;
+        let (mut stream, opening) = raw.reopen(&room("calm:room"), start).await?;
+        assert_eq!((opening.head, opening.start), (11, first), "{start:?}");
+        if first <= 11 {
+            assert_eq!(stream.seen().await?.seq, first, "{start:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_id_belongs_to_its_user() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let alice = Raw::login_as(&calm.relay, "alice", 9, RawOptions::default()).await?;
+    let mallory = Raw::login_as(&calm.relay, "mallory", 9, RawOptions::default()).await?;
+    let (mut at_alice, _) = alice.enter(&room("other:room")).await?;
+    let (mut at_mallory, opening) = mallory.enter(&room("other:room")).await?;
+    assert_eq!(opening.outcomes, [(1, Code::DONE, 2)], "numbers and outcomes of its own");
+    at_alice.seen().await?;
+    at_alice.post_accepted(2, "from alice").await?;
+    assert_eq!(at_mallory.seen().await?.user, "alice");
+    at_mallory.post_accepted(2, "from mallory").await?;
+    assert_eq!(at_alice.seen().await?.user, "mallory");
+    assert!(alice.quic.close_reason().is_none() && mallory.quic.close_reason().is_none());
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn a_lower_number_may_come_while_a_later_one_is_refused() -> Result<()> {
+    let calm = Calm::new("[limits]\nmessages_per_second = 10\nmessages_burst = 12\n").await?;
+    let alice = Raw::login(&calm.relay, "alice").await?;
+    let (mut stream, opening) = alice.enter(&room("other:room")).await?;
+    // Beyond the burst, so that one of them is refused before ordering; none of the others can be decided without n = 2.
+    for n in 3..=20 {
+        stream.post(n, "too early").await?;
+    }
+    let mut codes = Vec::new();
+    for _ in 3..=20 {
+        codes.push(stream.answer().await?.code());
+    }
+    assert!([Code::MISSING, Code::RATE, Code::BLOCKED].iter().all(|code| codes.contains(code)), "{codes:?}");
+    for n in 2..=20 {
+        loop {
+            stream.post(n, "from the first one on").await?;
+            let Answer::Rejected(rejected) = stream.answer().await? else { break };
+            assert_eq!((rejected.n, rejected.code), (n, Code::RATE), "the lowest number can always be sent");
+            tokio::time::sleep(Duration::from_millis(rejected.retry_after)).await;
+        }
+    }
+    assert_eq!(alice.history(opening.id).await?.len(), 20);
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn tombstones_larger_than_what_they_replace_do_no_harm() -> Result<()> {
+    let calm = Calm::new("[limits]\nmessages_per_second = 0\n").await?;
+    let alice = Raw::login(&calm.relay, "alice").await?;
+    let (mut stream, opening) = alice.enter(&room("other:room")).await?;
+    for n in 2..=140 {
+        stream.post_accepted(n, "x").await?;
+    }
+    for target in 2..=140 {
+        stream.done(&Delete { n: 139 + target, target }).await?;
+    }
+    stream.send.finish()?;
+    assert_eq!(stream.try_frame().await?, None);
+    let history = alice.history(opening.id).await?;
+    assert_eq!(history.iter().filter(|event| event.kind == kind::TOMBSTONE).count(), 139);
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn datagrams_that_are_nothing_are_dropped() -> Result<()> {
+    let calm = Calm::new("[limits]\nmessages_per_second = 0\n").await?;
+    let (alice, bob) = (Raw::login(&calm.relay, "alice").await?, Raw::login(&calm.relay, "bob").await?);
+    let (at_alice, _) = alice.enter(&room("other:room")).await?;
+    let (at_bob, _) = bob.enter(&room("other:room")).await?;
+    let stream = u64::from(quinn::VarInt::from(at_bob.send.id()));
+    let heard_as = u64::from(quinn::VarInt::from(at_alice.send.id()));
+    let signal = |stream, kind, body| frame::to_datagram(&Signal { stream, user: "alice", kind, body: Blob(body) });
+    let good = signal(stream, 1, b"");
+    let dropped = [
+        bytes::Bytes::new(),
+        bytes::Bytes::from_static(&[0xff; 20]),
+        bytes::Bytes::from_static(&[0x60]),
+        good.slice(..good.len() - 1),
+        [&good[..], b"x"].concat().into(),
+        signal(stream, 2, b"a reserved kind"),
+        signal(stream, 0, b"a reserved kind"),
+        signal(stream + 4, 1, b"no conversation"),
+        signal(0, 1, b"the session"),
+        signal(stream, 16, &[7; limit::SIGNAL + 1]),
+    ];
+    for datagram in dropped {
+        bob.quic.send_datagram_wait(datagram).await?;
+    }
+    bob.quic.send_datagram_wait(signal(stream, 16, &[7; limit::SIGNAL])).await?;
+    let heard = tokio::time::timeout(quip_tests::relay::PATIENCE, alice.quic.read_datagram()).await??;
+    let signal: Signal<'_> = frame::decode(frame::from_datagram(&heard)?.body)?;
+    assert_eq!((signal.stream, signal.user, signal.kind, signal.body.0.len()), (heard_as, "bob", 16, limit::SIGNAL));
+    calm.whole().await
+}
+
+#[tokio::test]
+async fn marks_of_what_is_not_there_stay_within_what_is() -> Result<()> {
+    let calm = Calm::new("").await?;
+    let alice = Raw::login(&calm.relay, "alice").await?;
+    let (mut stream, _) = alice.enter(&room("other:room")).await?;
+    stream.post_accepted(2, "one").await?;
+    stream.send(&Mark { seq: u64::MAX, number: u64::MAX }).await?;
+    let mut session = alice.session.context("a session")?;
+    let frame = session.frame().await?;
+    let marked = frame.to::<quip_protocol::session::Marked>().context("a mark")?;
+    assert_eq!((marked.seq, marked.number), (2, 1));
+    calm.whole().await
+}
+
+#[allow(unused)]
+fn unused(_: Rejected, _: UserId) {}
