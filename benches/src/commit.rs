@@ -8,6 +8,7 @@ use std::{
     fs::File,
     io::{Seek, SeekFrom, Write},
     path::Path,
+    process,
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistM
 
 use crate::{
     load::PAYLOAD,
+    meter::Meter,
     report::{Options, Report, Sample},
     stats::Latencies,
 };
@@ -93,6 +95,7 @@ fn repeat(messages: u32, length: Duration, mut commit: impl FnMut() -> Result<()
         commit()?;
     }
     let mut latencies = Latencies::new();
+    let meter = Meter::start(process::id())?;
     let start = Instant::now();
     while start.elapsed() < length {
         let began = Instant::now();
@@ -103,6 +106,7 @@ fn repeat(messages: u32, length: Duration, mut commit: impl FnMut() -> Result<()
     let mut sample = Sample::default();
     sample.push_latency(&latencies);
     sample.push("messages_per_s", count / start.elapsed().as_secs_f64());
+    meter.finish()?.add_alone_to(&mut sample);
     Ok(sample)
 }
 

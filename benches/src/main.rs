@@ -6,6 +6,7 @@
 
 mod bare;
 mod commit;
+mod guard;
 mod load;
 mod machine;
 mod meter;
@@ -57,6 +58,9 @@ enum Scenario {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    if !matches!(cli.scenario, Scenario::BareServer) {
+        guard::install()?;
+    }
     let report = match cli.scenario {
         Scenario::Bare(topology) => bare::run(&topology, &cli.output)?,
         Scenario::Commit(args) => commit::run(&args, &cli.output)?,

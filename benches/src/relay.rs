@@ -16,6 +16,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::{
+    guard::{self, Guarded},
     report::Options,
     transport::{Fingerprint, decode_pin},
 };
@@ -46,6 +47,7 @@ impl Relay {
         let pem = read(data.path(), "keys/signing.pem")?;
         let signing = EncodingKey::from_ed_pem(pem.as_bytes()).context("keys/signing.pem")?;
         let Started { child, address, pin } = started;
+        guard::guard(guarded(&child, data.path()));
         Ok(Self { program, data, child, address, pin, signing })
     }
 
@@ -57,6 +59,7 @@ impl Relay {
         between(self.data.path())?;
         fs::remove_file(self.data.path().join("listen")).context("DATA/listen of the ended relay")?;
         let Started { child, address, pin } = launch(&self.program, self.data.path())?;
+        guard::guard(guarded(&child, self.data.path()));
         (self.child, self.address, self.pin) = (child, address, pin);
         Ok(())
     }
@@ -88,6 +91,7 @@ impl Relay {
             ensure!(Instant::now() < deadline, "the relay does not end on SIGTERM");
             thread::sleep(LOOK);
         }
+        guard::release(&guarded(&self.child, self.data.path()));
         Ok(())
     }
 }
@@ -97,7 +101,12 @@ impl Drop for Relay {
         // It may have ended by itself; either way nothing is left to do about a failure.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        guard::release(&guarded(&self.child, self.data.path()));
     }
+}
+
+fn guarded(child: &Child, data: &Path) -> Guarded {
+    Guarded { pid: Pid::from_child(child), data: data.to_owned() }
 }
 
 #[derive(Serialize)]

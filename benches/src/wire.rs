@@ -94,10 +94,12 @@ impl Session {
         Ok(Conversation { id, last_n, send, reader })
     }
 
-    /// Fetches a page from the beginning of a conversation; gives the number of its events.
-    pub(crate) async fn first_page(&self, conversation: ConversationId, events: u64) -> Result<u64> {
+    /// Fetches a page from the beginning of a conversation, or with no `events` an empty one from
+    /// behind its end; gives the number of events that came.
+    pub(crate) async fn page(&self, conversation: ConversationId, events: u64) -> Result<u64> {
         let (mut send, receive) = self.connection.open_bi().await?;
-        let request = History { conversation, forward: true, from: 0, limit: events };
+        let from = if events == 0 { u64::MAX } else { 0 };
+        let request = History { conversation, forward: true, from, limit: events.max(1) };
         send.write_all(&frame::to_bytes(&request)).await?;
         send.finish()?;
         let mut reader = Reader::new(receive);

@@ -18,6 +18,9 @@ pub enum ConnectionLost {
         /// For people; may be empty.
         text: String,
     },
+    /// The handshake failed: the relay is not the trusted one, or what answers is not a Quip relay.
+    #[error("the relay is not the one to trust, or does not speak Quip: {0}")]
+    Untrusted(Arc<str>),
     /// The connection broke or could not be made.
     #[error("the connection was lost: {0}")]
     Transport(Arc<str>),
@@ -48,7 +51,8 @@ impl ConnectionLost {
                 matches!(code.retry(), Retry::Done | Retry::Later | Retry::Elsewhere) || *code == Code::TOKEN_EXPIRED
             }
             Self::Token(error) => error.may_retry(),
-            _ => true,
+            Self::Untrusted(_) => false,
+            Self::Transport(_) | Self::Timeout(_) | Self::Protocol(_) | Self::Address { .. } => true,
         }
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Blob, Code, ConversationId, Item, Items, Kind, RoomName, UserId, limit, message::types};
+use crate::{Blob, Code, ConversationId, Item, Items, Kind, RoomName, UserId, frame::types, limit};
 
 /// Client: the first frame of a conversation stream. Built from and read as [`Target`] and [`Start`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,12 @@ pub trait Message: Serialize {
     const TYPE: u64;
 }
 
+/// Gives messages their type numbers.
+macro_rules! types {
+    ($($name:ty = $number:literal;)*) => { $(impl $crate::frame::Message for $name { const TYPE: u64 = $number; })* };
+}
+pub(crate) use types;
+
 /// One frame, borrowed from the bytes it arrived in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {

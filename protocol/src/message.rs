@@ -6,11 +6,6 @@ use crate::{
     request as r, session as s,
 };
 
-macro_rules! types {
-    ($($name:ty = $number:literal;)*) => { $(impl crate::frame::Message for $name { const TYPE: u64 = $number; })* };
-}
-pub(crate) use types;
-
 macro_rules! direction {
     ($(#[$doc:meta])* $name:ident { $($variant:ident($of:ty),)* }) => {
         $(#[$doc])*

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConversationId, message::types};
+use crate::{ConversationId, frame::types};
 
 /// Client: a page of a conversation. Answered by [`Page`] and that many [`crate::Event`] frames in order of seq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

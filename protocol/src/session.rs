@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Code, ConversationId, DeviceId, InstanceId, Item, Items, limit, message::types};
+use crate::{Blob, Code, ConversationId, DeviceId, InstanceId, Item, Items, frame::types, limit};
 
 /// Client: the first frame of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@
  *   SYNC     inode, begin, flags, path          begin: log length when the sync began; flags: DATA, FAILED
  *   SYNCALL  begin
  *   CREATE   is folder, path
- *   RENAME   inode, replaced inode or 0, from, NUL, to
+ *   RENAME   inode, replaced inode or 0, is folder, from, NUL, to
  *   UNLINK   inode, path
  *   RMDIR    path
  *   LINK     inode, path
@@ -252,7 +252,7 @@ static long do_rename(int from_dir, const char *from, int to_dir, const char *to
     if (stat_path(both, &st)) {
         size_t len = strlen(both) + 1, more = strlen(target);
         memcpy(both + len, target, more);
-        note(RENAME, (uint64_t[]){st.st_ino, replaced}, 2, both, len + more);
+        note(RENAME, (uint64_t[]){st.st_ino, replaced, S_ISDIR(st.st_mode)}, 3, both, len + more);
         result = cancel_if_failed(SYS5(SYS_renameat2, from_dir, from, to_dir, to, flags));
     }
     pthread_mutex_unlock(&lock);

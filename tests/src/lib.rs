@@ -2,8 +2,9 @@
 //! the wire, and tools that take power and disk space away.
 
 pub mod disk;
+pub mod ledger;
 pub mod power;
 pub mod raw;
 pub mod relay;
-pub mod torture;
 pub mod talk;
+pub mod torture;

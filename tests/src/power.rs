@@ -169,7 +169,7 @@ impl Shim {
             let names = names::Names::scan(&self.folder, &self.graves)?;
             let undone = names::undone(&entries, metadata, &mut rng);
             report.names = undone.len();
-            let after = names.clone().undo(&undone);
+            let after = names.clone().undo(&entries, &undone);
             for (inode, path) in names.files_of(&after) {
                 if let Some(history) = content::History::of(&entries, inode) {
                     report.files += 1;

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, ReadError, ReadToEndError, RecvStream, SendStream,
-    TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
+    ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, ReadError, ReadToEndError, RecvStream,
+    SendStream, TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
 };
 use quip_protocol::{
     ALPN, Code, DeviceId, Frame, InstanceId, LEVEL, Message, ToClient,
@@ -233,8 +233,38 @@ impl RawStream {
     /// # Errors
     /// When the stream is reset or nothing comes in time.
     pub async fn try_frame(&mut self) -> Result<Option<OwnedFrame>> {
+        self.halves().1.try_frame().await
+    }
+
+    /// Both halves, to be used at once.
+    pub fn halves(&mut self) -> (&mut SendStream, Reading<'_>) {
+        (&mut self.send, Reading { recv: &mut self.recv, buffer: &mut self.buffer })
+    }
+}
+
+/// The reading half of a stream.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    recv: &'a mut RecvStream,
+    buffer: &'a mut Vec<u8>,
+}
+
+impl Reading<'_> {
+    /// The next frame.
+    ///
+    /// # Errors
+    /// When the stream ends or nothing comes in time.
+    pub async fn frame(&mut self) -> Result<OwnedFrame> {
+        self.try_frame().await?.context("the stream ended")
+    }
+
+    /// The next frame, or `None` when the relay finished the stream.
+    ///
+    /// # Errors
+    /// When the stream is reset or nothing comes in time.
+    pub async fn try_frame(&mut self) -> Result<Option<OwnedFrame>> {
         loop {
-            if let Some((frame, used)) = frame::split(&self.buffer, 1 << 20)? {
+            if let Some((frame, used)) = frame::split(self.buffer, 1 << 20)? {
                 let owned = OwnedFrame { kind: frame.kind, body: frame.body.to_vec() };
                 self.buffer.drain(..used);
                 return Ok(Some(owned));

@@ -1,14 +1,16 @@
 //! Steps that most conversations of a test begin or end with, on top of [`crate::raw`].
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use quip_protocol::{
-    Blob, Code, ConversationId, DeviceId, Event, InstanceId, Message, RoomName, ToClient, UserId,
+    Blob, Code, ConversationId, DeviceId, Event, InstanceId, Message, Retry, RoomName, ToClient, UserId,
     conversation::{Accepted, Ack, End, Opened, Post, Rejected, Start, Target},
     event::kind,
+    frame,
     request::{History, Page},
 };
+use tokio::time::Instant;
 
 use crate::{
     raw::{OwnedFrame, Raw, RawOptions, RawStream},
@@ -107,9 +109,9 @@ pub const FROM_THE_START: Start = Start::After { generation: 0, seq: 0 };
 /// # Errors
 /// When that takes too long, or `check` fails.
 pub async fn until(what: &str, mut check: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while !check().await? {
-        ensure!(tokio::time::Instant::now() < deadline, "waited too long until {what}");
+        ensure!(Instant::now() < deadline, "waited too long until {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     Ok(())
@@ -183,6 +185,20 @@ impl Raw {
         let mut raw = Self::connect_with(relay, options).await?;
         raw.hello(&relay.token(user)?, DeviceId([device; 16]), InstanceId(rand::random())).await?;
         Ok(raw)
+    }
+
+    /// The next message of type `M` on the session stream, passing over others.
+    ///
+    /// # Errors
+    /// When the connection ends or nothing comes in time.
+    pub async fn told<M: Message>(&mut self) -> Result<OwnedFrame> {
+        let session = self.session.as_mut().context("no hello was said")?;
+        loop {
+            let frame = session.frame().await?;
+            if frame.kind == M::TYPE {
+                return Ok(frame);
+            }
+        }
     }
 
     /// Opens and joins with n = 1, and takes the event of the joining where it is shown.
@@ -290,14 +306,20 @@ impl RawStream {
         self.answer().await
     }
 
-    /// Sends a command that must be accepted.
+    /// Sends a command until it is accepted, again where it is refused for now.
     ///
     /// # Errors
-    /// When it is not.
+    /// When it is refused for good.
     pub async fn done<M: Message>(&mut self, command: &M) -> Result<()> {
-        let answer = self.command(command).await?;
-        ensure!(answer.code() == Code::DONE, "refused: {answer:?}");
-        Ok(())
+        loop {
+            match self.command(command).await? {
+                Answer::Rejected(rejected) if rejected.code.retry() == Retry::Later => {
+                    tokio::time::sleep(Duration::from_millis(rejected.retry_after)).await;
+                }
+                Answer::Rejected(rejected) => bail!("refused: {rejected:?}"),
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Posts bytes as data.
@@ -319,5 +341,78 @@ impl RawStream {
         }
         let (code, _) = frames.pop().context("the stream ended without a word")?.end()?;
         Ok((frames, code))
+    }
+}
+
+/// What sending many messages came to.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// How often each code came; `DONE` for what was accepted.
+    pub codes: HashMap<Code, usize>,
+    /// Events that passed by, `Accepted` ones with them.
+    pub seen: Vec<Seen>,
+    /// The shortest pause that a refusal of the range Later asked for, in milliseconds.
+    pub shortest_pause: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Waiting,
+    Unanswered,
+    Done,
+}
+
+impl RawStream {
+    /// Posts all of these as data, numbered from `first` on, `at_once` without an answer at a time, and sends what is
+    /// refused again as section 13 of WIRE.md says, until everything is accepted.
+    ///
+    /// # Errors
+    /// When something is refused for good.
+    pub async fn send_all(&mut self, first: u64, bodies: &[Vec<u8>], at_once: usize) -> Result<Sent> {
+        let (send, mut reading) = self.halves();
+        let mut fates = vec![Fate::Waiting; bodies.len()];
+        let (mut unanswered, mut done) = (0, 0);
+        let mut sent = Sent::default();
+        let mut pause = Instant::now();
+        while done < bodies.len() {
+            let mut out = Vec::new();
+            if unanswered == 0 {
+                tokio::time::sleep_until(pause).await;
+            }
+            if Instant::now() >= pause {
+                let waiting = fates.iter_mut().enumerate().filter(|(_, fate)| **fate == Fate::Waiting);
+                for (index, fate) in waiting.take(at_once.saturating_sub(unanswered)) {
+                    *fate = Fate::Unanswered;
+                    unanswered += 1;
+                    let n = first + index as u64;
+                    frame::encode(&Post { n, kind: kind::DATA, body: Blob(&bodies[index]) }, &mut out);
+                }
+            }
+            let (wrote, frame) = tokio::join!(send.write_all(&out), reading.frame());
+            wrote?;
+            let frame = frame?;
+            sent.seen.extend(frame.seen());
+            let Some(answer) = frame.answer() else { continue };
+            let index = answer.n().checked_sub(first).context("an answer to what was not sent")? as usize;
+            ensure!(fates[index] == Fate::Unanswered, "a second answer: {answer:?}");
+            *sent.codes.entry(answer.code()).or_default() += 1;
+            unanswered -= 1;
+            match answer {
+                Answer::Rejected(rejected) if rejected.code.retry() == Retry::Later => {
+                    fates[index] = Fate::Waiting;
+                    pause = pause.max(Instant::now() + Duration::from_millis(rejected.retry_after));
+                    if rejected.code != Code::BLOCKED {
+                        let shortest = sent.shortest_pause.unwrap_or(u64::MAX);
+                        sent.shortest_pause = Some(shortest.min(rejected.retry_after));
+                    }
+                }
+                Answer::Rejected(rejected) => bail!("refused for good: {rejected:?}"),
+                _ => {
+                    fates[index] = Fate::Done;
+                    done += 1;
+                }
+            }
+        }
+        Ok(sent)
     }
 }

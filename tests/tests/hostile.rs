@@ -4,11 +4,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use quip_protocol::{
-    Blob, Code, ConversationId, DeviceId, InstanceId, LEVEL, Message, UserId,
-    conversation::{Ack, Add, Delete, Edit, Leave, Mark, Open, Post, React, Rejected, Remove, SetRole, SetTitle, Start, Target},
+    Blob, Code, ConversationId, DeviceId, InstanceId, LEVEL, Message,
+    conversation::{Ack, Add, Delete, Edit, Leave, Mark, Open, Post, React, Remove, SetRole, SetTitle, Start, Target},
     event::kind,
-    frame,
-    limit,
+    frame, limit,
     request::{History, List, Members, PresenceIn},
     session::{Hello, Refresh, Signal},
 };
@@ -243,7 +242,12 @@ fn violations() -> Vec<Case> {
         case("a text that is not UTF-8", At::Open, raw_frame(SetTitle::TYPE, &[2, 1, 0xff]), Code::MALFORMED),
         case("an id cut off", At::Fresh, raw_frame(List::TYPE, &[0; 15]), Code::MALFORMED),
         case("a number over 64 bits", At::Open, raw_frame(Leave::TYPE, &[0xff; 10]), Code::MALFORMED),
-        case("a length of a text that cannot be", At::Open, raw_frame(SetTitle::TYPE, &[2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), Code::MALFORMED),
+        case(
+            "a length of a text that cannot be",
+            At::Open,
+            raw_frame(SetTitle::TYPE, &[2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+            Code::MALFORMED,
+        ),
         case("a hello without a token's end", At::Door, raw_frame(Hello::TYPE, &[200, 1, b'x']), Code::MALFORMED),
         case("a second hello", At::Session, hello.to_vec(), Code::UNEXPECTED),
         case("a hello elsewhere", At::Fresh, hello.to_vec(), Code::UNEXPECTED),
@@ -253,11 +257,36 @@ fn violations() -> Vec<Case> {
         case("a refresh at the door", At::Door, &frame::to_bytes(&Refresh { token: "x" })[..], Code::UNEXPECTED),
         case("an unknown odd type at the door", At::Door, raw_frame(0x7f, b""), Code::UNEXPECTED),
         case("a request in a conversation", At::Open, list.to_vec(), Code::UNEXPECTED),
-        case("an open in a conversation", At::Open, &frame::to_bytes(&Open::new(&direct("x"), 0, Start::Now))[..], Code::UNEXPECTED),
-        case("a relay's message", At::Open, &frame::to_bytes(&Ack { n: 1, seq: 1, number: 1, at: 1 })[..], Code::UNKNOWN_TYPE),
-        case("a post of no kind", At::Open, &frame::to_bytes(&Post { n: 2, kind: 0, body: Blob(b"x") })[..], Code::UNEXPECTED),
-        case("a post of a tombstone", At::Open, &frame::to_bytes(&Post { n: 2, kind: kind::TOMBSTONE, body: Blob(b"x") })[..], Code::UNEXPECTED),
-        case("n = 0", At::Open, &frame::to_bytes(&Post { n: 0, kind: kind::TEXT, body: Blob(b"x") })[..], Code::MALFORMED),
+        case(
+            "an open in a conversation",
+            At::Open,
+            &frame::to_bytes(&Open::new(&direct("x"), 0, Start::Now))[..],
+            Code::UNEXPECTED,
+        ),
+        case(
+            "a relay's message",
+            At::Open,
+            &frame::to_bytes(&Ack { n: 1, seq: 1, number: 1, at: 1 })[..],
+            Code::UNKNOWN_TYPE,
+        ),
+        case(
+            "a post of no kind",
+            At::Open,
+            &frame::to_bytes(&Post { n: 2, kind: 0, body: Blob(b"x") })[..],
+            Code::UNEXPECTED,
+        ),
+        case(
+            "a post of a tombstone",
+            At::Open,
+            &frame::to_bytes(&Post { n: 2, kind: kind::TOMBSTONE, body: Blob(b"x") })[..],
+            Code::UNEXPECTED,
+        ),
+        case(
+            "n = 0",
+            At::Open,
+            &frame::to_bytes(&Post { n: 0, kind: kind::TEXT, body: Blob(b"x") })[..],
+            Code::MALFORMED,
+        ),
     ];
     for (name, at, bytes) in [
         ("finished inside a length", At::Open, vec![0x80]),
@@ -330,25 +359,23 @@ async fn what_may_be_skipped_is_skipped() -> Result<()> {
 async fn a_stream_given_up_inside_a_frame_is_just_closed() -> Result<()> {
     let calm = Calm::new("").await?;
     let mallory = Raw::login(&calm.relay, "mallory").await?;
+    drop(mallory.enter(&room("other:room")).await?);
     for round in 0..20 {
-        let (mut stream, opening) = mallory.open(&room("other:room"), round + 1, Start::Now).await?;
-        assert_eq!(opening.opened()?.last_n, round + 1);
+        let mut open = None;
+        until("the relay has closed the stream before", async || {
+            let (stream, first) = mallory.open(&room("other:room"), 0, Start::Now).await?;
+            open = first.opened().is_ok().then_some(stream);
+            Ok(open.is_some())
+        })
+        .await?;
+        let mut stream = open.context("open")?;
         stream.bytes(&[40, 0x22, 9]).await?;
-        stream.send.reset(0u32.into())?;
         if round % 2 == 0 {
             stream.recv.stop(0u32.into())?;
         }
-        until("the relay has closed the stream", async || {
-            Ok(mallory.open(&room("other:room"), 0, Start::Now).await?.1.opened().is_ok())
-        })
-        .await?;
-        until("it is closed again", async || {
-            let id = ConversationId::room(&quip_protocol::RoomName::parse("other:room")?);
-            let answer = mallory.open(&Target::Id(id), 0, Start::Now).await?;
-            Ok(answer.1.opened().is_ok())
-        })
-        .await?;
+        stream.send.reset(0u32.into())?;
     }
+    assert!(mallory.quic.close_reason().is_none(), "{:?}", mallory.quic.close_reason());
     calm.whole().await
 }
 
@@ -371,7 +398,7 @@ async fn what_one_may_not_see_is_as_if_it_were_not_there() -> Result<()> {
     other_room.0[7] ^= 1;
     let none = ConversationId::group(rand::random());
     for (there, not_there) in [(group, none), (direct_opening.id, other_direct), (room_opening.id, other_room)] {
-        for join in [0, 1] {
+        for join in [0, 5, 1] {
             let start = Start::Last(5);
             let answers = [
                 answer_of(&mallory, &Open::new(&Target::Id(there), join, start)).await?,
@@ -434,12 +461,24 @@ async fn content_is_checked_before_it_uses_up_its_number() -> Result<()> {
         ("a text over the limit", text(&over), Code::MESSAGE_TOO_LARGE),
         ("an empty text", text(b""), Code::MESSAGE_EMPTY),
         ("a text that is not UTF-8", text(&[b'a', 0xc0, 0xaf]), Code::NOT_UTF8),
-        ("data over the limit", frame::to_bytes(&Post { n: 3, kind: kind::DATA, body: Blob(&over) }), Code::MESSAGE_TOO_LARGE),
+        (
+            "data over the limit",
+            frame::to_bytes(&Post { n: 3, kind: kind::DATA, body: Blob(&over) }),
+            Code::MESSAGE_TOO_LARGE,
+        ),
         ("empty data", frame::to_bytes(&Post { n: 3, kind: kind::DATA, body: Blob(b"") }), Code::MESSAGE_EMPTY),
-        ("an edit over the limit", frame::to_bytes(&Edit { n: 3, target: 2, body: Blob(&over) }), Code::MESSAGE_TOO_LARGE),
+        (
+            "an edit over the limit",
+            frame::to_bytes(&Edit { n: 3, target: 2, body: Blob(&over) }),
+            Code::MESSAGE_TOO_LARGE,
+        ),
         ("an empty edit", frame::to_bytes(&Edit { n: 3, target: 2, body: Blob(b"") }), Code::MESSAGE_EMPTY),
         ("no reaction", frame::to_bytes(&React { n: 3, target: 2, add: true, reaction: "" }), Code::MESSAGE_EMPTY),
-        ("a long reaction", frame::to_bytes(&React { n: 3, target: 2, add: true, reaction: &long }), Code::MESSAGE_TOO_LARGE),
+        (
+            "a long reaction",
+            frame::to_bytes(&React { n: 3, target: 2, add: true, reaction: &long }),
+            Code::MESSAGE_TOO_LARGE,
+        ),
         ("a long title", frame::to_bytes(&SetTitle { n: 3, title: &long }), Code::MESSAGE_TOO_LARGE),
         ("a user with a line break", frame::to_bytes(&Add { n: 3, user: "a\nb" }), Code::INVALID_NAME),
         ("no user", frame::to_bytes(&Remove { n: 3, user: "", ban: true }), Code::INVALID_NAME),
@@ -498,9 +537,7 @@ async fn old_and_far_numbers_change_nothing() -> Result<()> {
     for n in 2..=70 {
         stream.post_accepted(n, "content").await?;
     }
-    stream.post(5, "content").await?;
-    assert_eq!((stream.answer().await?.n(), 70), (5, 70));
-    stream.post(5, "content").await?;
+    stream.post(6, "content").await?;
     assert_eq!(stream.answer().await?.code(), Code::KNOWN, "its outcome is no longer kept");
     stream.post(7, "content").await?;
     let Answer::Ack(ack) = stream.answer().await? else { panic!("an Ack for what is still remembered") };
@@ -706,6 +743,3 @@ async fn marks_of_what_is_not_there_stay_within_what_is() -> Result<()> {
     assert_eq!((marked.seq, marked.number), (2, 1));
     calm.whole().await
 }
-
-#[allow(unused)]
-fn unused(_: Rejected, _: UserId) {}

@@ -226,6 +226,17 @@ fn a_name_is_lost_unless_its_folder_was_synced() {
 }
 
 #[test]
+fn a_renamed_folder_brings_only_what_was_synced_in_it() {
+    let script = "mkdir d; printf x >d/f; sync d/f; mv d e; sync .";
+    let seen = outcomes(Metadata::Lost, script, |bench| bench.read("e/f").is_some());
+    assert_eq!(seen, [false, true].into());
+    let seen = outcomes(Metadata::Lost, &format!("{script}; sync e; mv e g"), |bench| {
+        bench.read("e/f").is_some() != bench.read("g/f").is_some()
+    });
+    assert_eq!(seen, [true].into());
+}
+
+#[test]
 fn what_a_failed_sync_should_have_covered_stays_in_doubt() {
     let mut seen = BTreeSet::new();
     for seed in 0..40 {

@@ -15,7 +15,9 @@ use rustix::fs::{Advice, fadvise};
 use tokio::task::JoinSet;
 
 use crate::{
-    bare, proc,
+    bare,
+    meter::Meter,
+    proc,
     relay::Relay,
     report::{Options, Report, Sample},
     stats::Latencies,
@@ -74,18 +76,21 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// An empty page and a cold one of every conversation, then all pages again.
+/// A page of every conversation that nobody has read yet, the same pages again, then empty ones.
 async fn measure(relay: &Relay, ids: &[ConversationId], page: u64) -> Result<Vec<(&'static str, Sample)>> {
     let clients = Clients::new(relay, 1)?;
     let session = clients.connect(&relay.token(USER)?).await?;
     let mut samples = Vec::new();
-    for (row, events) in [("empty", 0), ("cold", page), ("cached", page)] {
+    for (row, events) in [("cold", page), ("cached", page), ("empty", 0)] {
         let reads_before = proc::disk_reads(relay.pid())?;
+        let meter = Meter::start(relay.pid())?;
         let latencies = read_all(&session, ids, events).await?;
+        let usage = meter.finish()?;
         let reads = proc::disk_reads(relay.pid())? - reads_before;
         let mut sample = Sample::default();
         sample.push_latency(&latencies);
         sample.push("disk_bytes_per_page", reads as f64 / ids.len() as f64);
+        usage.add_to(&mut sample, 0);
         if row == "cold" && reads == 0 {
             sample.doubt("nothing was read from the disk: more --messages, or another --dir".to_owned());
         }
@@ -99,7 +104,7 @@ async fn read_all(session: &Session, ids: &[ConversationId], events: u64) -> Res
     let mut latencies = Latencies::new();
     for id in ids {
         let began = Instant::now();
-        let count = session.first_page(*id, events).await?;
+        let count = session.page(*id, events).await?;
         latencies.record(began.elapsed());
         ensure!(count == events, "a page of {count} events where {events} were due");
     }

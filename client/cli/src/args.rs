@@ -28,7 +28,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "HOST:PORT", value_parser = relay)]
     pub(crate) relay: Vec<String>,
     /// Log in as this user with the key in the relay's data folder (for development).
-    #[arg(long = "as", global = true, value_name = "NAME")]
+    #[arg(id = "as", long = "as", global = true, value_name = "NAME")]
     pub(crate) user: Option<String>,
     /// The relay's data folder [default: quip-data].
     #[arg(long, global = true, value_name = "DIR")]
@@ -85,8 +85,8 @@ pub(crate) struct ChatArgs {
 pub(crate) struct SendArgs {
     /// The conversation; joined when needed.
     pub(crate) target: TargetArg,
-    /// The message; "-" sends each line of standard input as one.
-    #[arg(required = true, num_args = 1.., allow_hyphen_values = true)]
+    /// The message; "-" sends each line of standard input as one. Put "--" before one that begins with a dash.
+    #[arg(required = true, num_args = 1..)]
     pub(crate) text: Vec<String>,
 }
 
@@ -301,10 +301,21 @@ mod tests {
 
     #[test]
     fn options_may_stand_after_the_subcommand() {
-        let cli = Cli::try_parse_from(["quip", "send", "lobby:main", "--as", "alice", "hello", "there"]).unwrap();
-        assert_eq!(cli.common.user.as_deref(), Some("alice"));
-        let Command::Send(args) = cli.command else { panic!("not send") };
-        assert_eq!(args.text, ["hello", "there"]);
+        for order in [["--as", "alice", "hello", "there"], ["hello", "there", "--as", "alice"]] {
+            let cli = Cli::try_parse_from([&["quip", "send", "lobby:main"], &order[..]].concat()).unwrap();
+            assert_eq!(cli.common.user.as_deref(), Some("alice"));
+            let Command::Send(args) = cli.command else { panic!("not send") };
+            assert_eq!(args.text, ["hello", "there"]);
+        }
+    }
+
+    #[test]
+    fn a_user_in_a_command_is_not_the_one_who_gives_it() {
+        let group = format!("02{}", "ab".repeat(15));
+        for action in [vec!["add", &group, "bob"], vec!["remove", &group, "bob"], vec!["role", &group, "bob", "admin"]] {
+            let cli = Cli::try_parse_from([&["quip", "group"], &action[..], &["--as", "alice"]].concat()).unwrap();
+            assert_eq!(cli.common.user.as_deref(), Some("alice"), "{action:?}");
+        }
     }
 
     #[test]
@@ -341,7 +352,9 @@ mod tests {
 
     #[test]
     fn replay_refuses_senseless_numbers() {
-        for bad in [["--speed", "0"], ["--speed", "inf"], ["--observers", "0"], ["--room", "Lobby"], ["--drain-timeout", "-1"]] {
+        for bad in
+            [["--speed", "0"], ["--speed", "inf"], ["--observers", "0"], ["--room", "Lobby"], ["--drain-timeout", "-1"]]
+        {
             assert!(Cli::try_parse_from(["quip", "replay", "x.log", bad[0], bad[1]]).is_err(), "{bad:?}");
         }
     }

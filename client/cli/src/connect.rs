@@ -1,5 +1,7 @@
 //! Connecting, and saying what to do when that fails.
 
+use std::time::Duration;
+
 use anyhow::{Context, anyhow};
 use quip_client::{
     Client, Code, ConnectError, ConnectionLost, Conversation, FileStore, OpenError, OpenOptions, RequestError, Start,
@@ -13,12 +15,15 @@ use crate::{
 
 /// Connects as the command line says.
 pub(crate) async fn connect(common: &Common) -> anyhow::Result<Client> {
+    // Who comes first: without a data folder, that is what to say.
+    let login = Login::find(common)?;
     let relay = Relay::find(common)?;
-    let mut config = relay.config(Login::find(common, &relay.data)?);
+    let by_token = matches!(login, Login::Token(_));
+    let mut config = relay.config(login).connect_timeout(PATIENCE);
     if let Some(path) = &common.state {
         config = config.state(FileStore::open(path).with_context(|| format!("--state {}", path.display()))?);
     }
-    Client::connect(config).await.map_err(|error| explain(error, &relay))
+    Client::connect(config).await.map_err(|error| explain(error, &relay, by_token))
 }
 
 /// Opens a conversation, joining it when needed.
@@ -31,8 +36,8 @@ pub(crate) async fn open(client: &Client, target: &TargetArg, start: Start) -> a
 }
 
 /// A failed connect, with what to do about it.
-pub(crate) fn explain(error: ConnectError, relay: &Relay) -> anyhow::Error {
-    let hint = connect_hint(&error, relay);
+pub(crate) fn explain(error: ConnectError, relay: &Relay, by_token: bool) -> anyhow::Error {
+    let hint = connect_hint(&error, relay, by_token);
     match hint {
         Some(hint) => anyhow!("{error}\n{hint}"),
         None => error.into(),
@@ -50,14 +55,17 @@ pub(crate) fn request(error: RequestError, target: &TargetArg) -> anyhow::Error 
     anyhow::Error::new(error).context(hint)
 }
 
-fn connect_hint(error: &ConnectError, relay: &Relay) -> Option<String> {
+fn connect_hint(error: &ConnectError, relay: &Relay, by_token: bool) -> Option<String> {
     let (ConnectError::Unreachable(lost) | ConnectError::Refused(lost)) = error else { return None };
     let data = relay.data.display();
     let addresses = relay.addresses.join(", ");
     match lost {
+        ConnectionLost::Closed { code: Code::UNAUTHENTICATED, .. } if by_token => {
+            Some(format!("Bring a token of the issuer that the relay at {addresses} trusts."))
+        }
         ConnectionLost::Closed { code: Code::UNAUTHENTICATED, .. } => Some(format!(
-            "The relay at {addresses} has another key than {data}/keys/signing.pem, or the token is damaged: name the \
-             data folder of that relay with --data, or bring a token of its issuer with --token."
+            "The relay at {addresses} has another key than {data}/keys/signing.pem: name its data folder with --data, \
+             or bring a token with --token."
         )),
         ConnectionLost::Closed { code: Code::TOKEN_EXPIRED, .. } => Some("Get a new token.".to_owned()),
         ConnectionLost::Closed { .. } | ConnectionLost::Token(_) => None,
@@ -88,6 +96,9 @@ fn open_hint(error: &OpenError, target: &TargetArg) -> &'static str {
     }
 }
 
+/// How long a person waits for a relay.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -98,12 +109,12 @@ mod tests {
 
     fn hint(lost: ConnectionLost) -> String {
         let relay = Relay { addresses: vec!["h:1".into()], trust: Trust::Fingerprint([0; 32]), data: "folder".into() };
-        explain(ConnectError::Unreachable(lost), &relay).to_string()
+        explain(ConnectError::Unreachable(lost), &relay, false).to_string()
     }
 
     #[test]
     fn what_to_do_depends_on_what_went_wrong() {
-        assert!(hint(ConnectionLost::Timeout(std::time::Duration::from_secs(5))).contains("quip-relay --data folder"));
+        assert!(hint(ConnectionLost::Timeout(Duration::from_secs(5))).contains("quip-relay --data folder"));
         let closed = |code| ConnectionLost::Closed { code, text: String::new() };
         assert!(hint(closed(Code::UNAUTHENTICATED)).contains("--data"));
         assert!(hint(closed(Code::TOKEN_EXPIRED)).contains("new token"));

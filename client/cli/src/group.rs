@@ -33,7 +33,11 @@ async fn create(common: &Common, client: &Client, title: Option<&str>, members: 
     let group = client.open(Target::new_group(), OpenOptions::join().start(Start::Now)).await?;
     let id = group.id();
     // The id comes first: when a member cannot be added, the group is there all the same.
-    if common.json { out::line(json!({ "conversation": id.to_string() }))? } else { out::line(format!("#{id}"))? }
+    if common.json {
+        out::line(json!({ "conversation": id.to_string() }))?
+    } else {
+        out::line(format!("#{id}"))?
+    }
     let (sender, _) = group.split();
     if let Some(title) = title {
         done(sender.set_title(title).await).await.context("the group is made, but without its title")?;

@@ -74,7 +74,7 @@ pub(crate) enum Login {
 impl Relay {
     /// What the command line says, completed from the data folder.
     pub(crate) fn find(common: &Common) -> Result<Self, LoginError> {
-        let data = common.data.clone().unwrap_or_else(|| DATA.into());
+        let data = data_folder(common);
         let addresses = if common.relay.is_empty() { vec![address(&data)] } else { common.relay.clone() };
         Ok(Self { addresses, trust: trust(common, &data)?, data })
     }
@@ -92,16 +92,21 @@ impl Relay {
 
 impl Login {
     /// What the command line says.
-    pub(crate) fn find(common: &Common, data: &Path) -> Result<Self, LoginError> {
+    pub(crate) fn find(common: &Common) -> Result<Self, LoginError> {
         match (&common.user, &common.token) {
             (Some(name), _) => {
                 let user = UserId::parse(name).map_err(|_| LoginError::User(name.clone()))?;
-                Ok(Self::Development(DevelopmentKey::read(data)?.login(user)))
+                Ok(Self::Development(DevelopmentKey::read(&data_folder(common))?.login(user)))
             }
             (None, Some(token)) => Ok(Self::Token(token.trim().to_owned())),
             (None, None) => Err(LoginError::NoUser),
         }
     }
+}
+
+/// The relay's data folder, whether it is there or not.
+pub(crate) fn data_folder(common: &Common) -> PathBuf {
+    common.data.clone().unwrap_or_else(|| DATA.into())
 }
 
 /// Where the relay with this data folder listens, as far as is known.
@@ -193,11 +198,11 @@ mod tests {
     fn what_is_missing_is_said() {
         let (folder, common) = folder();
         assert!(matches!(Relay::find(&common), Err(LoginError::NoTrust(_))));
-        assert!(matches!(Login::find(&common, folder.path()), Err(LoginError::NoUser)));
+        assert!(matches!(Login::find(&common), Err(LoginError::NoUser)));
         let named = Common { user: Some("alice".into()), ..common.clone() };
-        assert!(matches!(Login::find(&named, folder.path()), Err(LoginError::Key(KeyError::NoKey(_)))));
+        assert!(matches!(Login::find(&named), Err(LoginError::Key(KeyError::NoKey(_)))));
         let unnamed = Common { user: Some("a\nb".into()), ..common.clone() };
-        assert!(matches!(Login::find(&unnamed, folder.path()), Err(LoginError::User(_))));
+        assert!(matches!(Login::find(&unnamed), Err(LoginError::User(_))));
         let ca = Common { ca: Some(folder.path().join("ca.pem")), ..common };
         assert!(matches!(Relay::find(&ca), Err(LoginError::Ca { .. })));
     }

@@ -68,7 +68,9 @@ impl Person {
     /// The person as a line.
     pub(crate) fn line(&self) -> String {
         let presence = self.presence.as_ref().map_or("", |presence| show::presence_name(presence.state));
-        format!("{:<32} {:<8} {presence}", show::plain(self.user.as_str()), show::role_name(self.role)).trim_end().to_owned()
+        format!("{:<32} {:<8} {presence}", show::plain(self.user.as_str()), show::role_name(self.role))
+            .trim_end()
+            .to_owned()
     }
 
     /// The person as an object.

@@ -256,7 +256,8 @@ mod tests {
 
     #[test]
     fn programs_read_objects() {
-        let text = json!({"seq": 7, "number": 3, "at": 1_700_000_000_000_u64, "user": "alice", "kind": "text", "text": "hi"});
+        let text =
+            json!({"seq": 7, "number": 3, "at": 1_700_000_000_000_u64, "user": "alice", "kind": "text", "text": "hi"});
         assert_eq!(object(&event(kind::TEXT, b"hi")), text);
         let titled = packed(&Titled { title: "plans" });
         assert_eq!(object(&event(kind::TITLE, &titled))["title"], "plans");

@@ -588,7 +588,7 @@ impl Core {
     }
 }
 
-fn why(skip: Skip) -> SkipReason {
+pub(super) fn why(skip: Skip) -> SkipReason {
     match skip.why {
         wire::skip::TRIMMED => SkipReason::Trimmed,
         wire::skip::NOT_VISIBLE => SkipReason::NotVisible,

@@ -138,10 +138,11 @@ impl Delivery {
 
     /// The last event of all.
     pub(super) fn end(&mut self, code: Code) {
-        if !self.over {
+        // Without a cursor it was never opened, and that is told otherwise.
+        if !self.over && self.cursor.is_some() {
             self.notice(ConversationEvent::Ended(code));
-            self.close();
         }
+        self.close();
     }
 
     /// Nothing comes any more.

@@ -12,6 +12,8 @@ mod frames;
 mod outbox;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use conversation::{Core, Next, Setup};
 pub(crate) use outbox::Ticket;

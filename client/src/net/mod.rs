@@ -220,9 +220,18 @@ impl From<ConnectionError> for ConnectionLost {
                 code: Code(close.error_code.into_inner()),
                 text: String::from_utf8_lossy(&close.reason).into_owned(),
             },
+            ConnectionError::TransportError(error) if is_tls(error.code) => Self::Untrusted(error.to_string().into()),
+            ConnectionError::ConnectionClosed(close) if is_tls(close.error_code) => {
+                Self::Untrusted(close.to_string().into())
+            }
             other => Self::Transport(other.to_string().into()),
         }
     }
+}
+
+/// Codes that stand for TLS alerts (RFC 9001, section 4.8).
+fn is_tls(code: quinn::TransportErrorCode) -> bool {
+    (0x100..=0x1ff).contains(&u64::from(code))
 }
 
 /// Locks, also after a panic elsewhere: nothing here is left half changed.

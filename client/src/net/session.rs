@@ -63,12 +63,12 @@ impl Driver {
     pub(crate) async fn first(dialer: &mut Dialer, limit: Duration) -> Result<Session, ConnectError> {
         let mut last = ConnectionLost::Timeout(limit);
         let mut backoff = Backoff::default();
-        let mut expired = Expired::default();
+        let mut refusals = Refusals::default();
         let trying = async {
             loop {
                 match dialer.dial().await {
                     Ok(session) => return Ok(session),
-                    Err(lost) if expired.is_final(&lost) => return Err(ConnectError::Refused(lost)),
+                    Err(lost) if refusals.are_final(&lost, dialer.relays()) => return Err(ConnectError::Refused(lost)),
                     Err(lost) => last = lost,
                 }
                 sleep(backoff.pause()).await;
@@ -119,9 +119,9 @@ impl Driver {
 
     /// A new session after a lost one, however long it takes.
     async fn reconnect(&mut self, mut lost: ConnectionLost, backoff: &mut Backoff) -> Result<Box<Session>, End> {
-        let mut expired = Expired::default();
+        let mut refusals = Refusals::default();
         for attempt in 1.. {
-            if expired.is_final(&lost) {
+            if refusals.are_final(&lost, self.dialer.relays()) {
                 return Err(End::Stop(reason(lost)));
             }
             self.state.send_replace(ConnectionState::Connecting { attempt });
@@ -441,18 +441,29 @@ impl Silence {
     }
 }
 
-/// Tokens that a relay calls expired: one was on its way for too long, two mean that
-/// the app has no better.
+/// Refusals that are final only when they come again.
 #[derive(Default)]
-struct Expired {
-    times: u32,
+struct Refusals {
+    expired: u32,
+    untrusted: usize,
 }
 
-impl Expired {
-    fn is_final(&mut self, lost: &ConnectionLost) -> bool {
-        let expired = matches!(lost, ConnectionLost::Closed { code: Code::TOKEN_EXPIRED, .. });
-        self.times += u32::from(expired);
-        !lost.may_retry() || self.times > 1
+impl Refusals {
+    /// Told why there is no connection, and how many relays there are.
+    fn are_final(&mut self, lost: &ConnectionLost, relays: usize) -> bool {
+        match lost {
+            // One token was on its way for too long; after two the app has no better.
+            ConnectionLost::Closed { code: Code::TOKEN_EXPIRED, .. } => {
+                self.expired += 1;
+                self.expired > 1
+            }
+            // One relay's wrong certificate does not speak for the others.
+            ConnectionLost::Untrusted(_) => {
+                self.untrusted += 1;
+                self.untrusted >= relays
+            }
+            lost => !lost.may_retry(),
+        }
     }
 }
 
@@ -517,7 +528,7 @@ async fn pending<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>
 }
 
 /// A session that lived so long was good: pauses begin anew.
-const STABLE: Duration = Duration::from_secs(10);
+const STABLE: Duration = Duration::from_secs(2);
 /// The least pause after a relay said "later".
 const LATER: Duration = Duration::from_secs(1);
 /// The pause before a token is asked for again.
@@ -556,13 +567,17 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_token_is_tried_twice_and_a_bad_one_once() {
-        let mut expired = Expired::default();
-        assert!(!expired.is_final(&closed(Code::TOKEN_EXPIRED)));
-        assert!(!expired.is_final(&closed(Code::SHUTDOWN)));
-        assert!(expired.is_final(&closed(Code::TOKEN_EXPIRED)));
-        assert!(Expired::default().is_final(&closed(Code::UNAUTHENTICATED)));
-        assert!(Expired::default().is_final(&closed(Code::MALFORMED)));
+    fn a_refusal_is_final_when_nothing_else_can_come_of_it() {
+        let mut refusals = Refusals::default();
+        assert!(!refusals.are_final(&closed(Code::TOKEN_EXPIRED), 1));
+        assert!(!refusals.are_final(&closed(Code::SHUTDOWN), 1));
+        assert!(refusals.are_final(&closed(Code::TOKEN_EXPIRED), 1));
+        let untrusted = ConnectionLost::Untrusted("another certificate".into());
+        assert!(!refusals.are_final(&untrusted, 2));
+        assert!(refusals.are_final(&untrusted, 2));
+        for code in [Code::UNAUTHENTICATED, Code::MALFORMED, Code::REPLACED] {
+            assert!(Refusals::default().are_final(&closed(code), 9), "{code:?}");
+        }
         assert!(matches!(reason(closed(Code::REPLACED)), ClosedReason::Replaced));
     }
 }

@@ -120,7 +120,7 @@ pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUn
         match exit {
             Exit::Over => break,
             Exit::Lost => {}
-            Exit::Again(pause) => drop(wait(&shared, &link, sleep(pause)).await),
+            Exit::Again(pause) => wait(&shared, &link, sleep(pause)).await,
             Exit::Elsewhere => {
                 if let Some(orders) = orders.upgrade() {
                     orders.send(Order::Elsewhere(link.connection.stable_id())).ok();
@@ -385,6 +385,6 @@ async fn at(timer: Option<Instant>) {
 }
 
 /// A stream that lived so long was good: pauses begin anew.
-const STABLE: Duration = Duration::from_secs(10);
+const STABLE: Duration = Duration::from_secs(2);
 /// How long the relay is waited for at the end of a stream.
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -198,7 +198,7 @@ mod tests {
         let mut found = HEAD.to_vec();
         found.extend(record(&changes()));
         assert_eq!(found, expected);
-        assert_eq!(&HEAD[..], b"quipkeep\x01");
+        assert_eq!(HEAD, b"quipkeep\x01");
         assert_eq!(crc32fast::hash(b"123456789"), 0xcbf4_3926);
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Connection {
     pub(super) catching_up: usize,
     /// Streams that would, when others are done.
     pub(super) queued: Vec<StreamKey>,
+    /// Streams whose request is not answered in full.
+    pub(super) requests: usize,
     /// Bytes of unfinished frames on all streams.
     pub(super) partial: usize,
     pub(super) heard: Heard,
@@ -69,6 +71,7 @@ impl Connection {
             open: Vec::new(),
             catching_up: 0,
             queued: Vec::new(),
+            requests: 0,
             partial: 0,
             heard: Heard { frames: 0, at: now, time: 0, reachable: true },
             gone: Gone::Broken,

@@ -134,7 +134,8 @@ impl Worker {
         if follower.phase == (Phase::Joining { n: outcome.n }) {
             return self.joined(key, outcome);
         }
-        let at_head = follower.live && !blocked;
+        // A page may have brought the event before the batch did.
+        let at_head = follower.live && !blocked && follower.cursor < outcome.seq;
         match follower.sends.decided(outcome, change.event.is_some(), at_head) {
             Answer::Nothing => return,
             Answer::Ack(ack) => stream.out.control(&ack),
@@ -165,7 +166,9 @@ impl Worker {
             }
             Effect::Rewritten { seq, frame } => {
                 if let Some(conversation) = self.conversations.get_mut(&id) {
+                    let before = conversation.ring.bytes();
                     conversation.ring.replace(*seq, frame.clone());
+                    self.ring_bytes = self.ring_bytes + conversation.ring.bytes() - before;
                 }
             }
         }

@@ -175,13 +175,16 @@ impl Worker {
     pub(super) fn read_next(&mut self, at: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(at) else { return };
         connection.catching_up = connection.catching_up.saturating_sub(1);
-        if connection.queued.is_empty() {
-            return;
-        }
-        let key = connection.queued.remove(0);
-        if let Some(follower) = self.streams.get_mut(key).and_then(|stream| stream.follower()) {
-            follower.reading = false;
-            self.pump(key);
+        // One that needs no page by now, or whose stream takes nothing, leaves its turn to the next.
+        while let Some(connection) = self.connections.get_mut(at)
+            && connection.catching_up < self.shared.config.limits.catching_up_per_connection
+            && !connection.queued.is_empty()
+        {
+            let key = connection.queued.remove(0);
+            if let Some(follower) = self.streams.get_mut(key).and_then(|stream| stream.follower()) {
+                follower.reading = false;
+                self.pump(key);
+            }
         }
     }
 }

@@ -112,14 +112,15 @@ impl Sends {
     /// # Errors
     /// The code of the refusal. Every later `n` is refused until this one comes again.
     pub(super) fn admit(&mut self, n: u64, limit: u64) -> Result<(), Code> {
-        if self.refused.is_some_and(|refused| refused != n) {
+        if self.refused.is_some_and(|refused| n > refused) {
             return Err(Code::BLOCKED);
         }
         if self.unanswered >= limit {
             self.refuse(n);
             return Err(Code::UNANSWERED);
         }
-        self.refused = None;
+        // A lower one, which a gap before the refused one asks for, does not stand in for it.
+        self.refused.take_if(|refused| *refused == n);
         Ok(())
     }
 
@@ -230,6 +231,16 @@ mod tests {
         assert_eq!(sends.admit(2, 64), Err(Code::BLOCKED));
         assert_eq!(sends.admit(1, 64), Ok(()));
         assert_eq!(sends.admit(2, 64), Ok(()));
+    }
+
+    #[test]
+    fn a_lower_number_than_the_refused_one_may_come_first() {
+        let mut sends = Sends::default();
+        sends.refuse(5);
+        assert_eq!(sends.admit(3, 64), Ok(()));
+        assert_eq!(sends.admit(6, 64), Err(Code::BLOCKED));
+        assert_eq!(sends.admit(4, 64), Ok(()));
+        assert_eq!((sends.admit(5, 64), sends.admit(6, 64)), (Ok(()), Ok(())));
     }
 
     #[test]

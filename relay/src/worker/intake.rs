@@ -7,6 +7,7 @@ use quip_protocol::{
     conversation::Open,
     frame::split,
     request::{History, List, Members, PresenceIn},
+    session::Hello,
 };
 
 use super::{
@@ -152,8 +153,12 @@ impl Worker {
     fn frame(&mut self, key: StreamKey, frame: Frame<'_>) -> Next {
         let stream = &self.streams[key];
         let connection = stream.connection;
-        if matches!(stream.role, Role::Fresh) && !opens_a_stream(frame.kind) {
-            return self.reset(key, Code::UNKNOWN_STREAM);
+        let welcome = self.connections[connection].session.is_some();
+        match stream.role {
+            Role::Session if !welcome && frame.kind != Hello::TYPE => return self.violation(connection, Code::UNEXPECTED),
+            Role::Fresh if frame.kind == Hello::TYPE => return self.violation(connection, Code::UNEXPECTED),
+            Role::Fresh if !opens_a_stream(frame.kind) => return self.reset(key, Code::UNKNOWN_STREAM),
+            _ => {}
         }
         let message = match ToRelay::decode(frame) {
             Ok(Some(message)) => message,
@@ -221,9 +226,11 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(stream.connection) else { return };
         connection.partial -= stream.partial.len();
         connection.streams.retain(|other| *other != key);
+        connection.requests -= usize::from(stream.is_request);
         if connection.session_stream == Some(key) {
-            let connection = stream.connection;
-            self.close(connection, Code::BYE);
+            // Given up by the client, unless the whole connection is over.
+            connection.gone = connection.quic.close_reason().map_or(Gone::Goodbye, |error| how_gone(&error));
+            self.close(stream.connection, Code::BYE);
         }
     }
 

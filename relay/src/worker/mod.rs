@@ -117,6 +117,10 @@ type SenderKey = (ConversationId, UserId, DeviceId);
 const TAKEN_A_TURN: usize = 256;
 /// Time between looks at deadlines.
 const TICK: Duration = Duration::from_millis(100);
+/// Turns before the end, however much there is still to do.
+const LAST_TURNS: usize = 10_000;
+/// Time for the last answers to leave.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 /// Offline users whose last-seen time is kept in memory.
 const REMEMBERED: usize = 100_000;
 
@@ -168,9 +172,21 @@ impl Worker {
             }
         }
         accept.abort();
+        worker.flush().await;
         endpoint.close(stream::varint(quip_protocol::Code::SHUTDOWN), b"the relay is going down");
         // Whoever is still sending learns of the end from this packet; a client that is gone must not hold us up.
         let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+    }
+
+    /// Hands the last answers to QUIC and lets it send them. Who misses them asks again elsewhere.
+    async fn flush(&mut self) {
+        for _ in 0..LAST_TURNS {
+            if !self.turn() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(LAST_WORDS).await;
     }
 
     fn new(shared: Arc<Shared>, mailbox: Mailbox, arrivals: mpsc::Receiver<Arrival>) -> Self {

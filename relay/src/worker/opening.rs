@@ -2,7 +2,7 @@
 
 use quip_core::{Action, JoinAs};
 use quip_protocol::{
-    Code, ConversationId, Items, UserId,
+    Code, ConversationId, Items, Kind, UserId,
     conversation::{Open, Opened, Outcome, Skip, Start, Target, skip},
 
 };
@@ -58,7 +58,7 @@ impl Worker {
         }
     }
 
-    fn refuse_open(&mut self, key: StreamKey, code: Code) -> Next {
+    pub(super) fn refuse_open(&mut self, key: StreamKey, code: Code) -> Next {
         self.end(key, code, 0);
         if self.streams.contains_key(key) { Next::Frame } else { Next::Nothing }
     }
@@ -157,10 +157,18 @@ impl Worker {
         };
         self.name(key, &rows);
         match phase {
+            // To one who was never there and may not join by it, an id tells nothing.
+            Phase::Naming { .. } if rows.member.is_none() && !self.may_join(key) => self.end(key, Code::NOT_FOUND, 0),
             Phase::Naming { join } => self.join(key, join, JoinAs::Existing),
             _ if rows.member.is_none_or(|member| member.to == 0) => self.end(key, Code::NOT_FOUND, 0),
             _ => self.opened(key, &rows),
         }
+    }
+
+    /// Whether a conversation that exists can be joined by its id: a room can, by those with the grant.
+    fn may_join(&mut self, key: StreamKey) -> bool {
+        let follower = self.streams[key].follower();
+        follower.is_some_and(|follower| follower.id.kind() == Some(Kind::Room) && follower.authority.join)
     }
 
     /// What the token allows here is known once the conversation's name is.
@@ -193,7 +201,8 @@ impl Worker {
         let asked_before = matches!(follower.start, Start::After { .. }) && wanted < visible.first;
         let start = wanted.max(visible.first);
         follower.cursor = start - 1;
-        follower.until = member.to;
+        // A removal that was committed after the rows were read is known here already.
+        follower.until = follower.until.min(member.to);
         follower.phase = Phase::Following;
         let id = follower.id;
         self.say_opened(key, id, rows, &visible, start);
@@ -260,6 +269,9 @@ impl Worker {
             follower.watching = companions.to_vec();
         }
         for user in companions {
+            if !self.streams.contains_key(key) {
+                return;
+            }
             let now = self.roster.watch(user, at);
             self.tell(at, &presence(user, now));
         }
@@ -290,6 +302,8 @@ impl Worker {
         let Role::Conversation(follower) = std::mem::replace(&mut stream.role, Role::Ending) else { return };
         let Some(connection) = self.connections.get_mut(at) else { return };
         connection.open.retain(|(_, open)| *open != key);
+        // One that waits for its turn to read has none to give back.
+        let reads = follower.reading && !connection.queued.contains(&key);
         connection.queued.retain(|queued| *queued != key);
         let user = connection.user().cloned();
         let device = connection.session.as_ref().map(|session| session.device);
@@ -301,7 +315,7 @@ impl Worker {
         }
         follower.watching.iter().for_each(|user| self.roster.unwatch(user, at));
         self.leave_conversation(follower.id, key);
-        if follower.reading {
+        if reads {
             self.read_next(at);
         }
     }

@@ -1,6 +1,6 @@
 //! What a worker asks of the reader threads, and what they answer.
 
-use quip_core::{ConversationRow, MarkRow, MemberRow, Naming, SendsRow};
+use quip_core::{ConversationRow, MarkRow, MemberRow, MemberState, Naming, SendsRow};
 use quip_protocol::{
     Code, ConversationId, DeviceId, UserId,
     conversation::End,
@@ -177,7 +177,11 @@ fn member_page(
     after: &str,
     limit: usize,
 ) -> Result<quip_store::Members, Refused> {
-    membership(view, id, user)?;
+    // Who is in is for those who are in; what was said stays readable up to one's leaving.
+    let (_, member) = membership(view, id, user)?;
+    if member.state != MemberState::Member {
+        return Err(Refused(Code::NOT_A_MEMBER));
+    }
     let after = match after {
         "" => None,
         after => Some(UserId::parse(after).map_err(|_| Refused(Code::INVALID_NAME))?),

@@ -4,12 +4,15 @@ use quip_protocol::{Code, ToRelay, UserId, frame};
 
 use super::{
     StreamKey, Worker,
+    endpoint::STREAMS_BEFORE_HELLO,
     intake::Next,
     reads::{self, Read, encode_end},
     session::presence,
     stream::Role,
 };
 
+/// Requests of one connection that are under way or not yet taken by the client: each answer may be a page.
+const REQUESTS: usize = STREAMS_BEFORE_HELLO as usize;
 /// Bytes of events in one page of history.
 const HISTORY_BYTES: usize = 256 << 10;
 
@@ -20,6 +23,11 @@ impl Worker {
         let Some(user) = self.connections[at].user().cloned() else { return Next::Nothing };
         let limits = &self.shared.config.limits;
         let (page, list) = (limits.history_page, limits.list_page);
+        if self.connections[at].requests >= REQUESTS {
+            return self.refuse_open(key, Code::BUSY);
+        }
+        self.connections[at].requests += 1;
+        self.streams[key].is_request = true;
         self.streams[key].role = Role::Request;
         match request {
             ToRelay::History(ask) => {

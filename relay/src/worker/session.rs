@@ -120,6 +120,9 @@ impl Worker {
 
     pub(super) fn refresh(&mut self, key: StreamKey, token: &str) -> Next {
         let at = self.streams[key].connection;
+        if token.len() > limit::TOKEN {
+            return self.violation(at, Code::MALFORMED);
+        }
         let identity = match self.shared.authenticator.authenticate(token, SystemTime::now()) {
             Ok(identity) => identity,
             Err(error) => return self.turn_away(at, &error),

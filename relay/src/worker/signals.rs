@@ -2,7 +2,10 @@
 
 use quip_protocol::{Message, frame, limit, session::Signal};
 
-use super::{ConnectionKey, Worker, stream::Role};
+use super::{
+    ConnectionKey, Worker,
+    stream::{Role, Stream},
+};
 
 impl Worker {
     /// Passes a client's signal on to everyone else who has the conversation open. What is malformed, too
@@ -17,11 +20,14 @@ impl Worker {
         }
         let user = session.identity.user.clone();
         let theirs = |(_, key): &&(_, super::StreamKey)| self.streams.get(*key).is_some_and(|s| s.id() == signal.stream);
-        let Some((id, _)) = connection.open.iter().find(theirs).copied() else { return };
+        let Some((id, key)) = connection.open.iter().find(theirs).copied() else { return };
+        if !self.streams.get(key).is_some_and(is_member) {
+            return;
+        }
         let Some(conversation) = self.conversations.get(&id) else { return };
         for key in &conversation.followers {
             let Some(stream) = self.streams.get(*key).filter(|stream| stream.connection != at) else { continue };
-            if !matches!(&stream.role, Role::Conversation(follower) if follower.following()) {
+            if !is_member(stream) {
                 continue;
             }
             let signal = Signal { stream: stream.id(), user: user.as_str(), ..signal };
@@ -33,6 +39,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Signals are for members: not for who is still opening, nor for who reads what was said until they left.
+fn is_member(stream: &Stream) -> bool {
+    matches!(&stream.role, Role::Conversation(follower) if follower.following() && follower.until == u64::MAX)
 }
 
 fn decode(data: &[u8]) -> Option<Signal<'_>> {

@@ -23,6 +23,8 @@ pub(super) struct Stream {
     pub(super) role: Role,
     /// The beginning of a frame whose end has not arrived, or frames that wait while `held`.
     pub(super) partial: Vec<u8>,
+    /// Began with a request.
+    pub(super) is_request: bool,
     /// Frames are not looked at until what came before them is decided.
     pub(super) held: bool,
     send: SendStream,
@@ -80,6 +82,8 @@ pub(super) enum Flushed {
 
 /// Chunks that one write hands to QUIC.
 pub(super) const CHUNKS: usize = 32;
+/// Bytes from which on nothing is added to one write.
+const CHUNK_BYTES: usize = 16 << 10;
 
 impl Stream {
     pub(super) fn new(
@@ -95,6 +99,7 @@ impl Stream {
             connection,
             role,
             partial: Vec::new(),
+            is_request: false,
             held: false,
             send,
             recv: Some(recv),
@@ -226,9 +231,9 @@ impl Out {
         self.chunks.push(chunk);
     }
 
-    /// True while more may be appended.
+    /// True while more may be appended: a stream that is not read pins what it was given.
     pub(super) fn has_room(&self) -> bool {
-        self.chunks.len() < CHUNKS
+        self.chunks.len() < CHUNKS && self.chunks.iter().map(Bytes::len).sum::<usize>() < CHUNK_BYTES
     }
 }
 

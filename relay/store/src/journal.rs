@@ -81,9 +81,9 @@ enum Tail {
 }
 
 fn look(path: &Path) -> io::Result<Tail> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
+    let mut file = BufReader::with_capacity(ZEROS.len(), File::open(path)?);
     let (mut end, mut later) = (0, 0..=u64::MAX);
-    while let Some(batch) = batch(&mut file)? {
+    while let Some(batch) = batch(&mut file, &(0..=u64::MAX))? {
         end += batch.length;
         later = batch.seqno + 1..=batch.seqno.saturating_add(LATER);
     }
@@ -96,7 +96,7 @@ fn look(path: &Path) -> io::Result<Tail> {
 }
 
 /// What is left up to the last byte that is not zero; `None` when that is more than a commit.
-fn rest(file: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+fn rest(file: &mut BufReader<File>) -> io::Result<Option<Vec<u8>>> {
     let mut rest = Vec::new();
     let mut zeros = 0;
     loop {
@@ -105,7 +105,9 @@ fn rest(file: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
         if length == 0 {
             return Ok(Some(rest));
         }
-        match chunk.iter().rposition(|byte| *byte != 0) {
+        // Compared as a whole: nearly all of a preallocated journal is zeros.
+        let last = if *chunk == ZEROS[..length] { None } else { chunk.iter().rposition(|byte| *byte != 0) };
+        match last {
             Some(last) if rest.len() + zeros + last >= LARGEST_COMMIT as usize => return Ok(None),
             Some(last) => {
                 rest.resize(rest.len() + zeros, 0);
@@ -121,7 +123,7 @@ fn rest(file: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 /// Whether an intact later batch begins anywhere behind the first byte.
 fn has_batch(bytes: &[u8], later: &RangeInclusive<u64>) -> io::Result<bool> {
     for at in (1..bytes.len()).filter(|at| bytes[*at] == START) {
-        if batch(&mut &bytes[at..])?.is_some_and(|batch| later.contains(&batch.seqno)) {
+        if batch(&mut &bytes[at..], later)?.is_some() {
             return Ok(true);
         }
     }
@@ -133,20 +135,23 @@ struct Batch {
     seqno: u64,
 }
 
-/// The intact batch that comes next, if one does.
-fn batch(from: &mut impl Read) -> io::Result<Option<Batch>> {
-    match read_batch(from) {
+/// The intact batch that comes next, if one with such a seqno does.
+fn batch(from: &mut impl Read, seqnos: &RangeInclusive<u64>) -> io::Result<Option<Batch>> {
+    match read_batch(from, seqnos) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
         other => other,
     }
 }
 
-fn read_batch(from: &mut impl Read) -> io::Result<Option<Batch>> {
+fn read_batch(from: &mut impl Read, seqnos: &RangeInclusive<u64>) -> io::Result<Option<Batch>> {
     let mut from = Hashing { from, hash: Xxh3::new(), length: 0 };
     if from.number(1)? != u64::from(START) {
         return Ok(None);
     }
     let (items, seqno) = (from.number(4)?, from.number(8)?);
+    if !seqnos.contains(&seqno) {
+        return Ok(None);
+    }
     from.hash.reset();
     for _ in 0..items {
         if !skip_item(&mut from)? {
@@ -207,6 +212,8 @@ impl<R: Read> Hashing<'_, R> {
         Ok(())
     }
 }
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 const START: u8 = 1;
 const ITEM: u64 = 2;

@@ -55,13 +55,18 @@ impl Store {
         if !folder.try_exists().map_err(OpenError::io(&folder))? {
             create(path, config)?;
         }
+        check_files(path, &folder)?;
         journal::repair(&folder)?;
         let database = database(&folder, config)?;
+        check_format(path, &database)?;
         if let Some(missing) = Spaces::NAMES.iter().find(|name| !database.keyspace_exists(name)) {
             return Err(OpenError::damaged(path, format!("the keyspace {missing} is missing")));
         }
         let spaces = Spaces::open(&database).map_err(OpenError::engine(path))?;
-        let generation = read_meta(path, &spaces)?;
+        let generation = spaces.meta.handle.get(meta::GENERATION).map_err(OpenError::engine(path))?;
+        let generation = generation.and_then(|value| Some(u64::from_be_bytes((*value).try_into().ok()?)));
+        let generation =
+            generation.ok_or_else(|| OpenError::damaged(path, "it does not say which generation it is of"))?;
         Ok(Self { inner: Arc::new(Inner { spaces, database, generation, _lock: lock }) })
     }
 
@@ -92,11 +97,29 @@ fn create(path: &Path, config: StoreConfig) -> Result<(), OpenError> {
     let database = database(&unfinished, config)?;
     fill(&database).map_err(OpenError::engine(path))?;
     drop(database);
+    // The engine does not do this after making keyspaces.
+    sync_folder(&unfinished.join(KEYSPACES))?;
+    sync_folder(&unfinished)?;
     fs::rename(&unfinished, path.join(DATABASE)).map_err(OpenError::io(path))?;
-    for folder in [Some(path), path.parent()].into_iter().flatten().filter(|path| !path.as_os_str().is_empty()) {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(OpenError::io(folder))?;
+    sync_folder(path)?;
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), OpenError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(OpenError::io(folder))
+}
+
+/// Without these files the engine takes a database or a keyspace for unfinished, and makes a new one in its place.
+fn check_files(path: &Path, folder: &Path) -> Result<(), OpenError> {
+    let keyspaces = folder.join(KEYSPACES);
+    let mut needed = vec![folder.join("version")];
+    for keyspace in fs::read_dir(&keyspaces).map_err(OpenError::io(&keyspaces))? {
+        needed.push(keyspace.map_err(OpenError::io(&keyspaces))?.path().join("current"));
     }
-    Ok(())
+    match needed.iter().find(|file| fs::metadata(file).map_or(0, |file| file.len()) == 0) {
+        Some(missing) => Err(OpenError::damaged(path, format!("{} is missing or empty", missing.display()))),
+        None => Ok(()),
+    }
 }
 
 fn fill(database: &Database) -> Result<(), fjall::Error> {
@@ -120,24 +143,27 @@ fn database(folder: &Path, config: StoreConfig) -> Result<Database, OpenError> {
         .map_err(OpenError::engine(folder))
 }
 
-/// Checks the format and returns the generation.
-fn read_meta(path: &Path, spaces: &Spaces) -> Result<u64, OpenError> {
-    let read = |key: &[u8]| spaces.meta.handle.get(key).map_err(OpenError::engine(path));
-    match read(meta::FORMAT)? {
-        Some(found) if *found == FORMAT.to_be_bytes() => {}
+/// Before anything else is looked at: another format may have other keyspaces.
+fn check_format(path: &Path, database: &Database) -> Result<(), OpenError> {
+    let found = match database.keyspace_exists(meta::KEYSPACE) {
+        true => database.keyspace(meta::KEYSPACE, Default::default).and_then(|space| space.get(meta::FORMAT)),
+        false => Ok(None),
+    };
+    match found.map_err(OpenError::engine(path))? {
+        Some(found) if *found == FORMAT.to_be_bytes() => Ok(()),
         Some(found) => {
             let found =
                 <[u8; 4]>::try_from(&*found).map_or("unknown".to_owned(), |f| u32::from_be_bytes(f).to_string());
-            return Err(OpenError::Format { path: path.to_owned(), found, known: FORMAT });
+            Err(OpenError::Format { path: path.to_owned(), found, known: FORMAT })
         }
-        None => return Err(OpenError::damaged(path, "it does not say which format it has")),
+        None => Err(OpenError::damaged(path, "it does not say which format it has")),
     }
-    let generation = read(meta::GENERATION)?.and_then(|value| Some(u64::from_be_bytes((*value).try_into().ok()?)));
-    generation.ok_or_else(|| OpenError::damaged(path, "it does not say which generation it is of"))
 }
 
 /// The engine's folder inside the store's.
 const DATABASE: &str = "db";
+/// Where the engine keeps its keyspaces.
+const KEYSPACES: &str = "keyspaces";
 
 #[cfg(test)]
 mod tests;

@@ -50,6 +50,7 @@ pub(super) enum Action {
     Rename {
         inode: u64,
         replaced: Option<u64>,
+        is_folder: bool,
         from: PathBuf,
         to: PathBuf,
     },
@@ -110,10 +111,10 @@ fn action(kind: u32, fields: &mut Fields<'_>, old: &mut Vec<Chunk>) -> io::Resul
             Action::Create { path: path(fields.0) }
         }
         7 => {
-            let (inode, replaced) = (fields.number()?, fields.number()?);
+            let (inode, replaced, is_folder) = (fields.number()?, fields.number()?, fields.number()? != 0);
             let nul = fields.0.iter().position(|byte| *byte == 0).ok_or_else(malformed)?;
             let (from, to) = (path(&fields.0[..nul]), path(&fields.0[nul + 1..]));
-            Action::Rename { inode, replaced: (replaced != 0).then_some(replaced), from, to }
+            Action::Rename { inode, replaced: (replaced != 0).then_some(replaced), is_folder, from, to }
         }
         8 => Action::Unlink { inode: fields.number()?, path: path(fields.0) },
         9 => Action::RemoveFolder { path: path(fields.0) },

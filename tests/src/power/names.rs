@@ -62,14 +62,19 @@ impl Names {
         Ok(())
     }
 
-    /// Undoes changes, given newest first.
-    pub(super) fn undo(mut self, changes: &[&Action]) -> Self {
-        for change in changes {
-            match change {
-                Action::Create { path } | Action::Link { path } => self.remove(path),
-                Action::Unlink { path, inode } => self.restore(path, Node::File(*inode)),
-                Action::RemoveFolder { path } => self.restore(path, Node::Folder),
-                Action::Rename { from, to, inode, replaced } => self.undo_rename(from, to, *inode, *replaced),
+    /// Undoes `undone`, given newest first; `entries` is everything that happened.
+    pub(super) fn undo(mut self, entries: &[Entry], undone: &[&Entry]) -> Self {
+        let is_undone = |entry: &Entry| undone.binary_search_by(|other| entry.at.cmp(&other.at)).is_ok();
+        let moves: Vec<&Entry> = moves(entries).filter(|entry| !is_undone(entry)).collect();
+        for entry in undone {
+            let now = |path: &Path| follow(path, entry.at, &moves);
+            match &entry.action {
+                Action::Create { path } | Action::Link { path } => self.remove(&now(path)),
+                Action::Unlink { path, inode } => self.restore(&now(path), Node::File(*inode)),
+                Action::RemoveFolder { path } => self.restore(&now(path), Node::Folder),
+                Action::Rename { from, to, inode, replaced, .. } => {
+                    self.undo_rename(&now(from), &now(to), *inode, *replaced);
+                }
                 _ => {}
             }
         }
@@ -145,14 +150,16 @@ impl Names {
 }
 
 /// Draws the changes of names that a power failure undoes, newest first.
-pub(super) fn undone<'a>(entries: &'a [Entry], metadata: Metadata, rng: &mut StdRng) -> Vec<&'a Action> {
+pub(super) fn undone<'a>(entries: &'a [Entry], metadata: Metadata, rng: &mut StdRng) -> Vec<&'a Entry> {
     let mut undone = match metadata {
         Metadata::Ordered => draw_end(changes(entries, committed(entries)).collect(), rng),
         Metadata::Lost => {
-            let mut by_folder = BTreeMap::<&Path, Vec<&Entry>>::new();
-            for entry in changes(entries, 0) {
-                let folder = folder_of(&entry.action);
-                if entry.at >= synced(entries, folder) {
+            let synced = synced(entries);
+            let moves: Vec<&Entry> = moves(entries).collect();
+            let mut by_folder = BTreeMap::<PathBuf, Vec<&Entry>>::new();
+            for entry in changes(entries, synced.all) {
+                let folder = follow(folder_of(&entry.action), entry.at, &moves);
+                if synced.folders.get(&folder).is_none_or(|begin| entry.at >= *begin) {
                     by_folder.entry(folder).or_default().push(entry);
                 }
             }
@@ -160,7 +167,7 @@ pub(super) fn undone<'a>(entries: &'a [Entry], metadata: Metadata, rng: &mut Std
         }
     };
     undone.sort_by_key(|entry| std::cmp::Reverse(entry.at));
-    undone.into_iter().map(|entry| &entry.action).collect()
+    undone
 }
 
 /// The end of a list, of any length; in half of the cases nothing.
@@ -185,14 +192,44 @@ fn folder_of(action: &Action) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
-/// The time before which all changes of names in `folder` are durable by its own fsync.
-fn synced(entries: &[Entry], folder: &Path) -> u64 {
-    let begins = entries.iter().filter_map(|entry| match &entry.action {
-        Action::Sync { begin, failed: false, path, .. } if path == folder => Some(*begin),
-        Action::SyncAll { begin } => Some(*begin),
-        _ => None,
-    });
-    begins.max().unwrap_or(0)
+/// The renamings of folders, oldest first.
+fn moves(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(|entry| matches!(entry.action, Action::Rename { is_folder: true, .. }))
+}
+
+/// What something that had this path at a time is called after these renamings of folders.
+fn follow(path: &Path, at: u64, moves: &[&Entry]) -> PathBuf {
+    let mut path = path.to_owned();
+    for later in moves.iter().filter(|later| later.at > at) {
+        if let Action::Rename { from, to, .. } = &later.action
+            && let Ok(rest) = path.strip_prefix(from)
+        {
+            path = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
+        }
+    }
+    path
+}
+
+/// The times before which changes of names are durable by an fsync of their folder.
+struct Synced {
+    all: u64,
+    /// By the folder's last name.
+    folders: HashMap<PathBuf, u64>,
+}
+
+fn synced(entries: &[Entry]) -> Synced {
+    let moves: Vec<&Entry> = moves(entries).collect();
+    let mut synced = Synced { all: 0, folders: HashMap::new() };
+    for entry in entries {
+        match &entry.action {
+            Action::SyncAll { begin } => synced.all = *begin,
+            Action::Sync { begin, failed: false, path, .. } => {
+                synced.folders.insert(follow(path, *begin, &moves), *begin);
+            }
+            _ => {}
+        }
+    }
+    synced
 }
 
 /// The time before which a journaling file system has committed all changes of names: every fsync commits them, an

@@ -6,7 +6,7 @@ use anyhow::bail;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::tz::TimeZone;
 use quip_client::{
-    Accepted, Client, ClientEvent, Code, ConnectionState, ConversationEvent, Events, OwnedEvent, PresenceState, Receipt,
+    Accepted, Client, ClientEvent, Code, ConnectionState, ConversationEvent, OwnedEvent, PresenceState, Receipt,
     ReceiptError, SendError, Sender, Start, UserId, kind,
 };
 use tokio::sync::watch;
@@ -116,7 +116,8 @@ impl Chat {
             }
             Some(ConversationEvent::Reset { first, .. }) => {
                 self.at = Place { shown: first.saturating_sub(1), ..Place::default() };
-                self.screen.note("-- the relay was restored from a backup; what follows may differ from what was shown")?;
+                self.screen
+                    .note("-- the relay was restored from a backup; what follows may differ from what was shown")?;
             }
             Some(ConversationEvent::Ended(Code::ENDED)) => {
                 self.screen.note("-- you are no longer a member")?;

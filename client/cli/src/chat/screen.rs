@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use rustix::termios::{self, OptionalActions, Termios};
-use rustyline::{DefaultEditor, ExternalPrinter, error::ReadlineError};
+use rustyline::{DefaultEditor, ExternalPrinter};
 use tokio::sync::mpsc;
 
 use crate::out;
@@ -72,17 +72,11 @@ fn read_pipe(typed: &mpsc::Sender<String>) {
 }
 
 fn read_terminal(editor: &mut DefaultEditor, prompt: &str, typed: &mpsc::Sender<String>) {
-    loop {
-        match editor.readline(prompt) {
-            Ok(line) => {
-                // A line that is not kept for the arrow keys is no loss.
-                let _ = editor.add_history_entry(&line);
-                if typed.blocking_send(line).is_err() {
-                    break;
-                }
-            }
-            Err(ReadlineError::WindowResized) => {}
-            Err(_) => break,
+    while let Ok(line) = editor.readline(prompt) {
+        // A line that is not kept for the arrow keys is no loss.
+        let _ = editor.add_history_entry(&line);
+        if typed.blocking_send(line).is_err() {
+            break;
         }
     }
 }

@@ -22,8 +22,8 @@ use super::follower::{Arrival, Follower};
 
 /// All that is known about a run while it goes on.
 pub(crate) struct Ledger {
-    /// The seq of the first slot, once something was received.
-    base: Option<u64>,
+    /// The seq of the first slot.
+    base: u64,
     slots: Vec<Slot>,
     users: HashMap<UserId, usize>,
     /// For each user the lines that nobody received yet.
@@ -36,6 +36,8 @@ pub(crate) struct Ledger {
     pub(crate) altered: u64,
     /// From when a line was due to when a member had it, in microseconds.
     pub(crate) latency: Histogram<u64>,
+    /// From when a line was due to when it was handed to the library, in microseconds.
+    pub(crate) lag: Histogram<u64>,
 }
 
 /// What is kept of one seq.
@@ -65,21 +67,22 @@ pub(crate) struct Line {
 }
 
 impl Ledger {
-    /// An empty one.
-    pub(crate) fn new() -> Self {
+    /// An empty one, for a run whose first event has this seq at least.
+    pub(crate) fn new(base: u64) -> Self {
         Self {
-            base: None,
+            base,
             slots: Vec::new(),
             users: HashMap::new(),
             on_their_way: Vec::new(),
             lines: Vec::new(),
             followers: Vec::new(),
             altered: 0,
-            latency: Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are those of a histogram"),
+            latency: histogram(),
+            lag: histogram(),
         }
     }
 
-    /// A small number for a user who sends lines.
+    /// A small number for a user of the run.
     pub(crate) fn enroll(&mut self, user: &UserId) -> usize {
         if let Some(number) = self.users.get(user) {
             return *number;
@@ -100,8 +103,10 @@ impl Ledger {
         self.users.len()
     }
 
-    /// A line is sent now, and was due at `at`. Gives its place in [`Ledger::lines`].
-    pub(crate) fn send(&mut self, user: usize, text: &str, at: u64) -> usize {
+    /// A line is sent at `now` and was due at `at`, both in microseconds from the start of the run. Gives its place in
+    /// [`Ledger::lines`].
+    pub(crate) fn send(&mut self, user: usize, text: &str, at: u64, now: u64) -> usize {
+        self.lag.saturating_record(now.saturating_sub(at).max(1));
         let text = hash_text(text.as_bytes());
         self.on_their_way[user].push_back(Due { text, at });
         self.lines.push(Line { user, text, seq: 0 });
@@ -115,6 +120,7 @@ impl Ledger {
 
     /// A membership begins. Gives its place in [`Ledger::followers`].
     pub(crate) fn follow(&mut self, follower: Follower) -> usize {
+        self.enroll(&follower.user);
         self.followers.push(follower);
         self.followers.len() - 1
     }
@@ -143,14 +149,13 @@ impl Ledger {
 
     /// The hash of what was received at this seq, if anything was.
     pub(crate) fn received(&self, seq: u64) -> Option<u64> {
-        let place = seq.checked_sub(self.base?)? as usize;
+        let place = seq.checked_sub(self.base)? as usize;
         self.slots.get(place).map(|slot| slot.hash).filter(|hash| *hash != 0)
     }
 
     /// The place of a seq, made when it is new; `None` for one far beyond what a run can have.
     fn place(&mut self, seq: u64) -> Option<usize> {
-        let base = *self.base.get_or_insert(seq);
-        let place = seq.checked_sub(base)? as usize;
+        let place = seq.checked_sub(self.base)? as usize;
         if place >= MOST_EVENTS {
             return None;
         }
@@ -170,6 +175,10 @@ impl Ledger {
         let place = lines.iter().position(|due| due.text == text);
         place.and_then(|place| lines.remove(place)).map_or(u64::MAX, |due| due.at)
     }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are those of a histogram")
 }
 
 /// A hash of a text.

@@ -156,7 +156,8 @@ fn user_id(nick: &str, suffix: &str) -> UserId {
     let clean: String = nick.chars().filter(|c| !c.is_control()).collect();
     let clean = if clean.is_empty() { "_" } else { &clean };
     let cut = clean.floor_char_boundary(limit::USER - suffix.len());
-    UserId::parse(&format!("{}{suffix}", &clean[..cut])).expect("not empty, short enough, and free of control characters")
+    UserId::parse(&format!("{}{suffix}", &clean[..cut]))
+        .expect("not empty, short enough, and free of control characters")
 }
 
 /// How long before its first deed a user connects. A connection takes milliseconds; this leaves room for many at once, and is

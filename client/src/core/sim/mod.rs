@@ -29,7 +29,7 @@ struct Faults {
 }
 
 /// Runs of each test; `QUIP_SEED` runs one, by its number.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 30;
 
 const NONE: Faults = Faults { cut: 0, crash: 0, relay: 0, restore: 0, refuse: 0, repeat: 0, lazy: false };
 
@@ -124,7 +124,8 @@ fn run(name: &str, faults: Faults) {
             sim.step();
         }
         sim.settle();
-        assert!(sim.relay.head() > 20, "hardly anything was sent: {}", sim.relay.head());
+        let sent: u64 = sim.clients.iter().map(|client| client.composed).sum();
+        assert!(sent > 100, "hardly anything was sent: {sent}");
         sim.clients.iter_mut().for_each(|client| client.check(&sim.relay));
         drop(told);
     }

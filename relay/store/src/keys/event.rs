@@ -24,7 +24,7 @@ mod tests {
     #[test]
     fn round_trip() {
         let key = encode(room(), 0x0102);
-        assert_eq!(hex(&key), "GOLDEN");
+        assert_eq!(hex(&key), "0f6703ababababababababababababababab0000000000000102");
         assert_eq!(seq(&key), Some(0x0102));
         assert_eq!(seq(&key[..25]), None);
         assert!(encode(room(), 255) < encode(room(), 256), "keys sort by seq");

@@ -1,5 +1,7 @@
 //! `meta`: one record for each name.
 
+/// Its name, the same in every format.
+pub(crate) const KEYSPACE: &str = "meta";
 /// u32: the format of the whole store.
 pub(crate) const FORMAT: &[u8] = b"format";
 /// u64: identity of the log.

@@ -17,8 +17,8 @@ use crate::{Change, Committed, ReadError, Sink, Store, View, store::Inner};
 
 /// How a sequencer works.
 pub struct SequencerConfig {
-    /// How much one commit may hold. A commit is on the disk before the next begins, so this also bounds what a power
-    /// loss can tear.
+    /// How much one commit may hold; never more than the default, which bounds what a power loss can tear and hence
+    /// what the next start may cut off.
     pub batch: BatchLimit,
     /// Rows of each kind (conversation, membership, send numbers, read mark) that stay in memory between commits; up to
     /// twice as many for a while. About 100 MB at the default if every device had 64 outcomes, usually a tenth of it.
@@ -73,6 +73,12 @@ impl Sequencer {
     pub fn new(store: Store, order: Box<dyn Order>, sinks: Vec<Box<dyn Sink>>, config: SequencerConfig) -> Self {
         let (inner, view) = (store.inner.clone(), store.view());
         let working = Working::new(config.cached_rows);
+        let most = BatchLimit::default();
+        let batch = BatchLimit {
+            commands: config.batch.commands.min(most.commands),
+            bytes: config.batch.bytes.min(most.bytes),
+        };
+        let config = SequencerConfig { batch, ..config };
         Self { inner, view, order, sinks, config, working, trims: Trims::default() }
     }
 

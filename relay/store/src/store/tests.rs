@@ -1,1 +1,288 @@
+use std::{path::PathBuf, sync::mpsc, thread};
 
+use bytes::Bytes;
+use quip_core::{Action, Authority, By, Command, EventRow, JoinAs};
+use quip_order::{Limits, Submit, embedded};
+use quip_protocol::{ConversationId, DeviceId, RoomName, UserId};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    Committed, Direction, PageLimit, ReadError, Sequencer, SequencerConfig, SequencerError, Sink, keys, space::Space,
+};
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn open(folder: &TempDir) -> Result<Store, OpenError> {
+    Store::open(folder.path(), StoreConfig { cache_bytes: 1 << 20 })
+}
+
+fn failure(folder: &TempDir) -> OpenError {
+    open(folder).err().expect("the store must not open")
+}
+
+fn id() -> ConversationId {
+    ConversationId::room(&RoomName::parse("test:room").unwrap())
+}
+
+fn ann() -> UserId {
+    UserId::parse("ann").unwrap()
+}
+
+fn body(seq: u64) -> Bytes {
+    Bytes::from(format!("{seq:0>1000}"))
+}
+
+/// Writes events as the sequencer does.
+fn write_events(store: &Store, seqs: std::ops::RangeInclusive<u64>) {
+    let mut batch = store.inner.database.batch().durability(Some(PersistMode::SyncData));
+    for seq in seqs {
+        let row = EventRow { user: ann(), device: DeviceId([1; 16]), n: seq, frame: body(seq) };
+        batch.insert(&store.inner.spaces.events.handle, &keys::event::encode(id(), seq)[..], row.encode());
+    }
+    batch.commit().unwrap();
+}
+
+fn read_events(store: &Store, last: u64) -> Result<Vec<u8>, ReadError> {
+    let limit = PageLimit { bytes: usize::MAX, events: usize::MAX };
+    Ok(store.view().page(id(), 1..=last, Direction::Forward, limit)?.frames.to_vec())
+}
+
+fn expected(last: u64) -> Vec<u8> {
+    (1..=last).flat_map(body).collect()
+}
+
+/// Moves what is in memory to files of their own; what they hold is read back with checksums.
+fn flush(space: &Space) {
+    space.handle.rotate_memtable_and_wait().unwrap();
+}
+
+/// The keyspace's tables on the disk.
+fn tables(space: &Space) -> Vec<PathBuf> {
+    let entries = fs::read_dir(space.handle.path().join("tables")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn flip(file: &Path, at: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes[at] ^= 0x10;
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_store_keeps_its_generation_and_every_store_has_its_own() {
+    let (one, other) = (folder(), folder());
+    let generation = open(&one).unwrap().view().generation();
+    assert_eq!(open(&one).unwrap().view().generation(), generation);
+    assert_ne!(open(&other).unwrap().view().generation(), generation);
+}
+
+#[test]
+fn a_folder_in_use_is_refused_until_the_last_view_is_gone() {
+    let folder = folder();
+    let store = open(&folder).unwrap();
+    let error = failure(&folder);
+    assert!(matches!(&error, OpenError::InUse(path) if path == folder.path()), "{error}");
+    let view = store.view();
+    drop(store);
+    assert!(matches!(failure(&folder), OpenError::InUse(_)));
+    drop(view);
+    open(&folder).unwrap();
+}
+
+#[test]
+fn another_format_is_refused() {
+    let folder = folder();
+    let store = open(&folder).unwrap();
+    store.inner.spaces.meta.handle.insert(meta::FORMAT, 2u32.to_be_bytes()).unwrap();
+    store.inner.database.persist(PersistMode::SyncAll).unwrap();
+    drop(store);
+    let error = failure(&folder);
+    assert!(matches!(&error, OpenError::Format { found, known: FORMAT, .. } if found == "2"), "{error}");
+    assert!(error.to_string().contains("use the version that wrote it"));
+}
+
+#[test]
+fn an_interrupted_first_start_is_repeated() {
+    let folder = folder();
+    let unfinished = folder.path().join("db.new");
+    fs::create_dir_all(unfinished.join("keyspaces")).unwrap();
+    fs::write(unfinished.join("0.jnl"), b"half a journal").unwrap();
+    let store = open(&folder).unwrap();
+    write_events(&store, 1..=1);
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn a_missing_keyspace_is_damage() {
+    let folder = folder();
+    let store = open(&folder).unwrap();
+    let sends = store.inner.spaces.sends.handle.path().to_owned();
+    drop(store);
+    fs::remove_dir_all(sends).unwrap();
+    let error = failure(&folder);
+    assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("sends")), "{error}");
+}
+
+#[test]
+fn a_missing_file_is_damage_and_the_engine_deletes_nothing() {
+    for file in ["version", "keyspaces/3/current"] {
+        let folder = folder();
+        drop(open(&folder).unwrap());
+        let folder_before = fs::read_dir(folder.path().join("db/keyspaces")).unwrap().count();
+        fs::write(folder.path().join("db").join(file), b"").unwrap();
+        let error = failure(&folder);
+        assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains(file)), "{error}");
+        assert_eq!(fs::read_dir(folder.path().join("db/keyspaces")).unwrap().count(), folder_before);
+    }
+}
+
+#[test]
+fn a_torn_last_commit_goes_and_a_damaged_earlier_one_is_refused() {
+    let folder = folder();
+    let store = open(&folder).unwrap();
+    (1..=3).for_each(|seq| write_events(&store, seq..=seq));
+    drop(store);
+    let journal = folder.path().join("db/0.jnl");
+    let intact = fs::read(&journal).unwrap();
+    let place = |seq| intact.windows(body(seq).len()).position(|window| window == &body(seq)[..]).unwrap();
+
+    let mut torn = intact.clone();
+    torn[place(3)..][..512].fill(0);
+    fs::write(&journal, torn).unwrap();
+    let store = open(&folder).unwrap();
+    assert_eq!(read_events(&store, 3).unwrap(), expected(2));
+    write_events(&store, 3..=4);
+    drop(store);
+    assert_eq!(read_events(&open(&folder).unwrap(), 4).unwrap(), expected(4), "commits go on after the repair");
+
+    let mut damaged = intact.clone();
+    damaged[place(2)..][..512].fill(0);
+    fs::write(&journal, &damaged).unwrap();
+    let error = failure(&folder);
+    assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("0.jnl")), "{error}");
+    assert_eq!(fs::read(&journal).unwrap(), damaged, "nothing was touched");
+}
+
+#[test]
+fn a_flipped_byte_is_told_or_does_not_matter() {
+    const EVENTS: u64 = 100;
+    let original = folder();
+    let store = open(&original).unwrap();
+    write_events(&store, 1..=EVENTS);
+    flush(&store.inner.spaces.events);
+    let [table] = &tables(&store.inner.spaces.events)[..] else { panic!("one table") };
+    let table = table.strip_prefix(original.path()).unwrap().to_owned();
+    drop(store);
+    let length = fs::metadata(original.path().join(&table)).unwrap().len() as usize;
+
+    let (mut told_at_open, mut told_at_read) = (0, 0);
+    for at in (0..length).step_by(length / 40) {
+        let folder = folder();
+        copy(original.path(), folder.path());
+        flip(&folder.path().join(&table), at);
+        match open(&folder) {
+            Err(error) => {
+                assert!(matches!(error, OpenError::Damaged { .. }), "byte {at}: {error}");
+                told_at_open += 1;
+            }
+            Ok(store) => match read_events(&store, EVENTS) {
+                Ok(read) => assert!(read == expected(EVENTS), "byte {at}: wrong without a word"),
+                Err(ReadError::Damaged { keyspace, .. }) => {
+                    assert_eq!(keyspace, "events");
+                    told_at_read += 1;
+                }
+                Err(error) => panic!("byte {at}: {error}"),
+            },
+        }
+    }
+    assert!(told_at_read > 30, "{told_at_read} at reading, {told_at_open} at opening");
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir_all(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_hole_in_a_page_is_damage() {
+    let folder = folder();
+    let store = open(&folder).unwrap();
+    write_events(&store, 1..=5);
+    store.inner.spaces.events.handle.remove(keys::event::encode(id(), 3)).unwrap();
+    let error = read_events(&store, 5).unwrap_err();
+    assert!(matches!(error, ReadError::Damaged { keyspace: "events", .. }) && !error.may_retry(), "{error}");
+}
+
+/// Must not be told of anything.
+struct Deaf(mpsc::Sender<()>);
+
+impl Sink for Deaf {
+    fn committed(&self, batch: &Arc<Committed>) {
+        if !batch.changes.is_empty() {
+            _ = self.0.send(());
+        }
+    }
+}
+
+fn join() -> Command {
+    Command {
+        conversation: id(),
+        by: By::Device { user: ann(), device: DeviceId([1; 16]), n: 1 },
+        authority: Authority { join: true, create: true, ..Authority::default() },
+        action: Action::Join(JoinAs::Room("test:room".to_owned())),
+    }
+}
+
+#[test]
+fn a_damaged_row_stops_the_sequencer() {
+    let folder = folder();
+    let store = open(&folder).unwrap();
+    let key = keys::conversation::encode(id());
+    store.inner.spaces.conversations.handle.insert(key, b"\x01 no row").unwrap();
+    let (submit, order) = embedded(Limits::default());
+    let (tell, told) = mpsc::channel();
+    let sequencer = Sequencer::new(store, order, vec![Box::new(Deaf(tell))], SequencerConfig::default());
+    submit.submit(join()).unwrap();
+    let error = sequencer.run().unwrap_err();
+    assert!(matches!(&error, SequencerError::Read(ReadError::Damaged { keyspace: "conversations", .. })), "{error}");
+    assert!(told.recv().is_err(), "nobody was told anything");
+    assert!(submit.submit(join()).is_err(), "and nothing more is taken");
+}
+
+/// A damaged table makes a compaction fail, after which the engine takes no more commits.
+#[test]
+fn a_failed_commit_stops_the_sequencer() {
+    let folder = folder();
+    let store = open(&folder).unwrap();
+    let (inner, view) = (store.inner.clone(), store.view());
+    let (submit, order) = embedded(Limits::default());
+    let (tell, told) = mpsc::channel();
+    let sequencer = Sequencer::new(store, order, vec![Box::new(Deaf(tell))], SequencerConfig::default());
+    let (events, key) = (&inner.spaces.events, keys::event::encode(id(), 1));
+    for round in 0..8 {
+        // Once the engine has noticed, it refuses these too.
+        if events.handle.insert(key, format!("{round}")).is_ok() {
+            flush(events);
+        }
+        if round == 0 {
+            tables(events).iter().for_each(|table| flip(table, 40));
+        }
+    }
+    while inner.database.persist(PersistMode::Buffer).is_ok() {
+        thread::yield_now();
+    }
+    submit.submit(join()).unwrap();
+    let error = sequencer.run().unwrap_err();
+    assert!(matches!(&error, SequencerError::Commit(fjall::Error::Poisoned)), "{error}");
+    assert!(told.recv().is_err() && view.conversation(id()).unwrap().is_none(), "nobody was told anything");
+}

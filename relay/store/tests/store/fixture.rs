@@ -1,1 +1,85 @@
-//! later
+//! A store that an earlier build wrote must open and read the same, for as long as its format is known.
+
+use std::{fs, path::Path};
+
+use quip_core::Action;
+use quip_protocol::{Code, event::role};
+use quip_store::{Store, StoreConfig};
+
+use crate::harness::*;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixture/format-1");
+const GENERATION: &str = "generation.txt";
+const NAME: &str = "fixture:room";
+
+#[test]
+fn a_store_of_format_1_reads_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(Path::new(FOLDER), folder.path());
+    for keyspace in fs::read_dir(folder.path().join("db/keyspaces")).unwrap() {
+        // Git keeps no empty folders.
+        fs::create_dir_all(keyspace.unwrap().path().join("tables")).unwrap();
+    }
+    let relay = Relay::open(folder.path());
+    let (view, id) = (relay.view(), room(NAME));
+    let generation = fs::read_to_string(folder.path().join(GENERATION)).unwrap();
+    assert_eq!(view.generation().to_string(), generation.trim());
+
+    let conversation = view.conversation(id).unwrap().unwrap();
+    assert_eq!((conversation.head, conversation.number, conversation.first_kept), (7, 4, 2));
+    let stored = all_events(view, id);
+    assert!(stored.iter().map(|(seq, _)| *seq).eq(2..=7));
+    assert_eq!((stored[0].1.as_slice(), stored[5].1.as_slice()), (&b"two"[..], &b"five"[..]));
+    let (mut ann, ben) = (Device { n: 7, ..Device::new("ann", id) }, Device::new("ben", id));
+    assert_eq!(view.member(id, &ann.user).unwrap().unwrap().role, role::OWNER);
+    assert_eq!(view.members(id, None, 10).unwrap().members.len(), 1);
+    assert_eq!(view.mark(&ann.user, id).unwrap(), Some(marked(2, 2)));
+    assert_eq!(view.list(&ann.user, None, 10).unwrap().entries[0].conversation, conversation);
+    assert_eq!(view.list(&ben.user, None, 10).unwrap().entries.len(), 0);
+    let sends = view.sends(id, &ann.user, ann.device).unwrap().unwrap();
+    assert!(sends.last == 7 && sends.latest.iter().all(|outcome| outcome.code == Code::DONE));
+
+    // A resend of the old build's last message finds its outcome, and the next one goes on.
+    assert_eq!(relay.accepted(ann.numbered(7, post("five"))).outcome.unwrap().seq, 7);
+    assert_eq!(relay.accepted(ann.next(post("six"))).outcome.unwrap().seq, 8);
+    relay.close();
+}
+
+/// Makes the fixture. By hand, and only for a new format: `cargo test -p quip-store --test store -- --ignored`.
+#[test]
+#[ignore = "writes the fixture"]
+fn make() {
+    _ = fs::remove_dir_all(FOLDER);
+    let relay = Relay::open(Path::new(FOLDER));
+    let id = room(NAME);
+    let (mut ann, mut ben) = (Device::new("ann", id), Device::new("ben", id));
+    relay.accepted(ann.next(join(NAME)));
+    relay.accepted(ben.next(join(NAME)));
+    relay.accepted(ann.next(post("one")));
+    relay.accepted(ann.next(post("two")));
+    relay.accepted(ann.next(Action::React { target: 2, add: true, reaction: "+1".to_owned() }));
+    relay.accepted(ben.next(post("three")));
+    relay.accepted(ann.next(Action::Edit { target: 2, body: "four".into() }));
+    relay.accepted(ann.next(Action::SetTitle { title: "Fixture".to_owned() }));
+    relay.accepted(ben.next(Action::Leave));
+    relay.send(ann.mark(2, 2));
+    relay.submit(by_relay(id, Action::Trim { first_kept: 2 }));
+    relay.running.told.recv_timeout(PATIENCE).unwrap();
+    relay.accepted(ann.next(post("five")));
+    fs::write(Path::new(FOLDER).join(GENERATION), relay.view().generation().to_string()).unwrap();
+    relay.close();
+    // Opening once more cuts the rest of the preallocated journal off.
+    Store::open(Path::new(FOLDER), StoreConfig::default()).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir_all(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! The sequencer and the view together, from outside.
 
+#![allow(clippy::unwrap_used, reason = "this is a test, helpers included")]
+
 mod fixture;
 mod harness;
 mod once;

@@ -1,6 +1,6 @@
 //! What the sequencer promises besides exactly once.
 
-use std::{sync::Arc, thread};
+use std::thread;
 
 use quip_core::{Action, Effect, JoinAs};
 use quip_order::{BatchLimit, Limits, Submit, embedded};
@@ -101,7 +101,7 @@ fn closing_commits_what_waits() {
 #[test]
 fn readers_see_only_whole_commits() {
     let folder = tempfile::tempdir().unwrap();
-    let relay = Arc::new(Relay::open(folder.path()));
+    let relay = Relay::open(folder.path());
     let id = room("test:whole");
     let mut ann = Device::new("ann", id);
     relay.accepted(ann.next(join("test:whole")));
@@ -119,5 +119,5 @@ fn readers_see_only_whole_commits() {
     });
     (0..300).for_each(|i| _ = relay.accepted(ann.next(post(i.to_string()))));
     reader.join().unwrap();
-    Arc::into_inner(relay).unwrap().close();
+    relay.close();
 }
