@@ -19,7 +19,7 @@ use crate::{
     config::Timing,
     core::{Core, Setup},
     keeper::Keeper,
-    net::{self, Dialer, Driver, Hub, LinkState, Order, Shared},
+    net::{self, Base, Dialer, Driver, Hub, LinkState, Order, Shared},
 };
 
 /// A connection that is kept up, as a cheap handle.
@@ -65,8 +65,8 @@ impl Client {
         let hub = Arc::new(Hub::new(keeper, session.link.clone()));
         let (state, watched) = watch::channel(ConnectionState::Online { relay: session.greeting.relay.clone() });
         let (orders, inbox) = mpsc::unbounded_channel();
-        let driver = Driver { hub: hub.clone(), dialer, state, orders: inbox, user: user.clone() };
-        tokio::spawn(driver.run(session));
+        let base = Base { hub: hub.clone(), dialer, orders: inbox, user: user.clone() };
+        tokio::spawn(Driver { base, state }.run(session));
         Ok(Self { inner: Arc::new(Inner { user, device, timing: config.timing, state: watched, hub, orders }) })
     }
 

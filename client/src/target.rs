@@ -153,6 +153,10 @@ pub struct Opened {
     pub read_number: u64,
     /// Room name, group title, or the other user of a direct conversation.
     pub name: String,
+    /// How many members there are.
+    pub members: u64,
+    /// How many connections of the same relay have it open, this one included.
+    pub present: u64,
 }
 
 impl Opened {

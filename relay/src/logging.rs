@@ -15,7 +15,8 @@ pub fn init(config: &LogConfig) {
         eprintln!("RUST_LOG is not a log filter ({error}); using \"{}\"", config.level);
         EnvFilter::new(&config.level)
     });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A log that cannot be written, on a full disk say, must not bring a thread down: reporting that would.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     // An error here means that a subscriber is set, as in tests that start several relays in one process.
     let _already_set = match config.format {
         LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),

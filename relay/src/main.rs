@@ -1,7 +1,7 @@
 //! `quip-relay`: the relay's binary. It exits with 0 when all went well, 1 when something failed, and 2 when the command
 //! line or the config file is wrong.
 
-use std::{path::Path, process::ExitCode};
+use std::{io::Write, path::Path, process::ExitCode};
 
 use clap::Parser;
 use quip_relay::{
@@ -22,7 +22,8 @@ fn main() -> ExitCode {
     match run(Cli::parse().command()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Standard error may be a file on the disk that is full.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
@@ -68,7 +69,7 @@ fn banner(started: &Started, development: bool) -> String {
 
 /// Prints to standard output; a reader that has seen enough, such as `head`, is no failure.
 fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::{ErrorKind, Write};
+    use std::io::ErrorKind;
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

@@ -81,10 +81,10 @@ pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), Serve
 
     let (phase, phases) = watch::channel(Phase::Running);
     let sequencing = spawn_sequencer(sequencer, phase.clone())?;
-    let shared = Shared { config, authenticator, submit: Arc::clone(&submit) as _, readers, generation };
+    let shared = Arc::new(Shared { config, authenticator, submit: Arc::clone(&submit) as _, readers, generation });
     started(&Started { listen, fingerprint: certificate.fingerprint(), data: folder.path().to_owned() });
     runtime.block_on(async {
-        let worker = Worker::run(Arc::new(shared), mailbox, endpoint, phases.clone());
+        let worker = Worker::run(Arc::clone(&shared), mailbox, endpoint, phases.clone());
         let stop = async {
             stopped(phases).await;
             phase.send_replace(Phase::Draining);
@@ -96,8 +96,12 @@ pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), Serve
             () = stop => {}
         }
     });
-    sequencing.join().map_err(|_| ServeError::Panicked("sequencer"))??;
-    Ok(())
+    let ended = sequencing.join().map_err(|_| ServeError::Panicked("sequencer")).and_then(|ended| Ok(ended?));
+    if ended.is_err() {
+        // An engine whose disk failed may never finish closing. The process ends instead: what it has accepted is synced.
+        std::mem::forget(shared);
+    }
+    ended
 }
 
 /// Waits for a signal, or for the sequencer to end by itself.
@@ -148,7 +152,6 @@ fn sequencer_config(config: &Config) -> SequencerConfig {
         commit_timeout: timeout,
         on_stuck: Box::new(move || {
             tracing::error!("a commit takes longer than {timeout:?}: the disk is full, gone or stuck; the relay stops");
-            eprintln!("quip-relay: a commit takes longer than {timeout:?}: is the disk full or gone? The relay stops.");
             std::process::exit(EXIT_STUCK);
         }),
         ..SequencerConfig::default()

@@ -1,5 +1,10 @@
 //! Users who write, and remember exactly what they were told was accepted.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use anyhow::{Context, Result, ensure};
 use quip_protocol::{
     Blob, Event, ToClient, UserId,
@@ -19,6 +24,7 @@ pub struct Writer {
     user: String,
     /// Send number and seq of everything that was accepted.
     accepted: Vec<(u64, u64)>,
+    progress: Arc<AtomicUsize>,
 }
 
 /// What writers may have unanswered.
@@ -27,12 +33,17 @@ const WINDOW: u64 = 16;
 impl Writer {
     /// A user by number.
     pub fn new(number: usize) -> Self {
-        Self { user: format!("writer-{number}"), accepted: Vec::new() }
+        Self { user: format!("writer-{number}"), accepted: Vec::new(), progress: Arc::default() }
     }
 
     /// How many messages were accepted so far.
     pub fn accepted(&self) -> usize {
         self.accepted.len()
+    }
+
+    /// The same, to look at while it writes.
+    pub fn progress(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.progress)
     }
 
     fn target(&self) -> Result<Target<'static>> {
@@ -75,6 +86,7 @@ impl Writer {
             };
             answered = answered.max(n);
             self.accepted.push((n, seq));
+            self.progress.store(self.accepted.len(), Ordering::Relaxed);
         }
     }
 

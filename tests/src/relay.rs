@@ -22,6 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Relay {
     child: Option<Child>,
     folder: PathBuf,
+    data: PathBuf,
     config: String,
     environment: Vec<(String, String)>,
     /// Where it listens; the same after a restart.
@@ -55,6 +56,7 @@ impl Relay {
         Self {
             child: None,
             folder: folder.to_owned(),
+            data: folder.join("data"),
             config: config.to_owned(),
             environment: Vec::new(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -170,7 +172,12 @@ impl Relay {
 
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.data.clone()
+    }
+
+    /// Puts the data folder elsewhere, from the next start on.
+    pub fn set_data(&mut self, data: PathBuf) {
+        self.data = data;
     }
 
     /// SHA-256 of its certificate.

@@ -349,8 +349,12 @@ impl RawStream {
 pub struct Sent {
     /// How often each code came; `DONE` for what was accepted.
     pub codes: HashMap<Code, usize>,
+    /// Answers that decide, in order.
+    pub decided: Vec<Answer>,
     /// Events that passed by, `Accepted` ones with them.
     pub seen: Vec<Seen>,
+    /// The code with which the relay ended the stream, if it did so before everything was accepted.
+    pub end: Option<Code>,
     /// The shortest pause that a refusal of the range Later asked for, in milliseconds.
     pub shortest_pause: Option<u64>,
 }
@@ -364,10 +368,10 @@ enum Fate {
 
 impl RawStream {
     /// Posts all of these as data, numbered from `first` on, `at_once` without an answer at a time, and sends what is
-    /// refused again as section 13 of WIRE.md says, until everything is accepted.
+    /// refused for now again as section 13 of WIRE.md says, until everything is decided or the relay ends the stream.
     ///
     /// # Errors
-    /// When something is refused for good.
+    /// When an answer is none, or the stream breaks.
     pub async fn send_all(&mut self, first: u64, bodies: &[Vec<u8>], at_once: usize) -> Result<Sent> {
         let (send, mut reading) = self.halves();
         let mut fates = vec![Fate::Waiting; bodies.len()];
@@ -388,10 +392,15 @@ impl RawStream {
                     frame::encode(&Post { n, kind: kind::DATA, body: Blob(&bodies[index]) }, &mut out);
                 }
             }
-            let (wrote, frame) = tokio::join!(send.write_all(&out), reading.frame());
-            wrote?;
+            // When the relay has ended the stream, it takes no more, and the end is still to be read.
+            let (_, frame) = tokio::join!(send.write_all(&out), reading.frame());
             let frame = frame?;
             sent.seen.extend(frame.seen());
+            if let Ok((code, _)) = frame.end() {
+                ensure!(reading.try_frame().await?.is_none(), "a frame after End");
+                sent.end = Some(code);
+                break;
+            }
             let Some(answer) = frame.answer() else { continue };
             let index = answer.n().checked_sub(first).context("an answer to what was not sent")? as usize;
             ensure!(fates[index] == Fate::Unanswered, "a second answer: {answer:?}");
@@ -406,9 +415,9 @@ impl RawStream {
                         sent.shortest_pause = Some(shortest.min(rejected.retry_after));
                     }
                 }
-                Answer::Rejected(rejected) => bail!("refused for good: {rejected:?}"),
-                _ => {
+                answer => {
                     fates[index] = Fate::Done;
+                    sent.decided.push(answer);
                     done += 1;
                 }
             }

@@ -3,7 +3,7 @@
 //! `QUIP_POWER_ROUNDS` sets the number of power failures; `QUIP_POWER_SEED` repeats a run.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-use std::{env, time::Duration};
+use std::{env, sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use quip_tests::{
@@ -122,9 +122,13 @@ async fn stops_with(fault: Fault, says: &[&str]) -> Result<()> {
         relay
     };
     scene.relay.run()?;
+    let progress: Vec<_> = scene.writers.iter().map(Writer::progress).collect();
     scene
         .write(async |shim, random| {
-            tokio::time::sleep(Duration::from_millis(random.random_range(50..300))).await;
+            let goal = random.random_range(10..200);
+            while progress.iter().map(|writer| writer.load(Ordering::Relaxed)).sum::<usize>() < goal {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             shim.set(fault)?;
             // The relay has to end by itself; the kill that follows is for one that does not.
             tokio::time::sleep(Duration::from_secs(8)).await;
@@ -138,7 +142,7 @@ async fn stops_with(fault: Fault, says: &[&str]) -> Result<()> {
     scene.shim.set(Fault::None)?;
     scene.shim.lose_power(seed)?;
     scene.relay.run().with_context(|| format!("after {fault:?}, seed {seed}"))?;
-    ensure!(scene.accepted() > 20, "{fault:?}: only {} accepted", scene.accepted());
+    ensure!(scene.accepted() >= 10, "{fault:?}: only {} accepted", scene.accepted());
     scene.verify().await.with_context(|| format!("after {fault:?}, seed {seed}"))
 }
 
@@ -161,8 +165,10 @@ async fn a_disk_without_room_stops_the_relay() -> Result<()> {
 #[tokio::test]
 async fn a_really_full_disk_stops_the_relay() -> Result<()> {
     let Some(disk) = SmallDisk::new(96 << 20)? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
     let config = "[limits]\nmessages_per_second = 0\n[store]\nmemtable_bytes = \"2MiB\"\ncommit_timeout = \"2s\"\n";
-    let mut relay = Relay::prepare(disk.path(), config);
+    let mut relay = Relay::prepare(folder.path(), config);
+    relay.set_data(disk.path().join("data"));
     relay.run()?;
     let mut writers: Vec<_> = (0..WRITERS).map(Writer::new).collect();
     let wrote = futures_util::future::join_all(writers.iter_mut().map(|writer| writer.write(&relay))).await;
@@ -170,14 +176,13 @@ async fn a_really_full_disk_stops_the_relay() -> Result<()> {
     let status = relay.wait()?;
     let log = relay.log();
     ensure!(status.code().is_some_and(|code| code != 0), "ended with {status}: {log}");
-    drop(relay);
-    // Room again: the operator moved something away. The store is on a disk that grew.
+    ensure!(log.contains("the disk is full") || log.contains("could not commit"), "the log does not say why: {log}");
+    // Room again, as after an operator's cleaning.
     let grown = std::process::Command::new("mount")
         .args(["-o", "remount,size=512m"])
         .arg(disk.path())
         .status()?;
     ensure!(grown.success(), "the disk does not grow");
-    let mut relay = Relay::prepare(disk.path(), config);
     relay.run()?;
     let accepted: usize = writers.iter().map(Writer::accepted).sum();
     ensure!(accepted > 500, "only {accepted} accepted before the disk was full");

@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 
 use super::{Core, Next, Setup, Violation};
 use crate::{
-    Accepted, Change, ConversationEvent, Cursor, OpenError, OpenOptions, ReceiptError, Saved, SavedConversation,
-    SkipReason, Start, Target,
+    Accepted, Change, ConversationEvent, Cursor, OpenError, OpenOptions, ReceiptError, Saved, SavedConversation, Start,
+    Target,
 };
 
 const LOG: u64 = 7;
@@ -463,8 +463,11 @@ fn what_cannot_be_had_is_said() {
     room.frame(ToClient::Skip(Skip { to: 5, why: skip::TRIMMED }));
     room.frame(ToClient::Skip(Skip { to: 7, why: skip::NOT_VISIBLE }));
     room.event(8);
-    assert_eq!(room.events(), ["skipped to 5 Trimmed", "skipped to 7 NotVisible", "8 bob"]);
-    assert_eq!(SkipReason::Other(9), super::conversation::why(Skip { to: 1, why: 9 }));
+    room.frame(ToClient::Skip(Skip { to: 9, why: 200 }));
+    assert_eq!(
+        room.events(),
+        ["skipped to 5 Trimmed", "skipped to 7 NotVisible", "8 bob", "skipped to 9 Other(200)", "caught up"]
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use quinn::{
     ClientConfig, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, crypto::rustls::QuicClientConfig,
 };
@@ -10,7 +11,7 @@ use quip_protocol::{
     frame::to_bytes,
     session::{Hello, Welcome},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Broken, Limits, Link, buffer::Buffer, tls, transport};
 use crate::{Config, ConnectError, ConnectionLost, TokenSource, config::Timing};
@@ -33,6 +34,8 @@ pub(crate) struct Dialer {
 
 /// A connection past `Welcome`.
 pub(crate) struct Session {
+    /// The relay, as it is configured or was told.
+    pub(crate) address: String,
     pub(crate) link: Arc<Link>,
     pub(crate) endpoint: Endpoint,
     pub(crate) send: SendStream,
@@ -95,11 +98,13 @@ impl Dialer {
         async move { attempt.run().await }
     }
 
-    /// Learns from a greeting.
-    pub(crate) fn learn(&mut self, greeting: &Greeting) {
-        self.timing.keepalive = greeting.keepalive;
+    /// Learns from a session. The next relay to try is the one after its own.
+    pub(crate) fn learn(&mut self, session: &Session) {
+        self.timing.keepalive = session.greeting.keepalive;
         let new = |relay: &&String| !self.configured.contains(relay);
-        self.told = greeting.relays.iter().filter(new).cloned().collect();
+        self.told = session.greeting.relays.iter().filter(new).cloned().collect();
+        let here = self.configured.iter().chain(&self.told).position(|relay| *relay == session.address);
+        self.at = here.map_or(0, |here| here + 1);
     }
 }
 
@@ -119,18 +124,25 @@ impl Attempt {
         let limit = self.timing.attempt;
         let token = timeout(limit, self.token.token()).await.map_err(|_| ConnectionLost::Timeout(limit))??;
         let addresses = self.resolve().await?;
-        let mut lost = None;
-        for address in &addresses {
-            // Every address gets its share, so that an unreachable one does not use up the time of the others.
-            let share = limit / addresses.len() as u32;
-            match timeout(share, self.greet(*address, &token)).await {
-                Ok(Ok(session)) => return Ok(session),
-                Ok(Err(error)) if matches!(error, ConnectionLost::Closed { .. }) => return Err(error),
-                Ok(Err(error)) => lost = Some(error),
-                Err(_) => lost = Some(ConnectionLost::Timeout(share)),
+        timeout(limit, self.race(&addresses, &token)).await.unwrap_or(Err(ConnectionLost::Timeout(limit)))
+    }
+
+    /// Tries the addresses one after the other, but without waiting for long for any of them (as RFC 8305 does): a name often
+    /// stands for one over IPv6 that leads nowhere and one over IPv4 that does.
+    async fn race(&self, addresses: &[SocketAddr], token: &str) -> Result<Session, ConnectionLost> {
+        let attempts = addresses.iter().zip(0..).map(|(address, nth)| async move {
+            sleep(STAGGER * nth).await;
+            self.greet(*address, token).await
+        });
+        let mut attempts: FuturesUnordered<_> = attempts.collect();
+        let mut lost = self.no_address("it has no address");
+        while let Some(result) = attempts.next().await {
+            match result {
+                Ok(session) => return Ok(session),
+                Err(error) => lost = error,
             }
         }
-        Err(lost.unwrap_or_else(|| self.no_address("it has no address")))
+        Err(lost)
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, ConnectionLost> {
@@ -167,7 +179,15 @@ impl Attempt {
             Err(error) => return Err(closed(&connection, error, written)),
         };
         let link = Arc::new(Link::new(connection, greeting.limits));
-        Ok(Session { link, endpoint, send, recv: reading.recv, buffer: reading.buffer, greeting })
+        Ok(Session {
+            address: self.relay.clone(),
+            link,
+            endpoint,
+            send,
+            recv: reading.recv,
+            buffer: reading.buffer,
+            greeting,
+        })
     }
 
     fn no_address(&self, error: &str) -> ConnectionLost {
@@ -259,6 +279,8 @@ fn host(relay: &str) -> &str {
 pub(super) const CHUNK: usize = 16 * 1024;
 /// The session stream goes before conversations, and those before requests.
 const SESSION: i32 = 2;
+/// The head start of an address before the next one.
+const STAGGER: Duration = Duration::from_millis(200);
 /// A relay cannot ask for more keepalives than this.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 /// A new token is asked for at least so long before the old one ends.

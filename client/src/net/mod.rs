@@ -1,7 +1,8 @@
 //! The IO: one task for the connection, one for each open conversation.
 //!
 //! * [`dial`] makes a connection and says Hello ([`tls`], [`transport`]);
-//! * [`session`] keeps it: the session stream, tokens, moving to another relay, reconnecting ([`backoff`]);
+//! * [`session`] keeps it: the session stream, tokens, signs that it is time to move;
+//! * [`driver`] goes from one session to the next, reconnecting with pauses ([`backoff`]);
 //! * [`stream`] runs one conversation over whatever connection there is;
 //! * [`ask`] makes requests; [`buffer`] cuts frames out of streams.
 
@@ -20,6 +21,7 @@ mod ask;
 mod backoff;
 mod buffer;
 mod dial;
+mod driver;
 mod session;
 mod stream;
 mod tls;
@@ -27,7 +29,8 @@ mod transport;
 
 pub(crate) use ask::ask;
 pub(crate) use dial::Dialer;
-pub(crate) use session::{Driver, Order};
+pub(crate) use driver::Driver;
+pub(crate) use session::{Base, Order};
 pub(crate) use stream::{Shared, run};
 
 /// What the tasks and handles of a client share.

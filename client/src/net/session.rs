@@ -1,25 +1,25 @@
-//! The connection's task: keeps the session, moves it, makes a new one when it is lost.
+//! One session while it is good: its stream, tokens, signals, and looking for another relay when this one goes.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn::{ReadError, WriteError};
 use quip_protocol::{
-    Code, Retry, ToClient, UserId, frame,
+    ToClient, UserId, frame,
     session::{GoAway, Refresh, Signal},
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+    sync::{mpsc, oneshot},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
-    Broken, Dialer, Hub, LinkState,
+    Broken, Dialer, Hub,
     backoff::Backoff,
     dial::{CHUNK, Session},
     transport,
 };
-use crate::{ClientEvent, ClosedReason, ConnectError, ConnectionLost, ConnectionState, Presence, TokenError};
+use crate::{ClientEvent, ClosedReason, ConnectionLost, Presence, TokenError};
 
 /// What handles and conversations ask of the connection's task.
 pub(crate) enum Order {
@@ -31,17 +31,17 @@ pub(crate) enum Order {
     Close(oneshot::Sender<()>),
 }
 
-/// The connection's task. It holds no handle: when the last one is dropped, `orders` ends and so does this.
-pub(crate) struct Driver {
+/// What lasts from one session to the next.
+pub(crate) struct Base {
     pub(crate) hub: Arc<Hub>,
     pub(crate) dialer: Dialer,
-    pub(crate) state: watch::Sender<ConnectionState>,
+    /// Ends when the last handle is dropped.
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
     pub(crate) user: UserId,
 }
 
 /// Why a session is not kept any more.
-enum Exit {
+pub(super) enum Exit {
     Lost(ConnectionLost),
     /// There is a new one in its place.
     Moved(Box<Session>),
@@ -49,166 +49,18 @@ enum Exit {
 }
 
 /// Why there is to be no session any more.
-enum End {
+pub(super) enum End {
     /// The app is done.
     Close(Option<oneshot::Sender<()>>),
     Stop(ClosedReason),
 }
 
-type Dialing = Pin<Box<dyn Future<Output = Result<Session, ConnectionLost>> + Send>>;
+pub(super) type Dialing = Pin<Box<dyn Future<Output = Result<Session, ConnectionLost>> + Send>>;
 type Token = Pin<Box<dyn Future<Output = Result<String, TokenError>> + Send>>;
 
-impl Driver {
-    /// The first session, of a client that does not exist yet.
-    pub(crate) async fn first(dialer: &mut Dialer, limit: Duration) -> Result<Session, ConnectError> {
-        let mut last = ConnectionLost::Timeout(limit);
-        let mut backoff = Backoff::default();
-        let mut refusals = Refusals::default();
-        let trying = async {
-            loop {
-                match dialer.dial().await {
-                    Ok(session) => return Ok(session),
-                    Err(lost) if refusals.are_final(&lost, dialer.relays()) => return Err(ConnectError::Refused(lost)),
-                    Err(lost) => last = lost,
-                }
-                sleep(backoff.pause()).await;
-            }
-        };
-        match timeout(limit, trying).await {
-            Ok(result) => result,
-            Err(_) => Err(ConnectError::Unreachable(last)),
-        }
-    }
-
-    /// Keeps the client connected until it is closed.
-    pub(crate) async fn run(mut self, first: Session) {
-        let mut session = Box::new(first);
-        let mut backoff = Backoff::default();
-        loop {
-            let begun = Instant::now();
-            self.dialer.learn(&session.greeting);
-            let exit = Keeping::new(&mut self, &mut session).run().await;
-            if begun.elapsed() > STABLE {
-                backoff.reset();
-            }
-            let next = match exit {
-                Exit::Moved(next) => {
-                    self.online(&next);
-                    retire(session);
-                    Ok(next)
-                }
-                Exit::Lost(lost) => {
-                    tracing::info!(%lost, "the connection is lost");
-                    self.hub.links.send_replace(LinkState::Down);
-                    self.reconnect(lost, &mut backoff).await
-                }
-                Exit::End(End::Close(done)) => return self.goodbye(&session, done).await,
-                Exit::End(end) => Err(end),
-            };
-            match next {
-                Ok(next) => session = next,
-                Err(End::Stop(reason)) => return self.stop(reason),
-                Err(End::Close(done)) => {
-                    self.stop(ClosedReason::ByApp);
-                    done.map(|done| done.send(()));
-                    return;
-                }
-            }
-        }
-    }
-
-    /// A new session after a lost one, however long it takes.
-    async fn reconnect(&mut self, mut lost: ConnectionLost, backoff: &mut Backoff) -> Result<Box<Session>, End> {
-        let mut refusals = Refusals::default();
-        for attempt in 1.. {
-            if refusals.are_final(&lost, self.dialer.relays()) {
-                return Err(End::Stop(reason(lost)));
-            }
-            self.state.send_replace(ConnectionState::Connecting { attempt });
-            let pause = backoff.pause().max(if is_later(&lost) { LATER } else { Duration::ZERO });
-            if self.pause(pause).await? {
-                backoff.reset();
-            }
-            let dialing: Dialing = Box::pin(self.dialer.dial());
-            match self.attend(dialing).await? {
-                Ok(session) if session.greeting.user != self.user => return Err(End::Stop(other_user())),
-                Ok(session) => {
-                    self.online(&session);
-                    return Ok(Box::new(session));
-                }
-                Err(error) => lost = error,
-            }
-            tracing::debug!(%lost, attempt, "no connection");
-        }
-        Err(End::Stop(reason(lost)))
-    }
-
-    fn online(&self, session: &Session) {
-        let relay = session.greeting.relay.clone();
-        tracing::info!(%relay, "connected");
-        self.hub.links.send_replace(LinkState::Up(session.link.clone()));
-        self.state.send_replace(ConnectionState::Online { relay: relay.clone() });
-        self.hub.tell(&ClientEvent::Reconnected { relay });
-    }
-
-    /// Waits; true when the network changed meanwhile and waiting is over.
-    async fn pause(&mut self, pause: Duration) -> Result<bool, End> {
-        let end = Instant::now() + pause;
-        loop {
-            tokio::select! {
-                () = sleep_until(end) => return Ok(false),
-                order = self.orders.recv() => match order {
-                    Some(Order::Elsewhere(_)) => {}
-                    Some(Order::Rebind) => return Ok(true),
-                    Some(Order::Close(done)) => return Err(End::Close(Some(done))),
-                    None => return Err(End::Close(None)),
-                },
-            }
-        }
-    }
-
-    /// Waits for an attempt.
-    async fn attend(&mut self, mut dialing: Dialing) -> Result<Result<Session, ConnectionLost>, End> {
-        loop {
-            tokio::select! {
-                result = &mut dialing => return Ok(result),
-                order = self.orders.recv() => match order {
-                    Some(Order::Elsewhere(_) | Order::Rebind) => {}
-                    Some(Order::Close(done)) => return Err(End::Close(Some(done))),
-                    None => return Err(End::Close(None)),
-                },
-            }
-        }
-    }
-
-    fn stop(&self, reason: ClosedReason) {
-        self.hub.close(reason.clone());
-        self.state.send_replace(ConnectionState::Closed(reason));
-    }
-
-    /// Lets conversations that nobody holds any more finish what they have begun, and closes.
-    async fn goodbye(&self, session: &Session, done: Option<oneshot::Sender<()>>) {
-        let released = async {
-            for conversation in self.hub.conversations() {
-                if conversation.is_released() {
-                    conversation.gone().await;
-                }
-            }
-        };
-        tokio::select! {
-            _ = timeout(LINGER, released) => {}
-            _ = session.link.connection.closed() => {}
-        }
-        self.stop(ClosedReason::ByApp);
-        session.link.close(Code::BYE, "");
-        timeout(IDLE, session.endpoint.wait_idle()).await.ok();
-        done.map(|done| done.send(()));
-    }
-}
-
 /// A session while it is good.
-struct Keeping<'a> {
-    driver: &'a mut Driver,
+pub(super) struct Keeping<'a> {
+    base: &'a mut Base,
     session: &'a mut Session,
     begun: Instant,
     out: Bytes,
@@ -224,11 +76,11 @@ struct Keeping<'a> {
 }
 
 impl<'a> Keeping<'a> {
-    fn new(driver: &'a mut Driver, session: &'a mut Session) -> Self {
+    pub(super) fn new(base: &'a mut Base, session: &'a mut Session) -> Self {
         let mut check = interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            driver,
+            base,
             session,
             begun: Instant::now(),
             out: Bytes::new(),
@@ -242,7 +94,7 @@ impl<'a> Keeping<'a> {
         }
     }
 
-    async fn run(mut self) -> Exit {
+    pub(super) async fn run(mut self) -> Exit {
         // What came along with Welcome.
         if let Err(exit) = self.drain() {
             return exit;
@@ -263,12 +115,12 @@ impl<'a> Keeping<'a> {
                 Ok(datagram) => self.on_signal(&datagram),
                 Err(error) => return Err(Exit::Lost(error.into())),
             },
-            order = self.driver.orders.recv() => self.on_order(order)?,
+            order = self.base.orders.recv() => self.on_order(order)?,
             () = at(refresh) => self.fetch_token(),
             token = pending(&mut self.token) => self.on_token(token)?,
             () = at(self.dial_at) => {
                 self.dial_at = None;
-                self.dialing = Some(Box::pin(self.driver.dialer.dial()));
+                self.dialing = Some(Box::pin(self.base.dialer.dial()));
             }
             result = pending(&mut self.dialing) => self.on_dialed(result)?,
             _ = self.check.tick() => self.on_check(),
@@ -289,7 +141,7 @@ impl<'a> Keeping<'a> {
     fn drain(&mut self) -> Result<(), Exit> {
         let mut goaway = None;
         let mut refreshed = None;
-        let hub = &self.driver.hub;
+        let hub = &self.base.hub;
         let drained = self.session.buffer.drain(|message| {
             match message {
                 ToClient::GoAway(found) => goaway = Some(found),
@@ -324,7 +176,7 @@ impl<'a> Keeping<'a> {
     fn on_dialed(&mut self, result: Result<Session, ConnectionLost>) -> Result<(), Exit> {
         self.dialing = None;
         match result {
-            Ok(session) if session.greeting.user != self.driver.user => Err(Exit::End(End::Stop(other_user()))),
+            Ok(session) if session.greeting.user != self.base.user => Err(Exit::End(End::Stop(other_user()))),
             Ok(session) => Err(Exit::Moved(Box::new(session))),
             Err(lost) => {
                 tracing::debug!(%lost, "no other connection yet");
@@ -340,7 +192,7 @@ impl<'a> Keeping<'a> {
         match order {
             Some(Order::Elsewhere(id)) => {
                 let here = self.session.link.connection.stable_id() == id;
-                if here && self.driver.dialer.relays() > 1 {
+                if here && self.base.dialer.relays() > 1 {
                     self.leaving = true;
                     self.move_now();
                 }
@@ -370,7 +222,7 @@ impl<'a> Keeping<'a> {
     }
 
     fn fetch_token(&mut self) {
-        let source = self.driver.dialer.token.clone();
+        let source = self.base.dialer.token.clone();
         self.token = Some(Box::pin(async move { source.token().await }));
     }
 
@@ -412,7 +264,7 @@ impl<'a> Keeping<'a> {
             return;
         };
         let body = Bytes::copy_from_slice(signal.body.0);
-        self.driver.hub.tell(&ClientEvent::Signal { conversation, user, kind: signal.kind, body });
+        self.base.hub.tell(&ClientEvent::Signal { conversation, user, kind: signal.kind, body });
     }
 
     fn broken(&self, broken: Broken) -> Exit {
@@ -441,54 +293,8 @@ impl Silence {
     }
 }
 
-/// Refusals that are final only when they come again.
-#[derive(Default)]
-struct Refusals {
-    expired: u32,
-    untrusted: usize,
-}
-
-impl Refusals {
-    /// Told why there is no connection, and how many relays there are.
-    fn are_final(&mut self, lost: &ConnectionLost, relays: usize) -> bool {
-        match lost {
-            // One token was on its way for too long; after two the app has no better.
-            ConnectionLost::Closed { code: Code::TOKEN_EXPIRED, .. } => {
-                self.expired += 1;
-                self.expired > 1
-            }
-            // One relay's wrong certificate does not speak for the others.
-            ConnectionLost::Untrusted(_) => {
-                self.untrusted += 1;
-                self.untrusted >= relays
-            }
-            lost => !lost.may_retry(),
-        }
-    }
-}
-
-/// Closes a session that another one has replaced, once its conversations have moved.
-fn retire(session: Box<Session>) {
-    tokio::spawn(async move {
-        sleep(OVERLAP).await;
-        session.link.close(Code::BYE, "");
-        timeout(IDLE, session.endpoint.wait_idle()).await.ok();
-    });
-}
-
-fn reason(lost: ConnectionLost) -> ClosedReason {
-    match lost {
-        ConnectionLost::Closed { code: Code::REPLACED, .. } => ClosedReason::Replaced,
-        lost => ClosedReason::Refused(lost),
-    }
-}
-
-fn other_user() -> ClosedReason {
+pub(super) fn other_user() -> ClosedReason {
     ClosedReason::State("the new token is for another user".into())
-}
-
-fn is_later(lost: &ConnectionLost) -> bool {
-    matches!(lost, ConnectionLost::Closed { code, .. } if code.retry() == Retry::Later)
 }
 
 /// The event for the app that a frame of the session stream is.
@@ -527,18 +333,8 @@ async fn pending<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>
     }
 }
 
-/// A session that lived so long was good: pauses begin anew.
-const STABLE: Duration = Duration::from_secs(2);
-/// The least pause after a relay said "later".
-const LATER: Duration = Duration::from_secs(1);
 /// The pause before a token is asked for again.
 const TOKEN_PAUSE: Duration = Duration::from_secs(2);
-/// How long a replaced session lives, for requests that are under way; relays allow 30 s.
-const OVERLAP: Duration = Duration::from_secs(2);
-/// How long conversations that nobody holds may finish what they have begun.
-const LINGER: Duration = Duration::from_secs(10);
-/// How long QUIC may take to say goodbye.
-const IDLE: Duration = Duration::from_millis(500);
 /// How often silence is looked for.
 const CHECK: Duration = Duration::from_secs(1);
 /// Silence after which another connection is made, while packets of ours are without an answer.
@@ -547,10 +343,6 @@ const SILENCE: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn closed(code: Code) -> ConnectionLost {
-        ConnectionLost::Closed { code, text: String::new() }
-    }
 
     #[test]
     fn only_packets_without_an_answer_make_a_silence() {
@@ -564,20 +356,5 @@ mod tests {
         assert!(!check(106, 14, 11), "heard again");
         assert!(!check(110, 15, 11));
         assert!(check(111, 15, 11));
-    }
-
-    #[test]
-    fn a_refusal_is_final_when_nothing_else_can_come_of_it() {
-        let mut refusals = Refusals::default();
-        assert!(!refusals.are_final(&closed(Code::TOKEN_EXPIRED), 1));
-        assert!(!refusals.are_final(&closed(Code::SHUTDOWN), 1));
-        assert!(refusals.are_final(&closed(Code::TOKEN_EXPIRED), 1));
-        let untrusted = ConnectionLost::Untrusted("another certificate".into());
-        assert!(!refusals.are_final(&untrusted, 2));
-        assert!(refusals.are_final(&untrusted, 2));
-        for code in [Code::UNAUTHENTICATED, Code::MALFORMED, Code::REPLACED] {
-            assert!(Refusals::default().are_final(&closed(code), 9), "{code:?}");
-        }
-        assert!(matches!(reason(closed(Code::REPLACED)), ClosedReason::Replaced));
     }
 }

@@ -187,6 +187,7 @@ impl State {
     fn take(&mut self, limit: BatchLimit, into: &mut VecDeque<Command>) {
         if self.commands.len() <= limit.commands && self.bytes <= limit.bytes {
             std::mem::swap(&mut self.commands, into);
+            self.conversations.clear();
             self.bytes = 0;
             return;
         }

@@ -1,0 +1,302 @@
+//! What the relay says, and what follows from it.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quip_protocol::{
+    Code, Event, Retry, ToClient, UserId,
+    conversation::{self as wire, End, Rejected, Skip},
+};
+
+use super::{
+    super::{Violation, frames},
+    Core, Next, Stream,
+};
+use crate::{Accepted, ConversationEvent, OpenError, Opened, OwnedEvent, ReceiptError, SkipReason};
+
+impl Core {
+    /// A frame of the present stream.
+    pub(crate) fn frame(&mut self, frame: &ToClient<'_>, now: Instant) -> Result<(), Violation> {
+        match (self.stream, frame) {
+            (Stream::None | Stream::Finishing | Stream::Drained | Stream::Over, _) => Ok(()),
+            (Stream::Opening, ToClient::Opened(opened)) => self.on_opened(opened),
+            (_, ToClient::End(end)) => {
+                self.on_end(end.code, Duration::from_millis(end.retry_after), end);
+                Ok(())
+            }
+            (Stream::Open, ToClient::Event(event)) => self.on_event(event),
+            (Stream::Open, ToClient::Accepted(accepted)) => self.on_accepted(*accepted),
+            (Stream::Open, ToClient::Ack(ack)) => {
+                self.on_ack(*ack);
+                Ok(())
+            }
+            (Stream::Open, ToClient::Rejected(rejected)) => self.on_rejected(rejected, now),
+            (Stream::Open, ToClient::Skip(skip)) => self.delivery.skip(skip.to, why(*skip)),
+            _ => Err(Violation("a frame that has no place on this stream")),
+        }
+    }
+
+    /// The relay reset the stream.
+    pub(crate) fn reset(&mut self, code: Code) {
+        if self.next.is_none() && !self.drained() {
+            self.on_end(code, PAUSE, &End { code, retry_after: 0, info: 0, text: "" });
+        }
+    }
+
+    /// The relay finished the stream.
+    pub(crate) fn finished(&mut self) -> Result<(), Violation> {
+        let expected = self.drained() || self.next.is_some() || self.stream == Stream::Over;
+        if expected { Ok(()) } else { Err(Violation("a stream without an End")) }
+    }
+
+    fn drained(&mut self) -> bool {
+        let finishing = self.stream == Stream::Finishing;
+        if finishing {
+            self.stream = Stream::Drained;
+            self.next = Some(Next::Again(Duration::ZERO));
+        }
+        finishing
+    }
+
+    fn on_opened(&mut self, opened: &wire::Opened<'_>) -> Result<(), Violation> {
+        if opened.conversation != self.id {
+            return Err(Violation("another conversation was opened"));
+        }
+        self.delivery.opened(self.asked, opened.generation, opened.start)?;
+        let same_log = self.log.replace(opened.generation).is_none_or(|log| log == opened.generation);
+        self.own.extend(opened.outcomes.iter().filter(|o| o.seq >= opened.start).map(|o| (o.seq, o.n)));
+        self.outbox.opened(opened.last_n, opened.outcomes.iter(), same_log);
+        if self.outbox.join().is_some() {
+            return Err(Violation("a join is neither accepted nor refused"));
+        }
+        self.stream = Stream::Open;
+        self.mark_due = self.mark.is_some_and(|mark| mark.seq > opened.read);
+        if std::mem::take(&mut self.lost) {
+            self.delivery.notice(ConversationEvent::Reconnected);
+            self.delivery.aim(opened.head);
+        } else if self.opened.is_none() {
+            self.delivery.aim(opened.head);
+        }
+        self.opened = Some(info(opened));
+        self.settle_opening(opened.role)
+    }
+
+    /// Resolves the opening, unless this user is still to become a member.
+    fn settle_opening(&mut self, role: u8) -> Result<(), Violation> {
+        if self.want_join && role == 0 {
+            self.tries += 1;
+            if self.tries > TRIES {
+                return Err(Violation("a join is accepted without a membership"));
+            }
+            return Ok(());
+        }
+        self.want_join = false;
+        self.opening.take().map(|opening| opening.send(Ok(())));
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: &Event<'_>) -> Result<(), Violation> {
+        self.delivery.check(event.seq)?;
+        let user = self.name(event.user)?;
+        let Event { seq, number, at, kind, .. } = *event;
+        let body = Bytes::copy_from_slice(event.body.0);
+        self.deliver(OwnedEvent { seq, number, at, user, kind, body, own: None });
+        Ok(())
+    }
+
+    /// An own event in its place: the relay leaves out what this side knows.
+    fn on_accepted(&mut self, accepted: wire::Accepted) -> Result<(), Violation> {
+        let wire::Accepted { n, seq, number, at } = accepted;
+        self.delivery.check(seq)?;
+        let known = match self.outbox.frame(n) {
+            Some(frame) => frames::event(frame),
+            None if self.joining == Some(n) => Some((crate::kind::JOINED, Bytes::new())),
+            None => None,
+        };
+        let (kind, body) = known.ok_or(Violation("accepted is what was not sent"))?;
+        self.outbox.settle(n, Ok(Accepted { seq, number, at }));
+        self.deliver(OwnedEvent { seq, number, at, user: self.me.clone(), kind, body, own: Some(n) });
+        Ok(())
+    }
+
+    fn deliver(&mut self, mut event: OwnedEvent) {
+        let own = self.own.remove(&event.seq);
+        event.own = event.own.or(own);
+        self.delivery.event(event);
+    }
+
+    fn on_ack(&mut self, ack: wire::Ack) {
+        let wire::Ack { n, seq, number, at } = ack;
+        let waited = self.outbox.settle(n, Ok(Accepted { seq, number, at }));
+        if waited && self.delivery.is_ahead(seq) && self.own.len() < OWN {
+            self.own.insert(seq, n);
+        }
+    }
+
+    fn on_rejected(&mut self, rejected: &Rejected, now: Instant) -> Result<(), Violation> {
+        let Rejected { n, code, retry_after, info } = *rejected;
+        if !self.outbox.is_sent(n) {
+            return Ok(());
+        }
+        match code {
+            Code::KNOWN => {
+                self.outbox.settle(n, Err(ReceiptError::Unknown));
+            }
+            Code::REUSED => {
+                self.outbox.displace(n);
+                self.resync = true;
+            }
+            Code::MISSING => {
+                self.outbox.wait_again(n);
+                self.resync |= self.outbox.first_n().is_some_and(|first| first > info + 1);
+                self.hold_until(now + PAUSE);
+            }
+            Code::BLOCKED => self.outbox.wait_again(n),
+            _ => return self.on_rejected_by_range(n, code, now + Duration::from_millis(retry_after).max(SHORT)),
+        }
+        Ok(())
+    }
+
+    fn on_rejected_by_range(&mut self, n: u64, code: Code, again: Instant) -> Result<(), Violation> {
+        match code.retry() {
+            Retry::Final => {
+                self.outbox.settle(n, Err(ReceiptError::Refused(code)));
+                // The number is free again, and what follows must move up.
+                self.resync |= !code.decides();
+            }
+            Retry::Later => {
+                self.outbox.wait_again(n);
+                self.hold_until(again);
+            }
+            Retry::Elsewhere => {
+                self.outbox.doubt(n);
+                self.next = Some(Next::Elsewhere);
+            }
+            Retry::Done | Retry::Never => {
+                return Err(Violation("a command is refused with a code that refuses nothing"));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_end(&mut self, code: Code, retry_after: Duration, end: &End<'_>) {
+        let again = match self.stream {
+            Stream::Opening => self.on_refused_join(end),
+            // A former member, who is still to join.
+            _ => self.want_join && code.retry() == Retry::Done,
+        };
+        if again {
+            if self.stream == Stream::Open {
+                self.outbox.give_up(ReceiptError::Unknown);
+            }
+            self.next = Some(Next::Again(SHORT));
+            return;
+        }
+        self.next = match code.retry() {
+            Retry::Later => Some(Next::Again(retry_after.max(SHORT))),
+            Retry::Elsewhere => Some(Next::Elsewhere),
+            // The relay has not noticed yet that the stream before is gone.
+            _ if code == Code::ALREADY_OPEN => Some(Next::Again(PAUSE)),
+            _ => {
+                self.end(code, end.text);
+                Some(Next::Over)
+            }
+        };
+    }
+
+    /// A refused `Open` that carried a join, or should have: whether another one may do better.
+    fn on_refused_join(&mut self, end: &End<'_>) -> bool {
+        let Some(n) = self.joining.filter(|n| self.outbox.has(*n)) else {
+            // Commands from before are in the way of the join, and nothing about them can be learned.
+            let in_the_way = end.code == Code::NOT_FOUND && self.want_join;
+            if in_the_way {
+                self.outbox.give_up(ReceiptError::Unknown);
+            }
+            return in_the_way;
+        };
+        self.tries += 1;
+        match end.code {
+            _ if self.tries > TRIES => false,
+            Code::MISSING => {
+                self.outbox.renumber_join(end.info + 1);
+                true
+            }
+            // A number far too high is answered by MISSING, which tells the right one.
+            Code::KNOWN | Code::REUSED => {
+                self.outbox.renumber_join(n.saturating_add(FAR));
+                true
+            }
+            code if code.retry() == Retry::Final && code != Code::ALREADY_OPEN => {
+                self.outbox.settle(n, Err(ReceiptError::Refused(code)));
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends for good. What was never decided is dropped, so that it does not surprise a later membership.
+    fn end(&mut self, code: Code, text: &str) {
+        if self.opened.is_some() {
+            self.outbox.give_up(ReceiptError::Unknown);
+        }
+        let refused = OpenError::Refused { code, text: text.to_owned() };
+        self.opening.take().map(|opening| opening.send(Err(refused)));
+        self.delivery.end(code);
+        self.save_cursor();
+        self.stream = Stream::Over;
+    }
+
+    fn hold_until(&mut self, until: Instant) {
+        self.hold = Some(self.hold.map_or(until, |hold| hold.max(until)));
+    }
+
+    fn name(&mut self, user: &str) -> Result<UserId, Violation> {
+        if let Some(known) = self.names.get(user) {
+            return Ok(known.clone());
+        }
+        let user = UserId::parse(user).map_err(|_| Violation("an event by what is not a user"))?;
+        if self.names.len() >= NAMES {
+            self.names.clear();
+        }
+        self.names.insert(user.clone());
+        Ok(user)
+    }
+}
+
+fn why(skip: Skip) -> SkipReason {
+    match skip.why {
+        wire::skip::TRIMMED => SkipReason::Trimmed,
+        wire::skip::NOT_VISIBLE => SkipReason::NotVisible,
+        other => SkipReason::Other(other),
+    }
+}
+
+fn info(opened: &wire::Opened<'_>) -> Opened {
+    Opened {
+        conversation: opened.conversation,
+        generation: opened.generation,
+        first_kept: opened.first_kept,
+        head: opened.head,
+        number: opened.number,
+        start: opened.start,
+        role: opened.role,
+        read: opened.read,
+        read_number: opened.read_number,
+        name: opened.name.to_owned(),
+        members: opened.members,
+        present: opened.present,
+    }
+}
+
+/// The shortest pause before a refused command or open is repeated.
+const SHORT: Duration = Duration::from_millis(10);
+/// The pause before something that should not happen twice is repeated.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often a join is tried with another number.
+const TRIES: u32 = 5;
+/// Added to a number to make it far too high.
+const FAR: u64 = 1 << 32;
+/// Own events that are told apart while they are still to come.
+const OWN: usize = 4096;
+/// User names that are shared between events.
+const NAMES: usize = 1024;

@@ -1,0 +1,252 @@
+//! The connection's task: from one session to the next, until the client is closed.
+
+use std::time::Duration;
+
+use quip_protocol::{Code, Retry};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    Dialer, LinkState,
+    backoff::Backoff,
+    dial::Session,
+    session::{Base, Dialing, End, Exit, Keeping, Order, other_user},
+};
+use crate::{ClientEvent, ClosedReason, ConnectError, ConnectionLost, ConnectionState};
+
+/// The connection's task. It holds no handle: when the last one is dropped, `orders` ends and so does this.
+pub(crate) struct Driver {
+    pub(crate) base: Base,
+    pub(crate) state: watch::Sender<ConnectionState>,
+}
+
+impl Driver {
+    /// The first session, of a client that does not exist yet.
+    pub(crate) async fn first(dialer: &mut Dialer, limit: Duration) -> Result<Session, ConnectError> {
+        let mut last = ConnectionLost::Timeout(limit);
+        let mut backoff = Backoff::default();
+        let mut refusals = Refusals::default();
+        let trying = async {
+            loop {
+                match dialer.dial().await {
+                    Ok(session) => return Ok(session),
+                    Err(lost) if refusals.are_final(&lost, dialer.relays()) => return Err(ConnectError::Refused(lost)),
+                    Err(lost) => last = lost,
+                }
+                sleep(backoff.pause()).await;
+            }
+        };
+        match timeout(limit, trying).await {
+            Ok(result) => result,
+            Err(_) => Err(ConnectError::Unreachable(last)),
+        }
+    }
+
+    /// Keeps the client connected until it is closed.
+    pub(crate) async fn run(mut self, first: Session) {
+        let mut session = Box::new(first);
+        let mut backoff = Backoff::default();
+        loop {
+            let begun = Instant::now();
+            self.base.dialer.learn(&session);
+            let exit = Keeping::new(&mut self.base, &mut session).run().await;
+            if begun.elapsed() > STABLE {
+                backoff.reset();
+            }
+            let next = match exit {
+                Exit::Moved(next) => {
+                    self.online(&next);
+                    retire(session);
+                    Ok(next)
+                }
+                Exit::Lost(lost) => {
+                    tracing::info!(%lost, "the connection is lost");
+                    self.base.hub.links.send_replace(LinkState::Down);
+                    self.reconnect(lost, &mut backoff).await
+                }
+                Exit::End(End::Close(done)) => return self.goodbye(&session, done).await,
+                Exit::End(end) => Err(end),
+            };
+            match next {
+                Ok(next) => session = next,
+                Err(End::Stop(reason)) => return self.stop(reason),
+                Err(End::Close(done)) => {
+                    self.stop(ClosedReason::ByApp);
+                    done.map(|done| done.send(()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A new session after a lost one, however long it takes.
+    async fn reconnect(&mut self, mut lost: ConnectionLost, backoff: &mut Backoff) -> Result<Box<Session>, End> {
+        let mut refusals = Refusals::default();
+        for attempt in 1.. {
+            if refusals.are_final(&lost, self.base.dialer.relays()) {
+                return Err(End::Stop(reason(lost)));
+            }
+            self.state.send_replace(ConnectionState::Connecting { attempt });
+            let pause = backoff.pause().max(if is_later(&lost) { LATER } else { Duration::ZERO });
+            if self.pause(pause).await? {
+                backoff.reset();
+            }
+            let dialing: Dialing = Box::pin(self.base.dialer.dial());
+            match self.attend(dialing).await? {
+                Ok(session) if session.greeting.user != self.base.user => return Err(End::Stop(other_user())),
+                Ok(session) => {
+                    self.online(&session);
+                    return Ok(Box::new(session));
+                }
+                Err(error) => lost = error,
+            }
+            tracing::debug!(%lost, attempt, "no connection");
+        }
+        Err(End::Stop(reason(lost)))
+    }
+
+    fn online(&self, session: &Session) {
+        let relay = session.greeting.relay.clone();
+        tracing::info!(%relay, "connected");
+        self.base.hub.links.send_replace(LinkState::Up(session.link.clone()));
+        self.state.send_replace(ConnectionState::Online { relay: relay.clone() });
+        self.base.hub.tell(&ClientEvent::Reconnected { relay });
+    }
+
+    /// Waits; true when the network changed meanwhile and waiting is over.
+    async fn pause(&mut self, pause: Duration) -> Result<bool, End> {
+        let end = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = sleep_until(end) => return Ok(false),
+                order = self.base.orders.recv() => match order {
+                    Some(Order::Elsewhere(_)) => {}
+                    Some(Order::Rebind) => return Ok(true),
+                    Some(Order::Close(done)) => return Err(End::Close(Some(done))),
+                    None => return Err(End::Close(None)),
+                },
+            }
+        }
+    }
+
+    /// Waits for an attempt.
+    async fn attend(&mut self, mut dialing: Dialing) -> Result<Result<Session, ConnectionLost>, End> {
+        loop {
+            tokio::select! {
+                result = &mut dialing => return Ok(result),
+                order = self.base.orders.recv() => match order {
+                    Some(Order::Elsewhere(_) | Order::Rebind) => {}
+                    Some(Order::Close(done)) => return Err(End::Close(Some(done))),
+                    None => return Err(End::Close(None)),
+                },
+            }
+        }
+    }
+
+    fn stop(&self, reason: ClosedReason) {
+        self.base.hub.close(reason.clone());
+        self.state.send_replace(ConnectionState::Closed(reason));
+    }
+
+    /// Lets conversations that nobody holds any more finish what they have begun, and closes.
+    async fn goodbye(&self, session: &Session, done: Option<oneshot::Sender<()>>) {
+        let released = async {
+            for conversation in self.base.hub.conversations() {
+                if conversation.is_released() {
+                    conversation.gone().await;
+                }
+            }
+        };
+        tokio::select! {
+            _ = timeout(LINGER, released) => {}
+            _ = session.link.connection.closed() => {}
+        }
+        self.stop(ClosedReason::ByApp);
+        session.link.close(Code::BYE, "");
+        timeout(IDLE, session.endpoint.wait_idle()).await.ok();
+        done.map(|done| done.send(()));
+    }
+}
+
+/// Refusals that are final only when they come again.
+#[derive(Default)]
+struct Refusals {
+    expired: u32,
+    untrusted: usize,
+}
+
+impl Refusals {
+    /// Told why there is no connection, and how many relays there are.
+    fn are_final(&mut self, lost: &ConnectionLost, relays: usize) -> bool {
+        match lost {
+            // One token was on its way for too long; after two the app has no better.
+            ConnectionLost::Closed { code: Code::TOKEN_EXPIRED, .. } => {
+                self.expired += 1;
+                self.expired > 1
+            }
+            // One relay's wrong certificate does not speak for the others.
+            ConnectionLost::Untrusted(_) => {
+                self.untrusted += 1;
+                self.untrusted >= relays
+            }
+            lost => !lost.may_retry(),
+        }
+    }
+}
+
+/// Closes a session that another one has replaced, once its conversations have moved.
+fn retire(session: Box<Session>) {
+    tokio::spawn(async move {
+        sleep(OVERLAP).await;
+        session.link.close(Code::BYE, "");
+        timeout(IDLE, session.endpoint.wait_idle()).await.ok();
+    });
+}
+
+fn reason(lost: ConnectionLost) -> ClosedReason {
+    match lost {
+        ConnectionLost::Closed { code: Code::REPLACED, .. } => ClosedReason::Replaced,
+        lost => ClosedReason::Refused(lost),
+    }
+}
+
+fn is_later(lost: &ConnectionLost) -> bool {
+    matches!(lost, ConnectionLost::Closed { code, .. } if code.retry() == Retry::Later)
+}
+
+/// A session that lived so long was good: pauses begin anew.
+const STABLE: Duration = Duration::from_secs(2);
+/// The least pause after a relay said "later".
+const LATER: Duration = Duration::from_secs(1);
+/// How long a replaced session lives, for requests that are under way; relays allow 30 s.
+const OVERLAP: Duration = Duration::from_secs(2);
+/// How long conversations that nobody holds may finish what they have begun.
+const LINGER: Duration = Duration::from_secs(10);
+/// How long QUIC may take to say goodbye.
+const IDLE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(code: Code) -> ConnectionLost {
+        ConnectionLost::Closed { code, text: String::new() }
+    }
+
+    #[test]
+    fn a_refusal_is_final_when_nothing_else_can_come_of_it() {
+        let mut refusals = Refusals::default();
+        assert!(!refusals.are_final(&closed(Code::TOKEN_EXPIRED), 1));
+        assert!(!refusals.are_final(&closed(Code::SHUTDOWN), 1));
+        assert!(refusals.are_final(&closed(Code::TOKEN_EXPIRED), 1));
+        let untrusted = ConnectionLost::Untrusted("another certificate".into());
+        assert!(!refusals.are_final(&untrusted, 2));
+        assert!(refusals.are_final(&untrusted, 2));
+        for code in [Code::UNAUTHENTICATED, Code::MALFORMED, Code::REPLACED] {
+            assert!(Refusals::default().are_final(&closed(code), 9), "{code:?}");
+        }
+        assert!(matches!(reason(closed(Code::REPLACED)), ClosedReason::Replaced));
+    }
+}

@@ -1,0 +1,361 @@
+//! The library against a relay that does what each test needs.
+
+mod fake;
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use fake::{Greeting, LOG, Relay, soon};
+use quip_client::{
+    Client, ClientEvent, ClosedReason, Code, Config, ConnectError, ConnectionLost, ConnectionState, Conversation,
+    ConversationEvent, OpenError, OpenOptions, RequestError, Start, Target, Trust,
+};
+use quip_protocol::{
+    ToRelay,
+    conversation::{Accepted, End, Start as WireStart},
+    request::Entry,
+    session::{GoAway, Notice},
+};
+
+fn room(name: &str) -> Target {
+    Target::room(name).expect("a room")
+}
+
+/// A client and its session on a relay.
+async fn connect(relay: &Relay) -> (Client, fake::Session) {
+    connect_with(relay, relay.config("token"), Greeting::default()).await
+}
+
+async fn connect_with(relay: &Relay, config: Config, greeting: Greeting) -> (Client, fake::Session) {
+    let (client, session) = tokio::join!(soon(Client::connect(config)), relay.welcome(greeting));
+    (client.expect("connected"), session)
+}
+
+/// A conversation at the head of an empty log.
+async fn open(client: &Client, session: &fake::Session, name: &str) -> (Conversation, fake::Stream) {
+    let options = OpenOptions::member().start(Start::Now);
+    let (conversation, (stream, ..)) = tokio::join!(client.open(room(name), options), session.open(0));
+    (conversation.expect("opened"), stream)
+}
+
+async fn next(conversation: &mut Conversation) -> ConversationEvent {
+    soon(conversation.next()).await.expect("not over")
+}
+
+async fn seq(conversation: &mut Conversation) -> u64 {
+    loop {
+        if let ConversationEvent::Event(event) = next(conversation).await {
+            return event.seq;
+        }
+    }
+}
+
+async fn closed(client: &Client) -> ClosedReason {
+    let mut states = client.state();
+    let state = soon(states.wait_for(|state| matches!(state, ConnectionState::Closed(_)))).await.expect("a state");
+    match &*state {
+        ConnectionState::Closed(reason) => reason.clone(),
+        _ => unreachable!("waited for"),
+    }
+}
+
+// --- Trust ---
+
+#[tokio::test]
+async fn another_certificate_is_refused_at_once() {
+    let relay = Relay::start();
+    let config = Config::new([relay.address()], Trust::Fingerprint([1; 32]), "token");
+    let accepting = async { relay.endpoint.accept().await.expect("an endpoint").await.err() };
+    let (refused, _) = tokio::join!(soon(Client::connect(config)), accepting);
+    assert!(matches!(refused, Err(ConnectError::Refused(ConnectionLost::Untrusted(_)))), "{:?}", refused.err());
+}
+
+#[tokio::test]
+async fn an_authority_vouches_for_a_name_and_for_no_other() {
+    let relay = Relay::start();
+    let trust = Trust::Ca(vec![relay.certificate.clone()]);
+    let (_client, session) =
+        connect_with(&relay, Config::new([relay.name()], trust.clone(), "token"), Greeting::default()).await;
+    assert_eq!(session.token, "token");
+    let accepting = async { relay.endpoint.accept().await.expect("an endpoint").await.err() };
+    let by_address = Config::new([relay.address()], trust, "token");
+    let (refused, _) = tokio::join!(soon(Client::connect(by_address)), accepting);
+    assert!(matches!(refused, Err(ConnectError::Refused(ConnectionLost::Untrusted(_)))), "{:?}", refused.err());
+}
+
+// --- Connecting ---
+
+#[tokio::test]
+async fn a_refusal_that_will_not_change_is_told_at_once() {
+    let relay = Relay::start();
+    let refusing = async { relay.accept().await.close(Code::UNAUTHENTICATED) };
+    let (refused, ()) = tokio::join!(soon(Client::connect(relay.config("token"))), refusing);
+    let code = match refused.err() {
+        Some(ConnectError::Refused(ConnectionLost::Closed { code, .. })) => code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(code, Code::UNAUTHENTICATED);
+}
+
+#[tokio::test]
+async fn a_relay_that_is_not_there_is_passed_over_and_an_overloaded_one_asked_again() {
+    let relay = Relay::start();
+    let relays = ["127.0.0.1:9".to_owned(), relay.address()];
+    let config = Config::new(relays, Trust::Fingerprint(relay.fingerprint()), "token")
+        .attempt_timeout(Duration::from_millis(500));
+    let accepting = async {
+        relay.accept().await.close(Code::OVERLOADED);
+        relay.welcome(Greeting::default()).await
+    };
+    let (client, _session) = tokio::join!(soon(Client::connect(config)), accepting);
+    assert_eq!(client.expect("connected").user().as_str(), "alice");
+}
+
+#[tokio::test]
+async fn nobody_there_is_told_after_the_time_for_it() {
+    let config = Config::new(["127.0.0.1:9"], Trust::Fingerprint([0; 32]), "token")
+        .attempt_timeout(Duration::from_millis(100))
+        .connect_timeout(Duration::from_millis(300));
+    let begun = Instant::now();
+    let error = soon(Client::connect(config)).await.err().expect("nobody there");
+    assert!(error.may_retry() && begun.elapsed() >= Duration::from_millis(300), "{error}");
+    let none = Config::new([""; 0], Trust::Fingerprint([0; 32]), "token");
+    assert!(matches!(Client::connect(none).await, Err(ConnectError::NoRelay)));
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_on_the_session_before_it_expires() {
+    let relay = Relay::start();
+    let count = AtomicU32::new(0);
+    let config = relay.config(move || {
+        let token = format!("token {}", count.fetch_add(1, Ordering::Relaxed));
+        async { Ok(token) }
+    });
+    let (_client, mut session) = connect_with(&relay, config, Greeting { expires: 1_500, ..Greeting::default() }).await;
+    assert_eq!(session.token, "token 0");
+    let renewed =
+        session.control.next(|message| matches!(message, ToRelay::Refresh(new) if new.token == "token 1")).await;
+    assert!(renewed);
+}
+
+// --- Losing and moving ---
+
+#[tokio::test]
+async fn a_lost_connection_is_made_again_and_everything_goes_on() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let mut told = client.events();
+    let (mut conversation, mut stream) = open(&client, &session, "test:a").await;
+    stream.event(1, b"one").await;
+    assert_eq!(seq(&mut conversation).await, 1);
+    let receipt = conversation.send("two").await.expect("queued");
+    assert_eq!(stream.post().await, (1, b"two".to_vec()));
+    session.close(Code::INTERNAL);
+
+    let session = relay.welcome(Greeting::default()).await;
+    let (mut stream, _, join, start) = session.open(1).await;
+    assert_eq!((join, start), (0, WireStart::After { generation: LOG, seq: 1 }));
+    assert_eq!(stream.post().await, (1, b"two".to_vec()), "the same again");
+    stream.put(&Accepted { n: 1, seq: 2, number: 2, at: 2 }).await;
+    assert_eq!(soon(receipt.accepted()).await.expect("accepted").seq, 2);
+    assert_eq!(next(&mut conversation).await, ConversationEvent::Reconnected);
+    assert_eq!(seq(&mut conversation).await, 2);
+    assert!(matches!(soon(told.next()).await, Some(ClientEvent::Reconnected { .. })));
+}
+
+#[tokio::test]
+async fn a_relay_that_sends_what_it_must_not_is_left() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let (mut conversation, mut stream) = open(&client, &session, "test:a").await;
+    stream.event(2, b"a hole").await;
+    assert_eq!(session.closed().await, Code::UNEXPECTED);
+    let session = relay.welcome(Greeting::default()).await;
+    let (mut stream, ..) = session.open(1).await;
+    stream.event(1, b"whole").await;
+    assert_eq!(seq(&mut conversation).await, 1);
+}
+
+#[tokio::test]
+async fn a_relay_that_goes_away_is_left_only_once_another_one_is_there() {
+    let (old, new) = (Relay::start(), Relay::start());
+    let trust = Trust::Ca(vec![old.certificate.clone(), new.certificate.clone()]);
+    let config = Config::new([old.name()], trust, "token");
+    let greeting = || Greeting { relays: vec![new.name()], ..Greeting::default() };
+    let (client, mut session) = connect_with(&old, config, greeting()).await;
+    let (mut conversation, mut stream) = open(&client, &session, "test:a").await;
+    session.control.put(&GoAway { code: Code::SHUTDOWN, within: 5_000 }).await;
+
+    let mut moved = new.accept().await;
+    stream.event(1, b"still here").await;
+    assert_eq!(seq(&mut conversation).await, 1, "the old one serves until the new one does");
+    moved.welcome(greeting()).await;
+    let (mut stream, _, _, start) = moved.open(1).await;
+    assert_eq!(start, WireStart::After { generation: LOG, seq: 1 });
+    stream.event(2, b"moved").await;
+    assert_eq!(seq(&mut conversation).await, 2);
+    assert_eq!(session.closed().await, Code::BYE);
+}
+
+#[tokio::test]
+async fn a_relay_that_falls_silent_is_left_long_before_the_idle_timeout() {
+    let (silent, other) = (Relay::start(), Relay::start());
+    let trust = Trust::Ca(vec![silent.certificate.clone(), other.certificate.clone()]);
+    let config = Config::new([silent.name(), other.name()], trust, "token");
+    let (client, session) = connect_with(&silent, config, Greeting::default()).await;
+    let (conversation, _stream) = open(&client, &session, "test:a").await;
+    silent.vanish();
+    let begun = Instant::now();
+    let receipt = conversation.send("anyone?").await.expect("queued");
+    let session = other.welcome(Greeting::default()).await;
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    let (mut stream, ..) = session.open(0).await;
+    stream.post().await;
+    stream.put(&Accepted { n: 1, seq: 1, number: 1, at: 1 }).await;
+    assert_eq!(soon(receipt.accepted()).await.expect("accepted").seq, 1);
+}
+
+#[tokio::test]
+async fn a_replaced_client_stops_and_says_so() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let (mut conversation, _stream) = open(&client, &session, "test:a").await;
+    let receipt = conversation.send("never answered").await.expect("queued");
+    session.close(Code::REPLACED);
+    assert!(matches!(closed(&client).await, ClosedReason::Replaced));
+    assert!(soon(receipt.accepted()).await.is_err());
+    while soon(conversation.next()).await.is_some() {}
+    assert!(matches!(client.list(None, 10).await, Err(RequestError::Closed(ClosedReason::Replaced))));
+    let opened = client.open(room("test:b"), OpenOptions::member()).await;
+    assert!(matches!(opened.err(), Some(OpenError::Closed(ClosedReason::Replaced))));
+}
+
+// --- Closing ---
+
+#[tokio::test]
+async fn dropping_the_last_handle_says_goodbye_and_a_conversation_is_one() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let (conversation, mut stream) = open(&client, &session, "test:a").await;
+    let (sender, events) = conversation.split();
+    drop((client, events));
+    let receipt = sender.send("last words").await.expect("queued");
+    drop(sender);
+    assert_eq!(stream.post().await.0, 1);
+    stream.put(&Accepted { n: 1, seq: 1, number: 1, at: 1 }).await;
+    assert_eq!(soon(receipt.accepted()).await.expect("answered though no handle is left").seq, 1);
+    stream.send.finish().expect("open");
+    assert_eq!(session.closed().await, Code::BYE);
+}
+
+#[tokio::test]
+async fn closing_is_for_all_handles() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let other = client.clone();
+    soon(client.close()).await;
+    assert_eq!(session.closed().await, Code::BYE);
+    assert!(matches!(closed(&other).await, ClosedReason::ByApp));
+    soon(other.close()).await;
+}
+
+// --- Conversations ---
+
+#[tokio::test]
+async fn a_conversation_is_open_once_and_again_after_it_was_dropped() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let (conversation, mut stream) = open(&client, &session, "test:a").await;
+    let again = client.open(room("test:a"), OpenOptions::member()).await;
+    assert!(matches!(again.err(), Some(OpenError::AlreadyOpen)));
+    stream.send.finish().expect("open");
+    drop(conversation);
+    let (_conversation, _stream) = open(&client, &session, "test:a").await;
+}
+
+#[tokio::test]
+async fn a_refused_open_says_why_and_may_be_tried_again() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    for _ in 0..2 {
+        let refusing = async {
+            let mut stream = session.stream().await;
+            stream.put(&End { code: Code::NOT_FOUND, retry_after: 0, info: 0, text: "no such room" }).await;
+            stream.send.finish().expect("open");
+        };
+        let (opened, ()) = tokio::join!(client.open(room("test:a"), OpenOptions::member()), refusing);
+        match opened.err() {
+            Some(OpenError::Refused { code, text }) => assert_eq!((code, &*text), (Code::NOT_FOUND, "no such room")),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_app_that_does_not_read_one_conversation_reads_the_other() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let (mut slow, mut flood) = open(&client, &session, "test:slow").await;
+    let (mut quick, mut trickle) = open(&client, &session, "test:quick").await;
+    let flooding = tokio::spawn(async move {
+        for seq in 1..=200 {
+            flood.event(seq, &[0; 16_000]).await;
+        }
+        flood
+    });
+    for at in 1..=20 {
+        trickle.event(at, b"quick").await;
+        assert_eq!(seq(&mut quick).await, at);
+    }
+    assert!(!flooding.is_finished(), "the relay is held back");
+    for at in 1..=200 {
+        assert_eq!(seq(&mut slow).await, at);
+    }
+    soon(flooding).await.expect("all written");
+}
+
+#[tokio::test]
+async fn requests_are_answered_and_refused() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let answering = async {
+        let mut stream = session.stream().await;
+        assert!(stream.next(|message| matches!(message, ToRelay::List(list) if list.limit == 2)).await);
+        let id = quip_protocol::ConversationId([3; 16]);
+        let entry =
+            Entry { conversation: id, name: "test:a", role: 1, head: 9, number: 8, at: 7, read: 6, read_number: 5 };
+        stream.put(&entry).await;
+        stream.put(&End { code: Code::DONE, retry_after: 0, info: 1, text: "" }).await;
+    };
+    let (page, ()) = tokio::join!(client.list(None, 2), answering);
+    let page = page.expect("a page");
+    assert_eq!((page.items.len(), page.items[0].unread(), page.more), (1, 3, true));
+    let refusing = async {
+        let mut stream = session.stream().await;
+        stream.put(&End { code: Code::BUSY, retry_after: 250, info: 0, text: "" }).await;
+    };
+    let (refused, ()) = tokio::join!(client.members(page.items[0].conversation, None, 2), refusing);
+    let refused = refused.expect_err("busy");
+    assert!(refused.may_retry());
+    assert!(matches!(refused, RequestError::Refused { retry_after, .. } if retry_after == Duration::from_millis(250)));
+}
+
+#[tokio::test]
+async fn an_app_that_does_not_take_client_events_is_told_how_many_it_missed() {
+    let relay = Relay::start();
+    let (client, mut session) = connect(&relay).await;
+    let mut lazy = client.events();
+    let mut eager = client.events();
+    for at in 0..1030 {
+        session.control.put(&Notice { code: Code::DONE, text: "hear" }).await;
+        assert!(matches!(soon(eager.next()).await, Some(ClientEvent::Notice { .. })), "{at}");
+    }
+    for _ in 0..1024 {
+        assert!(matches!(soon(lazy.next()).await, Some(ClientEvent::Notice { .. })));
+    }
+    session.control.put(&Notice { code: Code::DONE, text: "hear" }).await;
+    assert!(matches!(soon(lazy.next()).await, Some(ClientEvent::Missed(6))));
+    assert!(matches!(soon(lazy.next()).await, Some(ClientEvent::Notice { .. })));
+}
