@@ -87,7 +87,11 @@ pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), Serve
         let worker = Worker::run(Arc::clone(&shared), mailbox, endpoint, phases.clone());
         let stop = async {
             stopped(phases).await;
-            phase.send_replace(Phase::Draining);
+            phase.send_if_modified(|phase| {
+                let running = *phase == Phase::Running;
+                *phase = if running { Phase::Draining } else { *phase };
+                running
+            });
             submit.close();
             std::future::pending::<()>().await;
         };
@@ -133,7 +137,11 @@ fn spawn_sequencer(
 }
 
 fn store_config(config: &Config) -> StoreConfig {
-    StoreConfig { cache_bytes: config.store.cache_bytes as u64, ..StoreConfig::default() }
+    StoreConfig {
+        cache_bytes: config.store.cache_bytes as u64,
+        memtable_bytes: config.store.memtable_bytes as u64,
+        worker_threads: config.store.worker_threads,
+    }
 }
 
 fn order_limits(config: &Config) -> OrderLimits {

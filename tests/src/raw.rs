@@ -137,7 +137,7 @@ impl Raw {
     /// When the connection is gone.
     pub async fn stream(&self) -> Result<RawStream> {
         let (send, recv) = tokio::time::timeout(PATIENCE, self.quic.open_bi()).await.context("no stream credit")??;
-        Ok(RawStream { send, recv, buffer: Vec::new() })
+        Ok(RawStream::new(send, recv))
     }
 
     /// Opens a conversation, joining with send number `join` unless it is 0, and returns the first frame too.
@@ -165,6 +165,11 @@ impl Raw {
 }
 
 impl RawStream {
+    /// A stream that was opened by hand.
+    pub fn new(send: SendStream, recv: RecvStream) -> Self {
+        Self { send, recv, buffer: Vec::new() }
+    }
+
     /// Sends one message.
     ///
     /// # Errors

@@ -178,10 +178,7 @@ async fn a_really_full_disk_stops_the_relay() -> Result<()> {
     ensure!(status.code().is_some_and(|code| code != 0), "ended with {status}: {log}");
     ensure!(log.contains("the disk is full") || log.contains("could not commit"), "the log does not say why: {log}");
     // Room again, as after an operator's cleaning.
-    let grown = std::process::Command::new("mount")
-        .args(["-o", "remount,size=512m"])
-        .arg(disk.path())
-        .status()?;
+    let grown = std::process::Command::new("mount").args(["-o", "remount,size=512m"]).arg(disk.path()).status()?;
     ensure!(grown.success(), "the disk does not grow");
     relay.run()?;
     let accepted: usize = writers.iter().map(Writer::accepted).sum();

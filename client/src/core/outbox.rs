@@ -106,7 +106,7 @@ impl Outbox {
     /// The stream is gone: whatever was sent on it is unknown.
     pub(super) fn lost(&mut self) {
         for item in &mut self.items {
-            item.sent = false;
+            item.doubtful |= std::mem::take(&mut item.sent);
         }
     }
 

@@ -289,7 +289,7 @@ impl Silence {
             (self.heard, self.since) = (heard, Some((now, sent)));
             return false;
         }
-        now.duration_since(since) >= SILENCE
+        false
     }
 }
 

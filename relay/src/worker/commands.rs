@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use quip_core::Action;
-use quip_protocol::{Code, ToRelay, UserId, event::{kind, role}, limit};
+use quip_protocol::{
+    Code, ToRelay, UserId,
+    event::{kind, role},
+    limit,
+};
 
 /// A numbered command, or why its content is refused before it is ordered.
 pub(super) struct Numbered {
@@ -25,9 +29,7 @@ pub(super) fn numbered(frame: &ToRelay<'_>, message: usize) -> Option<Numbered> 
         ToRelay::React(react) => (react.n, reaction(react.target, react.add, react.reaction)),
         ToRelay::Leave(leave) => (leave.n, Ok(Action::Leave)),
         ToRelay::Add(add) => (add.n, user(add.user).map(|user| Action::Add { user })),
-        ToRelay::Remove(remove) => {
-            (remove.n, user(remove.user).map(|user| Action::Remove { user, ban: remove.ban }))
-        }
+        ToRelay::Remove(remove) => (remove.n, user(remove.user).map(|user| Action::Remove { user, ban: remove.ban })),
         ToRelay::SetRole(set) => (set.n, set_role(set.user, set.role)),
         ToRelay::SetTitle(set) => (set.n, title(set.title)),
         _ => return None,

@@ -98,7 +98,13 @@ impl Session {
         let group_members = config.limits.group_members as u32;
         let Some(room) = room else {
             let by_members = kind != Some(Kind::Room);
-            return Authority { join: by_members, post: by_members, create: by_members, group_members, ..Authority::default() };
+            return Authority {
+                join: by_members,
+                post: by_members,
+                create: by_members,
+                group_members,
+                ..Authority::default()
+            };
         };
         let allows = |action| self.identity.grants.allows(action, room);
         let policy = config.namespaces.policy(room);
@@ -107,10 +113,7 @@ impl Session {
             post: allows(Action::Post),
             create: allows(Action::Create),
             moderate: allows(Action::Moderate),
-            policy: Policy {
-                history_open: policy.history == HistoryPolicy::All,
-                joins_shown: policy.joins_shown,
-            },
+            policy: Policy { history_open: policy.history == HistoryPolicy::All, joins_shown: policy.joins_shown },
             group_members,
         }
     }

@@ -120,11 +120,7 @@ fn endpoint_config(keys: &NodeKeys) -> EndpointConfig {
     endpoint
 }
 
-fn server_config(
-    config: &Config,
-    certificate: &Certificate,
-    keys: &NodeKeys,
-) -> Result<ServerConfig, EndpointError> {
+fn server_config(config: &Config, certificate: &Certificate, keys: &NodeKeys) -> Result<ServerConfig, EndpointError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -133,10 +129,7 @@ fn server_config(
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let token_key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&keys.token);
     let mut server = ServerConfig::new(Arc::new(QuicServerConfig::try_from(tls)?), Arc::new(token_key));
-    server
-        .transport_config(Arc::new(transport(config)))
-        .max_incoming(config.limits.incoming)
-        .migration(true);
+    server.transport_config(Arc::new(transport(config))).max_incoming(config.limits.incoming).migration(true);
     Ok(server)
 }
 

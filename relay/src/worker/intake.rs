@@ -155,7 +155,9 @@ impl Worker {
         let connection = stream.connection;
         let welcome = self.connections[connection].session.is_some();
         match stream.role {
-            Role::Session if !welcome && frame.kind != Hello::TYPE => return self.violation(connection, Code::UNEXPECTED),
+            Role::Session if !welcome && frame.kind != Hello::TYPE => {
+                return self.violation(connection, Code::UNEXPECTED);
+            }
             Role::Fresh if frame.kind == Hello::TYPE => return self.violation(connection, Code::UNEXPECTED),
             Role::Fresh if !opens_a_stream(frame.kind) => return self.reset(key, Code::UNKNOWN_STREAM),
             _ => {}

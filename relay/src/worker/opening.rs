@@ -4,7 +4,6 @@ use quip_core::{Action, JoinAs};
 use quip_protocol::{
     Code, ConversationId, Items, Kind, UserId,
     conversation::{Open, Opened, Outcome, Skip, Start, Target, skip},
-
 };
 use quip_store::ReadError;
 
@@ -365,4 +364,3 @@ fn join_as(target: &Target<'_>) -> JoinAs {
         Target::NewGroup(_) => JoinAs::NewGroup,
     }
 }
-

@@ -19,7 +19,8 @@ impl Worker {
             return;
         }
         let user = session.identity.user.clone();
-        let theirs = |(_, key): &&(_, super::StreamKey)| self.streams.get(*key).is_some_and(|s| s.id() == signal.stream);
+        let theirs =
+            |(_, key): &&(_, super::StreamKey)| self.streams.get(*key).is_some_and(|s| s.id() == signal.stream);
         let Some((id, key)) = connection.open.iter().find(theirs).copied() else { return };
         if !self.streams.get(key).is_some_and(is_member) {
             return;

@@ -7,9 +7,6 @@ use quip_core::RowError;
 
 use crate::ReadError;
 
-/// Bytes of a memtable. Smaller ones are flushed more often, which makes the slowest commits slower.
-const MEMTABLE: u64 = 64 << 20;
-
 macro_rules! spaces {
     ($($(#[$attribute:meta])* $name:ident: $what:literal,)*) => {
         /// Every keyspace of a store.
@@ -21,9 +18,9 @@ macro_rules! spaces {
             /// Their names.
             pub(crate) const NAMES: &[&'static str] = &[$(stringify!($name)),*];
 
-            /// Opens them; those that are missing are created.
-            pub(crate) fn open(database: &Database) -> Result<Self, fjall::Error> {
-                Ok(Self { $($name: Space::open(database, stringify!($name))?,)* })
+            /// Opens them, each with a memtable of `memtable` bytes; those that are missing are created.
+            pub(crate) fn open(database: &Database, memtable: u64) -> Result<Self, fjall::Error> {
+                Ok(Self { $($name: Space::open(database, stringify!($name), memtable)?,)* })
             }
         }
     };
@@ -49,8 +46,8 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    fn open(database: &Database, name: &'static str) -> Result<Self, fjall::Error> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE).manual_journal_persist(true);
+    fn open(database: &Database, name: &'static str, memtable: u64) -> Result<Self, fjall::Error> {
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable).manual_journal_persist(true);
         Ok(Self { name, handle: database.keyspace(name, options)? })
     }
 

@@ -16,14 +16,18 @@ pub(crate) const FORMAT: u32 = 1;
 /// What a store may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// Bytes of blocks kept in memory for reading. Memtables come on top: up to 64 MiB for each kind of record that is
-    /// written, and as much again while they are flushed.
+    /// Bytes of blocks kept in memory for reading.
     pub cache_bytes: u64,
+    /// Bytes of the newest rows kept in memory for each kind of record that is written, and as much again while they
+    /// are flushed. Smaller ones are flushed more often, which makes the slowest commits slower.
+    pub memtable_bytes: u64,
+    /// Threads that flush and compact.
+    pub worker_threads: usize,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20 }
+        Self { cache_bytes: 256 << 20, memtable_bytes: 64 << 20, worker_threads: 2 }
     }
 }
 
@@ -62,7 +66,7 @@ impl Store {
         if let Some(missing) = Spaces::NAMES.iter().find(|name| !database.keyspace_exists(name)) {
             return Err(OpenError::damaged(path, format!("the keyspace {missing} is missing")));
         }
-        let spaces = Spaces::open(&database).map_err(OpenError::engine(path))?;
+        let spaces = Spaces::open(&database, config.memtable_bytes).map_err(OpenError::engine(path))?;
         let generation = spaces.meta.handle.get(meta::GENERATION).map_err(OpenError::engine(path))?;
         let generation = generation.and_then(|value| Some(u64::from_be_bytes((*value).try_into().ok()?)));
         let generation =
@@ -95,7 +99,7 @@ fn create(path: &Path, config: StoreConfig) -> Result<(), OpenError> {
         fs::remove_dir_all(&unfinished).map_err(OpenError::io(&unfinished))?;
     }
     let database = database(&unfinished, config)?;
-    fill(&database).map_err(OpenError::engine(path))?;
+    fill(&database, config).map_err(OpenError::engine(path))?;
     drop(database);
     // The engine does not do this after making keyspaces.
     sync_folder(&unfinished.join(KEYSPACES))?;
@@ -122,8 +126,8 @@ fn check_files(path: &Path, folder: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn fill(database: &Database) -> Result<(), fjall::Error> {
-    let spaces = Spaces::open(database)?;
+fn fill(database: &Database, config: StoreConfig) -> Result<(), fjall::Error> {
+    let spaces = Spaces::open(database, config.memtable_bytes)?;
     let generation: u64 = rand::random_range(1..=u64::MAX);
     let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
     batch.insert(&spaces.meta.handle, meta::FORMAT, FORMAT.to_be_bytes());
@@ -138,7 +142,7 @@ fn database(folder: &Path, config: StoreConfig) -> Result<Database, OpenError> {
         .manual_journal_persist(true)
         // To check a compressed journal, the engine compresses it again and compares: a later compressor would fail it.
         .journal_compression(CompressionType::None)
-        .worker_threads(2)
+        .worker_threads(config.worker_threads)
         .open()
         .map_err(OpenError::engine(folder))
 }

@@ -16,7 +16,7 @@ fn folder() -> TempDir {
 }
 
 fn open(folder: &TempDir) -> Result<Store, OpenError> {
-    Store::open(folder.path(), StoreConfig { cache_bytes: 1 << 20 })
+    Store::open(folder.path(), StoreConfig { cache_bytes: 1 << 20, ..StoreConfig::default() })
 }
 
 fn failure(folder: &TempDir) -> OpenError {

@@ -36,7 +36,7 @@ impl Sink for Told {
 
 /// Opens the store and runs a sequencer on an order.
 pub(crate) fn run(path: &Path, order: Box<dyn Order>, batch: BatchLimit) -> Running {
-    let store = Store::open(path, StoreConfig { cache_bytes: 4 << 20 }).unwrap();
+    let store = Store::open(path, StoreConfig { cache_bytes: 4 << 20, ..StoreConfig::default() }).unwrap();
     let view = store.view();
     let (tell, told) = mpsc::channel();
     // A tiny cache, so that rows go and come back.
