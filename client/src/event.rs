@@ -24,7 +24,7 @@ pub struct OwnedEvent {
     pub user: UserId,
     /// One of [`crate::kind`]; an unknown one is passed on as it is.
     pub kind: u64,
-    /// The content: raw for text and data, otherwise postcard of the body types of `quip_protocol::event`.
+    /// The content: raw for text and data, otherwise one of [`crate::body`], see [`Self::read`].
     pub body: Bytes,
     /// For a command of this device, as far as known: its send number, the same as [`crate::Receipt::n`].
     pub own: Option<u64>,
@@ -43,7 +43,7 @@ impl OwnedEvent {
         (self.kind == kind::TEXT).then(|| std::str::from_utf8(&self.body).ok()).flatten()
     }
 
-    /// The content, read as one of the body types of `quip_protocol::event`; `None` when it is not one.
+    /// The content, read as one of [`crate::body`]; `None` when it is not that one.
     pub fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Option<T> {
         postcard::from_bytes(&self.body).ok()
     }

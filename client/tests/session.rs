@@ -13,10 +13,11 @@ use quip_client::{
     ConversationEvent, OpenError, OpenOptions, RequestError, Start, Target, Trust,
 };
 use quip_protocol::{
-    ToRelay,
+    Blob, ToRelay,
     conversation::{Accepted, End, Start as WireStart},
+    frame::{decode, from_datagram, to_datagram},
     request::Entry,
-    session::{GoAway, Notice},
+    session::{GoAway, Notice, Signal},
 };
 
 fn room(name: &str) -> Target {
@@ -218,6 +219,25 @@ async fn a_relay_that_falls_silent_is_left_long_before_the_idle_timeout() {
 }
 
 #[tokio::test]
+async fn a_connection_outlives_a_change_of_address() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let (mut conversation, mut stream) = open(&client, &session, "test:a").await;
+    let before = session.connection.remote_address();
+    client.network_changed();
+    conversation.sender().send("from elsewhere").await.expect("queued").n();
+    assert_eq!(stream.post().await.0, 1);
+    stream.put(&Accepted { n: 1, seq: 1, number: 1, at: 1 }).await;
+    assert_eq!(seq(&mut conversation).await, 1);
+    let moved = async {
+        while session.connection.remote_address() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(moved).await;
+}
+
+#[tokio::test]
 async fn a_replaced_client_stops_and_says_so() {
     let relay = Relay::start();
     let (client, session) = connect(&relay).await;
@@ -294,6 +314,26 @@ async fn a_refused_open_says_why_and_may_be_tried_again() {
 }
 
 #[tokio::test]
+async fn a_stream_that_the_relay_ends_is_read_to_its_end() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let (mut conversation, mut stream) = open(&client, &session, "test:a").await;
+    stream.recv.stop(1u32.into()).expect("open");
+    let receipt = conversation.send("too late").await.expect("queued");
+    // By then the client knows that nobody reads; if it does not, this test shows less, and still holds.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let _after = conversation.send("later still").await.expect("queued");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stream.event(1, b"the last one").await;
+    stream.put(&End { code: Code::ENDED, retry_after: 0, info: 0, text: "removed" }).await;
+    stream.send.finish().expect("open");
+    assert_eq!(seq(&mut conversation).await, 1);
+    assert_eq!(next(&mut conversation).await, ConversationEvent::Ended(Code::ENDED));
+    assert_eq!(soon(conversation.next()).await, None);
+    assert!(soon(receipt.accepted()).await.is_err());
+}
+
+#[tokio::test]
 async fn an_app_that_does_not_read_one_conversation_reads_the_other() {
     let relay = Relay::start();
     let (client, session) = connect(&relay).await;
@@ -314,6 +354,29 @@ async fn an_app_that_does_not_read_one_conversation_reads_the_other() {
         assert_eq!(seq(&mut slow).await, at);
     }
     soon(flooding).await.expect("all written");
+}
+
+#[tokio::test]
+async fn signals_go_both_ways_and_bad_ones_are_dropped() {
+    let relay = Relay::start();
+    let (client, session) = connect(&relay).await;
+    let mut told = client.events();
+    let (conversation, stream) = open(&client, &session, "test:a").await;
+    conversation.sender().signal(1, b"");
+    let datagram = soon(session.connection.read_datagram()).await.expect("a datagram");
+    let frame = from_datagram(&datagram).expect("a frame");
+    let sent: Signal<'_> = decode(frame.body).expect("a signal");
+    let number = u64::from(stream.send.id());
+    assert_eq!((frame.kind, sent.stream, sent.user, sent.kind), (0x61, number, "", 1));
+
+    let signal = |stream, user| to_datagram(&Signal { stream, user, kind: 16, body: Blob(b"wave") });
+    for datagram in [signal(400, "bob"), signal(number, ""), b"\x63nonsense"[..].into(), signal(number, "bob")] {
+        session.connection.send_datagram(datagram).expect("sent");
+    }
+    let Some(ClientEvent::Signal { conversation: id, user, kind, body }) = soon(told.next()).await else {
+        panic!("not a signal")
+    };
+    assert_eq!((id, user.as_str(), kind, &body[..]), (conversation.id(), "bob", 16, &b"wave"[..]));
 }
 
 #[tokio::test]

@@ -14,10 +14,6 @@ mod cli;
 
 use cli::{Cli, Command};
 
-/// Chat traffic is many small allocations freed elsewhere and later, which the system's allocator is slow at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match run(Cli::parse().command()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -407,6 +407,8 @@ impl RawStream {
             *sent.codes.entry(answer.code()).or_default() += 1;
             unanswered -= 1;
             match answer {
+                // A later one was ordered when an earlier one was refused: it goes again, after that.
+                Answer::Rejected(rejected) if rejected.code == Code::MISSING => fates[index] = Fate::Waiting,
                 Answer::Rejected(rejected) if rejected.code.retry() == Retry::Later => {
                     fates[index] = Fate::Waiting;
                     pause = pause.max(Instant::now() + Duration::from_millis(rejected.retry_after));

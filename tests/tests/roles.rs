@@ -241,7 +241,7 @@ async fn who_is_banned_from_a_room_stays_out_until_let_in_again() -> Result<()> 
     assert_eq!(code(&mut at_mod, &Remove { n: 2, user: "bob", ban: true }).await?, Code::DONE);
     let (frames, code_of_end) = at_bob.rest().await?;
     assert_eq!(code_of_end, Code::ENDED);
-    let last = frames.iter().filter_map(|frame| frame.seen()).last().context("the removal")?;
+    let last = frames.iter().rev().find_map(|frame| frame.seen()).context("the removal")?;
     assert_eq!((last.kind, body::<Removed<'_>>(&last)?), (kind::REMOVED, Removed { user: "bob", ban: true }));
 
     assert_eq!(bob.refused(&room("lobby:main"), 4, Start::Now).await?.0, Code::BANNED);

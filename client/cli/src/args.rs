@@ -312,7 +312,8 @@ mod tests {
     #[test]
     fn a_user_in_a_command_is_not_the_one_who_gives_it() {
         let group = format!("02{}", "ab".repeat(15));
-        for action in [vec!["add", &group, "bob"], vec!["remove", &group, "bob"], vec!["role", &group, "bob", "admin"]] {
+        for action in [vec!["add", &group, "bob"], vec!["remove", &group, "bob"], vec!["role", &group, "bob", "admin"]]
+        {
             let cli = Cli::try_parse_from([&["quip", "group"], &action[..], &["--as", "alice"]].concat()).unwrap();
             assert_eq!(cli.common.user.as_deref(), Some("alice"), "{action:?}");
         }

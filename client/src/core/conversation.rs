@@ -213,9 +213,7 @@ impl Core {
 
     /// A new stream on a relay whose log is `generation`.
     pub(crate) fn connected(&mut self, generation: u64) {
-        self.outbox.lost();
-        self.out.clear();
-        (self.resync, self.next, self.hold) = (false, None, None);
+        (self.resync, self.hold) = (false, None);
         self.stream = Stream::Opening;
         self.joining = self.outbox.join();
         if self.joining.is_none() && self.want_join && self.outbox.is_empty() {

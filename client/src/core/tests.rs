@@ -373,6 +373,20 @@ fn elsewhere_means_that_the_fate_is_unknown_and_the_same_is_sent_again() {
     assert_eq!(told(&mut fate), None);
 }
 
+#[test]
+fn an_answer_to_what_was_not_sent_here_is_ignored() {
+    let mut room = Room::open(4);
+    let mut fates = [room.send("a"), room.send("b")];
+    room.out();
+    room.rejected_with(1, Code::RATE, 300, 0);
+    room.rejected(2, Code::BLOCKED);
+    room.rejected(2, Code::FORBIDDEN);
+    room.rejected_with(1, Code::RATE, 900, 0);
+    room.wait(300);
+    assert_eq!(room.out(), ["1 a", "2 b"]);
+    assert_eq!(fates.each_mut().map(told), [None, None]);
+}
+
 // --- Reconnecting ---
 
 #[test]
@@ -392,11 +406,12 @@ fn after_a_lost_connection_outcomes_settle_and_the_rest_is_sent_again() {
 #[test]
 fn a_number_without_an_outcome_that_is_decided_has_an_unknown_fate() {
     let mut room = Room::open(4);
-    let mut fate = room.send("a");
+    let mut fates = [room.send("a"), room.send("b")];
     room.out();
     room.reconnect();
     room.opened(4, 5, 1, &[]);
-    assert_eq!(told(&mut fate), Some(Err(ReceiptError::Unknown)));
+    assert_eq!(fates.each_mut().map(told), [Some(Err(ReceiptError::Unknown)), None]);
+    assert_eq!(room.out(), ["2 b"]);
 }
 
 #[test]
@@ -450,6 +465,9 @@ fn a_hole_and_a_repetition_break_the_protocol() {
     let skipped = |to| Room::open(4).try_frame(ToClient::Skip(Skip { to, why: skip::TRIMMED }));
     assert!(skipped(4).is_err());
     assert!(skipped(5).is_ok());
+    let mut room = Room::open(4);
+    room.reconnect();
+    assert!(room.opened_in(LOG, 1, 4, 4, 0, &[]).is_err(), "4 was there before");
     let mut room = Room::open(4);
     let unknown = WireAccepted { n: 1, seq: 5, number: 5, at: 5 };
     assert!(room.try_frame(ToClient::Accepted(unknown)).is_err(), "nothing was sent");

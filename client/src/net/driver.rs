@@ -217,7 +217,7 @@ fn is_later(lost: &ConnectionLost) -> bool {
 }
 
 /// A session that lived so long was good: pauses begin anew.
-const STABLE: Duration = Duration::from_secs(2);
+const STABLE: Duration = Duration::from_millis(500);
 /// The least pause after a relay said "later".
 const LATER: Duration = Duration::from_secs(1);
 /// How long a replaced session lives, for requests that are under way; relays allow 30 s.

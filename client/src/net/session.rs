@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use quinn::{ReadError, WriteError};
+use quinn::{FrameStats, ReadError, WriteError};
 use quip_protocol::{
     ToClient, UserId, frame,
     session::{GoAway, Refresh, Signal},
@@ -213,7 +213,7 @@ impl<'a> Keeping<'a> {
     /// A relay that is gone without a word is noticed long before the idle timeout: we send, and nothing comes.
     fn on_check(&mut self) {
         let stats = self.session.link.connection.stats();
-        if self.silence.check(Instant::now(), stats.udp_tx.datagrams, stats.udp_rx.datagrams) {
+        if self.silence.check(Instant::now(), asking(&stats.frame_tx), stats.udp_rx.datagrams) {
             tracing::info!("the relay is silent");
             self.move_now();
         } else if !self.leaving {
@@ -281,15 +281,20 @@ struct Silence {
     since: Option<(Instant, u64)>,
 }
 
+/// Frames that the relay must acknowledge. An acknowledgement is not one, nor does it wait for one.
+fn asking(sent: &FrameStats) -> u64 {
+    sent.stream + sent.ping + sent.immediate_ack + sent.datagram + sent.max_data + sent.max_stream_data
+}
+
 impl Silence {
-    /// Told the counts of packets sent and heard; whether the relay has been silent for too long.
+    /// Told how much was sent that asks for an answer, and how many packets were heard; whether the relay has been silent for too long.
     fn check(&mut self, now: Instant, sent: u64, heard: u64) -> bool {
         let (since, before) = *self.since.get_or_insert((now, sent));
         if heard != self.heard || sent == before {
             (self.heard, self.since) = (heard, Some((now, sent)));
             return false;
         }
-        false
+        now.duration_since(since) >= SILENCE
     }
 }
 

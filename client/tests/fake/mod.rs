@@ -32,7 +32,7 @@ pub(crate) struct Session {
 
 pub(crate) struct Stream {
     pub(crate) send: SendStream,
-    recv: RecvStream,
+    pub(crate) recv: RecvStream,
     bytes: Vec<u8>,
 }
 

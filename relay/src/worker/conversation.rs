@@ -15,6 +15,7 @@ use super::{
     StreamKey, Worker, commands,
     follower::{Answer, Phase},
     intake::Next,
+    reads::RETRY_AFTER_MS,
     ring::Ring,
 };
 
@@ -52,7 +53,10 @@ impl Worker {
         let Some(follower) = self.streams[key].follower() else { return Next::Frame };
         let admitted = follower.sends.admit(n, most);
         match admitted.and(numbered.action) {
-            Err(code) => self.refuse(key, n, code, None),
+            Err(code) => {
+                let wait = (code == Code::UNANSWERED).then_some(Duration::from_millis(RETRY_AFTER_MS));
+                self.refuse(key, n, code, wait);
+            }
             Ok(action) => self.submit(key, n, action),
         }
         Next::Frame

@@ -154,12 +154,13 @@ fn transport(config: &Config) -> TransportConfig {
         .initial_rtt(Duration::from_millis(100))
         .ack_frequency_config(Some(ack_frequency))
         .congestion_controller_factory(Arc::new(congestion))
+        .enable_segmentation_offload(config.segmentation_offload)
         .mtu_discovery_config(None);
     transport
 }
 
-/// Streams that a client may open before the relay knows how many it wants. quinn allocates their
-/// slots up front, so the credit is raised once, in `Welcome`.
+/// Streams that a client may open before the relay knows how many it wants, and beside its conversations after that. quinn
+/// allocates their slots up front, so the credit is raised once, in `Welcome`.
 pub(super) const STREAMS_BEFORE_HELLO: u32 = 8;
 
 /// Accepts connections until the endpoint closes.

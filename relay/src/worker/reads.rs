@@ -78,8 +78,8 @@ pub(super) fn history(view: &View, user: &UserId, ask: &History, most: usize, by
             (false, 0) => (first..=last, Direction::Backward),
             (false, from) => (first..=last.min(from - 1), Direction::Backward),
         };
-        let limit = PageLimit { events: (ask.limit as usize).min(most), bytes };
-        let page = if range.is_empty() || ask.limit == 0 {
+        let limit = PageLimit { events: (ask.limit as usize).clamp(1, most), bytes };
+        let page = if range.is_empty() {
             Page::default()
         } else {
             view.page(ask.conversation, range, direction, limit)?
@@ -98,7 +98,7 @@ pub(super) fn history(view: &View, user: &UserId, ask: &History, most: usize, by
 pub(super) fn list(view: &View, user: &UserId, ask: &List, most: usize) -> Vec<u8> {
     answer(|out| {
         let after = (ask.after.0 != [0; 16]).then_some(ask.after);
-        let page = view.list(user, after, (ask.limit as usize).min(most))?;
+        let page = view.list(user, after, (ask.limit as usize).clamp(1, most))?;
         for entry in &page.entries {
             let (row, member) = (&entry.conversation, &entry.member);
             let entry = Entry {
@@ -120,7 +120,7 @@ pub(super) fn list(view: &View, user: &UserId, ask: &List, most: usize) -> Vec<u
 /// A page of a conversation's members.
 pub(super) fn members(view: &View, user: &UserId, id: ConversationId, after: &str, limit: u64, most: usize) -> Vec<u8> {
     answer(|out| {
-        let page = member_page(view, user, id, after, (limit as usize).min(most))?;
+        let page = member_page(view, user, id, after, (limit as usize).clamp(1, most))?;
         for (user, row) in &page.members {
             frame::encode(&Member { user: user.as_str(), role: row.role, since: row.from }, out);
         }

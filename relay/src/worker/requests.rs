@@ -44,7 +44,7 @@ impl Worker {
             }
             ToRelay::PresenceIn(ask) => {
                 let (id, after) = (ask.conversation, ask.after.to_owned());
-                let limit = (ask.limit as usize).min(list);
+                let limit = (ask.limit as usize).clamp(1, list);
                 self.ask(key, move |view| Read::Members(reads::present(view, &user, id, &after, limit)));
             }
             _ => return self.violation(at, Code::UNEXPECTED),

@@ -89,7 +89,7 @@ impl Worker {
 
     fn welcome(&mut self, key: StreamKey, at: ConnectionKey, session: Session) {
         let config = &self.shared.config;
-        let credit = session.streams as u32 + STREAMS_BEFORE_HELLO;
+        let credit = stream_credit(session.streams);
         let user = session.identity.user.clone();
         let welcome = Welcome {
             user: user.as_str(),
@@ -209,6 +209,12 @@ impl Connection {
 /// The message that shows a user's presence.
 pub(super) fn presence(user: &UserId, now: State) -> Presence<'_> {
     Presence { user: user.as_str(), state: now.state, last_seen: now.last_seen }
+}
+
+/// Streams that a client may have at once, so that with all its conversations open it can always ask something:
+/// quinn gives credit back only once more than an eighth of it is used up.
+fn stream_credit(conversations: usize) -> u32 {
+    (conversations as u32 + 1 + STREAMS_BEFORE_HELLO) * 8 / 7 + 1
 }
 
 /// Priority of the session stream among a connection's streams.

@@ -1,6 +1,6 @@
 //! `quip chat`.
 
-use std::future::Future;
+use std::{collections::VecDeque, future::Future};
 
 use anyhow::bail;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -18,10 +18,11 @@ use crate::{
     show,
 };
 
+mod editor;
 mod screen;
 mod typed;
 
-use screen::Screen;
+use screen::{Input, Screen};
 use typed::{HELP, Typed, understand};
 
 /// Shows what is said and sends what is typed, until the input ends or the conversation does.
@@ -30,7 +31,7 @@ pub(crate) async fn run(common: &Common, args: &ChatArgs) -> anyhow::Result<()> 
     let mut others = client.events();
     let conversation = connect::open(&client, &args.target, Start::Last(RECENT)).await?;
     let (sender, mut events) = conversation.split();
-    let (screen, mut lines) = screen::open(format!("<{}> ", client.user()))?;
+    let (screen, mut input) = screen::open(format!("<{}>", client.user()))?;
     let mut state = client.state();
     let mut chat = Chat {
         client: client.clone(),
@@ -38,23 +39,22 @@ pub(crate) async fn run(common: &Common, args: &ChatArgs) -> anyhow::Result<()> 
         screen,
         zone: TimeZone::system(),
         json: common.json,
+        typed: VecDeque::new(),
         receipts: FuturesUnordered::new(),
         at: Place::default(),
         online: true,
+        typing: true,
     };
     chat.greet(&args.target.to_string())?;
-    let mut typing = true;
-    while typing || !chat.is_settled() {
+    while chat.typing || !chat.is_settled() {
         tokio::select! {
             event = events.next() => if !chat.event(event)? { break },
             Some(result) = chat.receipts.next() => chat.receipt(result)?,
-            line = lines.recv(), if typing && chat.receipts.len() < WINDOW => match line {
-                Some(line) => typing = chat.line(&line).await?,
-                None => typing = false,
-            },
+            typed = input.recv(), if chat.typing && chat.typed.len() < WINDOW => chat.input(typed)?,
             Some(event) = others.next() => chat.outside(event)?,
             Ok(()) = state.changed() => chat.connection(&mut state)?,
         }
+        chat.work().await?;
     }
     drop((chat, events));
     client.close().await;
@@ -67,10 +67,14 @@ struct Chat {
     screen: Screen,
     zone: TimeZone,
     json: bool,
+    /// Lines that were typed and not yet looked at.
+    typed: VecDeque<String>,
     /// Commands without an answer.
     receipts: FuturesUnordered<BoxFuture<'static, Result<Accepted, ReceiptError>>>,
     at: Place,
     online: bool,
+    /// More may be typed.
+    typing: bool,
 }
 
 /// Where in the conversation the view is.
@@ -94,12 +98,13 @@ impl Chat {
         let name = if opened.name.is_empty() { target.to_owned() } else { show::plain(&opened.name) };
         let unread = opened.unread();
         let unread = if unread == 0 { String::new() } else { format!(", {unread} unread") };
-        self.screen.note(&format!("-- {name} (#{}){unread}; /help tells the commands", opened.conversation))
+        self.screen.note(&format!("-- {name} (#{}){unread}; /help tells the commands", opened.conversation))?;
+        Ok(())
     }
 
     /// Whether the past is shown, and everything that was typed is stored and shown too.
     fn is_settled(&self) -> bool {
-        self.receipts.is_empty() && self.at.caught_up && self.at.shown >= self.at.accepted
+        self.typed.is_empty() && self.receipts.is_empty() && self.at.caught_up && self.at.shown >= self.at.accepted
     }
 
     /// False when there will be no more.
@@ -132,7 +137,6 @@ impl Chat {
 
     fn show(&mut self, event: &OwnedEvent) -> anyhow::Result<()> {
         let mine = event.user == *self.client.user();
-        let typed_here = self.at.caught_up && event.own.is_some() && event.kind == kind::TEXT;
         self.at.shown = event.seq;
         match event.kind {
             kind::TEXT | kind::DATA if mine => self.at.own = event.seq,
@@ -140,13 +144,9 @@ impl Chat {
             _ => {}
         }
         self.sender.mark_read(event.seq, event.number);
-        if self.json {
-            self.screen.show(show::object(event).to_string())
-        } else if typed_here && self.screen.echoes() {
-            Ok(())
-        } else {
-            self.screen.show(show::line(event, &self.zone))
-        }
+        let line = if self.json { show::object(event).to_string() } else { show::line(event, &self.zone) };
+        self.screen.show(&line)?;
+        Ok(())
     }
 
     fn receipt(&mut self, result: Result<Accepted, ReceiptError>) -> anyhow::Result<()> {
@@ -157,12 +157,30 @@ impl Chat {
         Ok(())
     }
 
-    /// False when nothing more is to be typed.
-    async fn line(&mut self, line: &str) -> anyhow::Result<bool> {
+    fn input(&mut self, input: Option<Input>) -> anyhow::Result<()> {
+        self.typing = match input {
+            Some(input) => self.screen.take(input, &mut self.typed)?,
+            None => false,
+        };
+        Ok(())
+    }
+
+    /// Does what was typed, as far as commands may be on their way.
+    async fn work(&mut self) -> anyhow::Result<()> {
+        while self.receipts.len() < WINDOW
+            && let Some(line) = self.typed.pop_front()
+        {
+            self.line(&line).await?;
+        }
+        self.screen.waiting(self.receipts.len())?;
+        Ok(())
+    }
+
+    async fn line(&mut self, line: &str) -> anyhow::Result<()> {
         let sender = self.sender.clone();
         match understand(line) {
             Typed::Nothing => {}
-            Typed::Quit => return Ok(false),
+            Typed::Quit => (self.typing, self.typed) = (false, VecDeque::new()),
             Typed::Help => self.screen.note(HELP)?,
             Typed::Wrong(why) => self.screen.note(&format!("-- {why}"))?,
             Typed::Who => self.who().await?,
@@ -173,7 +191,7 @@ impl Chat {
             Typed::React(_) if self.at.other == 0 => self.screen.note("-- nobody said anything yet")?,
             Typed::React(reaction) => self.submit(sender.react(self.at.other, reaction, true)).await?,
         }
-        Ok(true)
+        Ok(())
     }
 
     async fn submit(&mut self, command: impl Future<Output = Result<Receipt, SendError>>) -> anyhow::Result<()> {
@@ -190,10 +208,11 @@ impl Chat {
             Ok((people, more)) => {
                 let mut lines: Vec<_> = people.iter().map(|person| format!("   {}", person.line())).collect();
                 lines.extend(more.then(|| "   ...".to_owned()));
-                self.screen.note(&lines.join("\n"))
+                self.screen.note(&lines.join("\n"))?;
             }
-            Err(error) => self.screen.note(&format!("-- who is here is not known: {error}")),
+            Err(error) => self.screen.note(&format!("-- who is here is not known: {error}"))?,
         }
+        Ok(())
     }
 
     fn outside(&mut self, event: ClientEvent) -> anyhow::Result<()> {
@@ -205,13 +224,14 @@ impl Chat {
                     PresenceState::Unreachable => "cannot be reached",
                     PresenceState::Offline => "is offline",
                 };
-                self.screen.note(&format!("-- {user} {how}"))
+                self.screen.note(&format!("-- {user} {how}"))?;
             }
             ClientEvent::Notice { code, text } => {
-                self.screen.note(&format!("-- the relay says: {} ({code})", show::plain(&text)))
+                self.screen.note(&format!("-- the relay says: {} ({code})", show::plain(&text)))?;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 
     /// Only the conversation in view is open, so that presence is of its members.
@@ -224,15 +244,16 @@ impl Chat {
         match state {
             ConnectionState::Connecting { .. } if self.online => {
                 self.online = false;
-                self.screen.note("-- the connection is lost; trying again, and what you type is kept until then")
+                self.screen.note("-- the connection is lost; trying again, and what you type is kept until then")?;
             }
             ConnectionState::Online { .. } if !self.online => {
                 self.online = true;
-                self.screen.note("-- connected again")
+                self.screen.note("-- connected again")?;
             }
             ConnectionState::Closed(reason) => bail!("the connection is over: {reason}"),
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 }
 

@@ -1,102 +1,162 @@
-//! Where lines come from and go to: a terminal with line editing, or pipes.
+//! Where lines come from and go to: a terminal, or pipes.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::{
+    collections::VecDeque,
+    io::{self, BufRead, IsTerminal, Read, Write},
+};
 
-use rustix::termios::{self, OptionalActions, Termios};
-use rustyline::{DefaultEditor, ExternalPrinter};
+use rustix::termios::{self, OptionalActions, OutputModes, Termios};
 use tokio::sync::mpsc;
+use unicode_width::UnicodeWidthStr;
 
+use super::editor::{Editor, Pressed};
 use crate::out;
 
 /// What a person sees.
 pub(crate) enum Screen {
-    /// A line editor has the last line; others are put above it.
-    Terminal {
-        /// Prints above the line that is being typed.
-        printer: Box<dyn ExternalPrinter + Send>,
-        /// Puts the terminal back as it was.
-        _restore: Restore,
-    },
+    /// The line that is being typed stays the last one.
+    Terminal(Terminal),
     /// Standard output, and notes on standard error.
     Pipe,
 }
 
-/// Lines that are typed; ends when there are no more.
-pub(crate) type Lines = mpsc::Receiver<String>;
+/// A terminal that passes on every key.
+pub(crate) struct Terminal {
+    editor: Editor,
+    prompt: String,
+    /// Lines that were typed and have no answer yet.
+    waiting: usize,
+    _raw: Raw,
+}
 
-/// Opens the terminal, or standard input and output when they are not both one.
-pub(crate) fn open(prompt: String) -> anyhow::Result<(Screen, Lines)> {
-    let (typed, lines) = mpsc::channel(AHEAD);
+/// What was typed.
+pub(crate) enum Input {
+    /// From a pipe.
+    Line(String),
+    /// From a terminal.
+    Keys(Vec<u8>),
+}
+
+/// Opens the terminal, or standard input and output when they are not both one. What is typed ends when the input does.
+pub(crate) fn open(prompt: String) -> io::Result<(Screen, mpsc::Receiver<Input>)> {
+    let (typed, input) = mpsc::channel(AHEAD);
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        std::thread::spawn(move || read_pipe(&typed));
-        return Ok((Screen::Pipe, lines));
+        std::thread::spawn(move || read_lines(&typed));
+        return Ok((Screen::Pipe, input));
     }
-    let restore = Restore::new()?;
-    let mut editor = DefaultEditor::new()?;
-    let printer = Box::new(editor.create_external_printer()?);
-    std::thread::spawn(move || read_terminal(&mut editor, &prompt, &typed));
-    Ok((Screen::Terminal { printer, _restore: restore }, lines))
+    let terminal = Terminal { editor: Editor::default(), prompt, waiting: 0, _raw: Raw::new()? };
+    std::thread::spawn(move || read_keys(&typed));
+    Ok((Screen::Terminal(terminal), input))
 }
 
 impl Screen {
-    /// Whether what is typed stays visible by itself.
-    pub(crate) fn echoes(&self) -> bool {
-        matches!(self, Self::Terminal { .. })
+    /// Takes what was typed, and adds finished lines. False when the person wants to go.
+    pub(crate) fn take(&mut self, input: Input, lines: &mut VecDeque<String>) -> io::Result<bool> {
+        match (self, input) {
+            (Self::Terminal(terminal), Input::Keys(keys)) => {
+                for key in keys {
+                    match terminal.editor.press(key) {
+                        Pressed::Changed => {}
+                        Pressed::Line(line) => lines.push_back(line),
+                        Pressed::End => return Ok(false),
+                    }
+                }
+                terminal.draw("")?;
+            }
+            (_, Input::Line(line)) => lines.push_back(line),
+            (Self::Pipe, Input::Keys(_)) => {}
+        }
+        Ok(true)
     }
 
     /// Shows a line of the conversation.
-    pub(crate) fn show(&mut self, line: String) -> anyhow::Result<()> {
+    pub(crate) fn show(&mut self, line: &str) -> io::Result<()> {
         match self {
-            Self::Terminal { printer, .. } => printer.print(line + "\n")?,
-            Self::Pipe => out::line(line)?,
+            Self::Terminal(terminal) => terminal.draw(&format!("{line}\n")),
+            Self::Pipe => out::line(line),
         }
-        Ok(())
     }
 
     /// Shows something about the conversation, such as a lost connection.
-    pub(crate) fn note(&mut self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
         match self {
-            Self::Terminal { printer, .. } => printer.print(format!("\x1b[2m{text}\x1b[0m\n"))?,
-            Self::Pipe => eprintln!("{text}"),
+            Self::Terminal(terminal) => terminal.draw(&format!("\x1b[2m{text}\x1b[0m\n")),
+            Self::Pipe => {
+                eprintln!("{text}");
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    /// Shows how many lines are on their way.
+    pub(crate) fn waiting(&mut self, count: usize) -> io::Result<()> {
+        match self {
+            Self::Terminal(terminal) if terminal.waiting != count => {
+                terminal.waiting = count;
+                terminal.draw("")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-fn read_pipe(typed: &mpsc::Sender<String>) {
+impl Terminal {
+    /// Puts whole lines above the one that is being typed.
+    fn draw(&mut self, above: &str) -> io::Result<()> {
+        let prompt = match self.waiting {
+            0 => format!("{} ", self.prompt),
+            count => format!("{} ({count} on the way) ", self.prompt),
+        };
+        let columns = termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col).max(NARROW);
+        let view = self.editor.view((columns as usize).saturating_sub(prompt.width() + 1));
+        let mut stdout = io::stdout().lock();
+        write!(stdout, "\r\x1b[J{above}{prompt}{view}")?;
+        stdout.flush()
+    }
+}
+
+fn read_lines(typed: &mpsc::Sender<Input>) {
     for line in io::stdin().lock().split(b'\n').map_while(Result::ok) {
-        if typed.blocking_send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        if typed.blocking_send(Input::Line(line)).is_err() {
             break;
         }
     }
 }
 
-fn read_terminal(editor: &mut DefaultEditor, prompt: &str, typed: &mpsc::Sender<String>) {
-    while let Ok(line) = editor.readline(prompt) {
-        // A line that is not kept for the arrow keys is no loss.
-        let _ = editor.add_history_entry(&line);
-        if typed.blocking_send(line).is_err() {
+fn read_keys(typed: &mpsc::Sender<Input>) {
+    let mut keys = [0; 1024];
+    while let Ok(count @ 1..) = io::stdin().lock().read(&mut keys) {
+        if typed.blocking_send(Input::Keys(keys[..count].to_vec())).is_err() {
             break;
         }
     }
 }
 
-/// The terminal as it was: the line editor's thread may be in the middle of a line when the chat ends.
-pub(crate) struct Restore(Termios);
+/// The terminal gives single keys until this is dropped.
+struct Raw(Termios);
 
-impl Restore {
+impl Raw {
     fn new() -> io::Result<Self> {
-        Ok(Self(termios::tcgetattr(io::stdin())?))
+        let before = termios::tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        raw.output_modes |= before.output_modes & (OutputModes::OPOST | OutputModes::ONLCR);
+        termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self(before))
     }
 }
 
-impl Drop for Restore {
+impl Drop for Raw {
     fn drop(&mut self) {
         // There is no one to tell.
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
-        print!("\x1b[?2004l");
+        let _ = write!(io::stdout(), "\r\x1b[J");
+        let _ = io::stdout().flush();
     }
 }
 
-/// Lines that are read before they can be sent.
+/// Lines or keys that are read before they can be sent.
 const AHEAD: usize = 16;
+/// Columns where a terminal does not tell, or has too few to type in.
+const NARROW: u16 = 20;

@@ -185,24 +185,25 @@ mod tests {
 
     #[test]
     fn who_speaks_without_having_joined_is_there_in_time() {
-        let plan = planned("[10:00] <alice> 1\n[10:02] <bob> 2\n[10:02] <alice> 3\n");
+        let plan = planned("[10:00] <alice> 1\n[10:01] <alice> 2\n[10:01] <alice> 3\n[10:02] <bob> 4\n");
         let expected = [
             (-1000, "alice", Deed::Connect),
             (-500, "alice", Deed::Join),
             (0, "alice", say("1")),
+            (1000, "alice", say("2")),
             (1000, "bob", Deed::Connect),
+            (1500, "alice", say("3")),
             (1500, "bob", Deed::Join),
-            (2000, "bob", say("2")),
-            (2500, "alice", say("3")),
+            (2000, "bob", say("4")),
         ];
         assert_eq!(steps(&plan), expected);
-        assert_eq!(plan.lines, 3);
+        assert_eq!(plan.lines, 4);
     }
 
     #[test]
     fn joins_and_leaves_happen_when_the_log_says() {
         let plan = planned(
-            "[10:00] <x> -\n=== alice [h] has joined #ubuntu\n[10:02] <alice> 1\n=== alice [h] has left #ubuntu []\n\
+            "[10:00] <x> -\n=== alice [h] has joined #ubuntu\n[10:02] <alice> 1\n[10:02] <x> -\n[10:02] <x> -\n=== alice [h] has left #ubuntu []\n\
              [10:03] <alice> 2\n=== nobody [h] has left #ubuntu []\n",
         );
         let alice: Vec<_> = steps(&plan).into_iter().filter(|step| step.1 == "alice").collect();
@@ -210,8 +211,8 @@ mod tests {
             (-500, "alice", Deed::Connect),
             (500, "alice", Deed::Join),
             (2000, "alice", say("1")),
-            (2500, "alice", Deed::Leave),
-            (2500, "alice", Deed::Join),
+            (2750, "alice", Deed::Leave),
+            (2750, "alice", Deed::Join),
             (3000, "alice", say("2")),
         ];
         assert_eq!(alice, expected);

@@ -29,7 +29,7 @@ struct Faults {
 }
 
 /// Runs of each test; `QUIP_SEED` runs one, by its number.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 30;
 
 const NONE: Faults = Faults { cut: 0, crash: 0, relay: 0, restore: 0, refuse: 0, repeat: 0, lazy: false };
 

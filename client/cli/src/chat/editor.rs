@@ -1,0 +1,198 @@
+//! The line that is being typed. Pure: bytes of a raw terminal go in, finished lines come out.
+//!
+//! One can only write at its end. That is all that a chat needs, and it keeps what is typed and what arrives on one screen
+//! without a terminal library.
+
+use unicode_width::UnicodeWidthChar;
+
+/// A line that is being typed, and those before it.
+#[derive(Debug, Default)]
+pub(crate) struct Editor {
+    text: String,
+    /// A character of which not all bytes have come.
+    partial: Vec<u8>,
+    escape: Escape,
+    before: Vec<String>,
+    /// Which of the lines before is shown, counted from the end; 0 = none.
+    back: usize,
+}
+
+/// What a key did to the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pressed {
+    /// It may look different now.
+    Changed,
+    /// It is finished.
+    Line(String),
+    /// The person wants to go.
+    End,
+}
+
+/// Inside of a key that is more than one byte.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    #[default]
+    None,
+    Begun,
+    /// After `ESC [` or `ESC O`.
+    Sequence,
+}
+
+impl Editor {
+    /// Takes one byte.
+    pub(crate) fn press(&mut self, byte: u8) -> Pressed {
+        match self.escape {
+            Escape::None => return self.key(byte),
+            Escape::Begun if matches!(byte, b'[' | b'O') => self.escape = Escape::Sequence,
+            Escape::Sequence if !(0x40..=0x7e).contains(&byte) => {}
+            Escape::Begun => self.escape = Escape::None,
+            Escape::Sequence => {
+                self.escape = Escape::None;
+                match byte {
+                    b'A' => self.turn_back(1),
+                    b'B' => self.turn_back(-1),
+                    _ => {}
+                }
+            }
+        }
+        Pressed::Changed
+    }
+
+    /// As much of the end of the line as fits into so many columns.
+    pub(crate) fn view(&self, columns: usize) -> &str {
+        let mut left = columns;
+        for (place, c) in self.text.char_indices().rev() {
+            match left.checked_sub(c.width().unwrap_or(0)) {
+                Some(rest) => left = rest,
+                None => return &self.text[place + c.len_utf8()..],
+            }
+        }
+        &self.text
+    }
+
+    fn key(&mut self, byte: u8) -> Pressed {
+        match byte {
+            b'\r' | b'\n' => return self.finish(),
+            CTRL_C => return Pressed::End,
+            CTRL_D if self.text.is_empty() => return Pressed::End,
+            ESCAPE => self.escape = Escape::Begun,
+            BACKSPACE | CTRL_H => drop(self.text.pop()),
+            CTRL_U => self.text.clear(),
+            CTRL_W => self.drop_word(),
+            b'\t' => self.text.push(' '),
+            0x20..=0x7e => self.text.push(byte.into()),
+            0x80.. => self.part(byte),
+            _ => {}
+        }
+        Pressed::Changed
+    }
+
+    fn finish(&mut self) -> Pressed {
+        let line = std::mem::take(&mut self.text);
+        self.back = 0;
+        if !line.is_empty() && self.before.last() != Some(&line) {
+            self.before.push(line.clone());
+            if self.before.len() > KEPT {
+                self.before.remove(0);
+            }
+        }
+        Pressed::Line(line)
+    }
+
+    fn drop_word(&mut self) {
+        let kept = self.text.trim_end().rfind(' ').map_or(0, |space| space + 1);
+        self.text.truncate(kept);
+    }
+
+    /// A byte of a character with several.
+    fn part(&mut self, byte: u8) {
+        if byte >= 0xc0 {
+            self.partial.clear();
+        }
+        self.partial.push(byte);
+        match std::str::from_utf8(&self.partial) {
+            Ok(character) => self.text.push_str(character),
+            Err(error) if error.error_len().is_none() => return,
+            Err(_) => {}
+        }
+        self.partial.clear();
+    }
+
+    fn turn_back(&mut self, by: isize) {
+        self.back = self.back.saturating_add_signed(by).min(self.before.len());
+        let shown = self.before.len().checked_sub(self.back).and_then(|place| self.before.get(place));
+        self.text = shown.cloned().unwrap_or_default();
+    }
+}
+
+const CTRL_C: u8 = 0x03;
+const CTRL_D: u8 = 0x04;
+const CTRL_H: u8 = 0x08;
+const CTRL_U: u8 = 0x15;
+const CTRL_W: u8 = 0x17;
+const ESCAPE: u8 = 0x1b;
+const BACKSPACE: u8 = 0x7f;
+/// Lines that the arrow keys bring back.
+const KEPT: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(keys: &[u8]) -> (Editor, Vec<Pressed>) {
+        let mut editor = Editor::default();
+        let results =
+            keys.iter().map(|key| editor.press(*key)).filter(|pressed| *pressed != Pressed::Changed).collect();
+        (editor, results)
+    }
+
+    fn left(keys: &[u8]) -> String {
+        typed(keys).0.view(1000).to_owned()
+    }
+
+    #[test]
+    fn lines_end_with_enter() {
+        let (editor, lines) = typed("hé\rx€😀\r\rrest".as_bytes());
+        assert_eq!(lines, [Pressed::Line("hé".into()), Pressed::Line("x€😀".into()), Pressed::Line(String::new())]);
+        assert_eq!(editor.view(10), "rest");
+    }
+
+    #[test]
+    fn the_end_can_be_taken_back() {
+        assert_eq!(left("aé\x7f".as_bytes()), "a");
+        assert_eq!(left(b"one two \x17"), "one ");
+        assert_eq!(left(b"one\x17x"), "x");
+        assert_eq!(left(b"one two\x15x"), "x");
+        assert_eq!(left(b"\x7f"), "");
+    }
+
+    #[test]
+    fn ctrl_c_ends_and_ctrl_d_does_on_an_empty_line() {
+        assert_eq!(typed(b"abc\x03").1, [Pressed::End]);
+        assert_eq!(typed(b"abc\x04").1, []);
+        assert_eq!(typed(b"\x04").1, [Pressed::End]);
+    }
+
+    #[test]
+    fn arrows_bring_back_what_was_said() {
+        assert_eq!(left(b"one\rtwo\r\x1b[A"), "two");
+        assert_eq!(left(b"one\rtwo\r\x1b[A\x1b[A\x1bOA"), "one");
+        assert_eq!(left(b"one\rtwo\r\x1b[A\x1b[A\x1b[B"), "two");
+        assert_eq!(left(b"one\r\x1b[A\x1b[B"), "");
+    }
+
+    #[test]
+    fn keys_that_mean_nothing_leave_nothing() {
+        assert_eq!(left(b"a\x1b[1;5Cb\x1b[3~c\x1bxd\x01"), "abcd");
+        assert_eq!(left(b"a\xff\xe2\x82b\xc3(c"), "ab(c", "broken UTF-8 is dropped");
+    }
+
+    #[test]
+    fn a_long_line_shows_its_end() {
+        let (editor, _) = typed("0123世界".as_bytes());
+        assert_eq!(editor.view(6), "23世界");
+        assert_eq!(editor.view(5), "3世界");
+        assert_eq!(editor.view(3), "界");
+        assert_eq!(editor.view(0), "");
+    }
+}
