@@ -11,7 +11,7 @@ use crate::{StateError, TokenError};
 #[derive(Debug, Clone, Error)]
 pub enum ConnectionLost {
     /// The relay said why.
-    #[error("the relay closed the connection: {code}{}", detail(text))]
+    #[error("the relay closed the connection: {code}{}", detail(*code, text))]
     Closed {
         /// The code.
         code: Code,
@@ -123,7 +123,7 @@ impl ClosedReason {
 #[derive(Debug, Clone, Error)]
 pub enum OpenError {
     /// The relay refused. [`Code::NOT_FOUND`] also stands for what this user may not see.
-    #[error("the relay refused: {code}{}", detail(text))]
+    #[error("the relay refused: {code}{}", detail(*code, text))]
     Refused {
         /// Why.
         code: Code,
@@ -227,7 +227,7 @@ impl ReceiptError {
 #[derive(Debug, Clone, Error)]
 pub enum RequestError {
     /// The relay refused.
-    #[error("the relay refused: {code}{}", detail(text))]
+    #[error("the relay refused: {code}{}", detail(*code, text))]
     Refused {
         /// Why.
         code: Code,
@@ -255,6 +255,7 @@ impl RequestError {
     }
 }
 
-fn detail(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!(" ({text})") }
+/// What the relay adds to the code's own text.
+fn detail(code: Code, text: &str) -> String {
+    if text.is_empty() || text == code.to_string() { String::new() } else { format!(" ({text})") }
 }

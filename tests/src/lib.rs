@@ -4,6 +4,7 @@
 pub mod disk;
 pub mod ledger;
 pub mod power;
+pub mod proxy;
 pub mod raw;
 pub mod relay;
 pub mod talk;

@@ -32,11 +32,13 @@ pub struct RawOptions {
     pub keepalive: Option<Duration>,
     /// Bytes that the relay may send on one stream before they are read.
     pub stream_window: u32,
+    /// Where to connect to, if not to the relay itself.
+    pub address: Option<SocketAddr>,
 }
 
 impl Default for RawOptions {
     fn default() -> Self {
-        Self { alpn: ALPN.to_vec(), keepalive: Some(Duration::from_secs(2)), stream_window: 256 << 10 }
+        Self { alpn: ALPN.to_vec(), keepalive: Some(Duration::from_secs(2)), stream_window: 256 << 10, address: None }
     }
 }
 
@@ -100,8 +102,9 @@ impl Raw {
     /// When the handshake fails.
     pub async fn connect_with(relay: &Relay, options: RawOptions) -> Result<Self> {
         let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let address = options.address.unwrap_or(relay.address);
         let config = client_config(relay.fingerprint()?, options)?;
-        let connecting = endpoint.connect_with(config, relay.address, "localhost")?;
+        let connecting = endpoint.connect_with(config, address, "localhost")?;
         let quic = tokio::time::timeout(PATIENCE, connecting).await.context("no handshake in time")??;
         Ok(Self { quic, endpoint, session: None })
     }

@@ -70,7 +70,12 @@ impl Delivery {
 
     /// Whether events were let go that the app can take now.
     pub(super) fn must_fetch(&self) -> bool {
-        self.letting_go && !self.reader_gone && !self.over && self.queue.is_empty()
+        self.lacks_events() && self.queue.is_empty()
+    }
+
+    /// Whether events were let go that the app is still to have.
+    pub(super) fn lacks_events(&self) -> bool {
+        self.letting_go && !self.reader_gone && !self.over
     }
 
     /// The stream begins at `cursor`; without one (not asked for), just before `start`.

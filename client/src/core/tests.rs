@@ -717,3 +717,25 @@ fn a_closed_client_keeps_what_is_unanswered() {
     assert_eq!(room.kept().outbox.len(), 1);
     assert!(matches!(room.saved.changes().as_slice(), [Change::Outbox(_, 1, items), ..] if items.len() == 1));
 }
+
+#[test]
+fn a_membership_that_ends_while_the_app_is_behind_ends_after_its_last_event() {
+    let mut room = Room::open(4);
+    let mut fate = room.send("the last one");
+    room.out();
+    (5..=400).for_each(|seq| room.event(seq));
+    room.accepted(1, 401);
+    room.end(Code::ENDED, 0);
+    assert_eq!(told(&mut fate), at(401));
+    let Next::Again(_) = room.poll() else { panic!("events are missing, and nothing fetches them") };
+    let before = room.events();
+    assert!(before.len() < 396 && before.last().is_some_and(|last| last.ends_with("bob")), "{before:?}");
+    let next = 5 + before.len() as u64;
+    assert_eq!(room.reconnect(), [format!("open join 0 after {LOG}:{}", next - 1)]);
+    room.opened_in(LOG, 0, 401, next, 1, &[outcome(1, Code::DONE, 401)]).expect("a good opening");
+    (next..=401).for_each(|seq| room.event(seq));
+    room.end(Code::ENDED, 0);
+    let after = room.events();
+    assert_eq!(after.len() as u64, 401 - next + 2, "{after:?}");
+    assert_eq!(after.last().map(String::as_str), Some("ended ENDED"));
+}

@@ -180,6 +180,12 @@ impl Core {
     }
 
     fn on_end(&mut self, code: Code, retry_after: Duration, end: &End<'_>) {
+        if code == Code::ENDED && self.stream == Stream::Open && !self.want_join && self.delivery.lacks_events() {
+            // A former member may still read up to the end of the membership: what was let go comes first.
+            self.stream = Stream::Drained;
+            self.next = Some(Next::Again(PAUSE));
+            return;
+        }
         let again = match self.stream {
             Stream::Opening => self.on_refused_join(end),
             // A former member, who is still to join.
