@@ -67,8 +67,8 @@ struct Entry<K> {
     connections: Vec<(K, bool)>,
     watchers: Vec<(K, u32)>,
     shown: State,
-    /// When a break is shown.
-    leaving: Option<Instant>,
+    /// When a break is shown, and when the user was last heard before it.
+    leaving: Option<(Instant, Timestamp)>,
     /// Its place among the remembered.
     remembered: u64,
 }
@@ -124,8 +124,7 @@ impl<K: Copy + Eq + Hash> Roster<K> {
         entry.connections.retain(|(key, _)| *key != connection);
         if gone == Gone::Broken && entry.connections.is_empty() {
             let shown_at = now + self.config.offline_after;
-            entry.leaving = Some(shown_at);
-            entry.shown.last_seen = at;
+            entry.leaving = Some((shown_at, at));
             self.leaving.push_back((shown_at, user.clone()));
             return None;
         }
@@ -139,10 +138,9 @@ impl<K: Copy + Eq + Hash> Roster<K> {
         let mut shown = Vec::new();
         while let Some((at, user)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
             // Who came back, or broke off again later, is not shown now.
-            let Some(entry) = self.users.get_mut(&user).filter(|entry| entry.leaving == Some(at)) else { continue };
-            entry.leaving = None;
-            let at = entry.shown.last_seen;
-            shown.extend(entry.show(&user, at));
+            let Some(entry) = self.users.get_mut(&user) else { continue };
+            let Some((_, last_seen)) = entry.leaving.take_if(|(leaving_at, _)| *leaving_at == at) else { continue };
+            shown.extend(entry.show(&user, last_seen));
             self.remember(&user);
         }
         shown
@@ -236,6 +234,7 @@ mod tests {
         assert_eq!(shown(roster.disconnected(&alice(), 1, Gone::Goodbye, 10, start)), Some((presence::OFFLINE, 10)));
         roster.connected(&alice(), 2);
         assert_eq!(shown(roster.disconnected(&alice(), 2, Gone::Broken, 20, start)), None);
+        assert_eq!(roster.state(&alice()), State { state: presence::ONLINE, last_seen: 0 });
         assert_eq!(roster.expire(start + Duration::from_secs(2)), []);
         let expired = roster.expire(start + Duration::from_secs(3));
         assert_eq!((expired.len(), expired[0].now), (1, State { state: presence::OFFLINE, last_seen: 20 }));

@@ -105,7 +105,7 @@ impl Config {
         raw.resolve(&source, overrides)
     }
 
-    /// The configuration without a file: the defaults, and on loopback no limit on how fast a device sends.
+    /// The configuration without a file: the defaults, and on loopback no limit on how fast a client sends.
     pub fn development(data: Option<PathBuf>, listen: Option<SocketAddr>) -> Self {
         let listen = listen.unwrap_or(DEFAULT_LISTEN);
         let limits = if listen.ip().is_loopback() { Limits::development() } else { Limits::default() };

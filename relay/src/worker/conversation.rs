@@ -5,7 +5,7 @@ use std::time::Duration;
 use quip_core::{Action, By, Command, Effect, Naming};
 use quip_order::SubmitError;
 use quip_protocol::{
-    Code, ConversationId, DeviceId, ToRelay, UserId,
+    Code, ConversationId, DeviceId, Kind, ToRelay, UserId,
     conversation::{Mark, Outcome, Rejected},
     session::{Changed, Marked},
 };
@@ -17,6 +17,7 @@ use super::{
     intake::Next,
     reads::RETRY_AFTER_MS,
     ring::Ring,
+    session::presence,
 };
 
 /// A conversation that somebody has open here.
@@ -159,6 +160,7 @@ impl Worker {
         match effect {
             Effect::Visible { user, to, role, .. } => {
                 self.visible(id, user, *to);
+                self.companion(id, user, *to == u64::MAX);
                 self.tell_changed(user, &Changed { conversation: id, head, number, role: *role });
             }
             Effect::Touched { user } => {
@@ -180,17 +182,41 @@ impl Worker {
 
     /// A user's membership began or ended: their streams end with the last event that they may see.
     fn visible(&mut self, id: ConversationId, user: &UserId, to: u64) {
-        let Some(conversation) = self.conversations.get(&id) else { return };
-        let theirs = |key: &StreamKey| {
-            let connection = self.streams.get(*key).map(|stream| stream.connection);
-            connection.and_then(|at| self.connections[at].user()).is_some_and(|other| other == user)
-        };
-        for key in conversation.followers.iter().copied().filter(theirs).collect::<Vec<_>>() {
-            if let Some(follower) = self.streams[key].follower() {
+        let open = |at| self.connections.get(at).and_then(|connection| connection.stream_of(id));
+        let theirs: Vec<StreamKey> = self.roster.connections(user).filter_map(open).collect();
+        for key in &theirs {
+            if let Some(follower) = self.streams.get_mut(*key).and_then(|stream| stream.follower()) {
                 follower.until = to;
             }
         }
-        self.fall_behind(id);
+        if !theirs.is_empty() {
+            self.fall_behind(id);
+        }
+    }
+
+    /// Those who see a small group's presence live also see who comes while it is open, and no more who went.
+    fn companion(&mut self, id: ConversationId, user: &UserId, member: bool) {
+        let Some(conversation) = self.conversations.get(&id).filter(|_| id.kind() == Some(Kind::Group)) else { return };
+        let most = self.shared.config.limits.presence_group_members;
+        for key in conversation.followers.clone() {
+            let Some(stream) = self.streams.get_mut(key) else { continue };
+            let at = stream.connection;
+            let theirs = self.connections[at].user() == Some(user);
+            let Some(watching) = stream.follower().and_then(|follower| follower.watching.as_mut()) else { continue };
+            let known = watching.iter().position(|other| other == user);
+            match (known, member) {
+                (None, true) if !theirs && watching.len() + 1 < most => {
+                    watching.push(user.clone());
+                    let now = self.roster.watch(user, at);
+                    self.tell(at, &presence(user, now));
+                }
+                (Some(place), false) => {
+                    watching.swap_remove(place);
+                    self.roster.unwatch(user, at);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Marks a conversation as one whose followers may have something to write.

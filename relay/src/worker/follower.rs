@@ -31,8 +31,8 @@ pub(super) struct Follower {
     pub(super) authority: Authority,
     /// The newest read mark that was not submitted yet.
     pub(super) mark: Option<Mark>,
-    /// Users whose presence this stream watches.
-    pub(super) watching: Vec<UserId>,
+    /// Users whose presence this stream watches; `None` where that is not live.
+    pub(super) watching: Option<Vec<UserId>>,
     /// Commands of this stream.
     pub(super) sends: Sends,
 }
@@ -95,7 +95,7 @@ impl Follower {
             reading: false,
             authority,
             mark: None,
-            watching: Vec::new(),
+            watching: None,
             sends: Sends::default(),
         }
     }

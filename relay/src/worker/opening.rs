@@ -213,7 +213,9 @@ impl Worker {
         if let Some(conversation) = self.conversations.get_mut(&id) {
             conversation.head = conversation.head.max(rows.conversation.head);
         }
-        self.watch(key, &rows.companions);
+        if let Some(companions) = &rows.companions {
+            self.watch(key, companions);
+        }
         self.release(key);
         self.pump(key);
     }
@@ -265,7 +267,7 @@ impl Worker {
     fn watch(&mut self, key: StreamKey, companions: &[UserId]) {
         let at = self.streams[key].connection;
         if let Some(follower) = self.streams[key].follower() {
-            follower.watching = companions.to_vec();
+            follower.watching = Some(companions.to_vec());
         }
         for user in companions {
             if !self.streams.contains_key(key) {
@@ -312,7 +314,7 @@ impl Worker {
                 self.senders.remove(&sender);
             }
         }
-        follower.watching.iter().for_each(|user| self.roster.unwatch(user, at));
+        follower.watching.iter().flatten().for_each(|user| self.roster.unwatch(user, at));
         self.leave_conversation(follower.id, key);
         if reads {
             self.read_next(at);

@@ -38,8 +38,8 @@ pub(super) struct OpenRows {
     pub(super) member: Option<MemberRow>,
     pub(super) sends: SendsRow,
     pub(super) mark: MarkRow,
-    /// All members, where they are few enough to see each other's presence live.
-    pub(super) companions: Vec<UserId>,
+    /// All other members, where they are few enough to see each other's presence live.
+    pub(super) companions: Option<Vec<UserId>>,
 }
 
 /// Reads what an open needs. `companions` is the largest group whose members see each other live.
@@ -52,18 +52,19 @@ pub(super) fn open(
 ) -> Result<Option<Box<OpenRows>>, ReadError> {
     let Some(conversation) = view.conversation(id)? else { return Ok(None) };
     let companions = match &conversation.naming {
-        Naming::Direct(a, b) => vec![a.clone(), b.clone()],
+        Naming::Direct(a, b) => Some(vec![a.clone(), b.clone()]),
         Naming::Group(_) if conversation.members as usize <= companions => {
-            view.members(id, None, companions)?.members.into_iter().map(|(user, _)| user).collect()
+            Some(view.members(id, None, companions)?.members.into_iter().map(|(user, _)| user).collect())
         }
-        _ => Vec::new(),
+        _ => None,
     };
+    let others = |all: Vec<UserId>| all.into_iter().filter(|companion| companion != user).collect();
     Ok(Some(Box::new(OpenRows {
         member: view.member(id, user)?,
         sends: view.sends(id, user, device)?.unwrap_or_default(),
         mark: view.mark(user, id)?.unwrap_or_default(),
         conversation,
-        companions: companions.into_iter().filter(|companion| companion != user).collect(),
+        companions: companions.map(others),
     })))
 }
 

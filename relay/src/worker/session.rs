@@ -202,7 +202,12 @@ impl Worker {
 impl Connection {
     /// True when the conversation is open on this connection.
     pub(super) fn has_open(&self, id: ConversationId) -> bool {
-        self.open.iter().any(|(open, _)| *open == id)
+        self.stream_of(id).is_some()
+    }
+
+    /// The stream on which the conversation is open.
+    pub(super) fn stream_of(&self, id: ConversationId) -> Option<StreamKey> {
+        self.open.iter().find(|(open, _)| *open == id).map(|(_, key)| *key)
     }
 }
 

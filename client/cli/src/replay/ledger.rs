@@ -5,7 +5,7 @@
 //! * **Order and number.** A membership knows the seq that must come next. One that is higher leaves a gap, which is remembered:
 //!   lost, or reordered if it comes later. One that is lower and fills no gap is a duplicate.
 //! * **Bytes.** For each seq the ledger keeps a 64-bit hash of the whole event as whoever got it first received it; everyone else
-//!   must receive the same. At the end [`super::check`] compares each of these hashes with the event that the store has. So every
+//!   must receive the same. At the end [`mod@super::check`] compares each of these hashes with the event that the store has. So every
 //!   delivery is compared with the store, at eight bytes for each event.
 //! * **Lines.** For each line that was sent, the ledger keeps its sender, a hash of its text, and the seq that its receipt told.
 //!   At the end each must stand in the store at that seq, once, and a sender's lines in the order of sending.

@@ -1,7 +1,7 @@
 //! `quip replay`: a real channel's traffic on real connections, with every delivery checked.
 //!
 //! [`parse`] reads a log, [`plan`] says which user does what when, [`actor`] does it on a connection for each user,
-//! [`run`] is what they share. Every delivery goes into the [`ledger`]; [`check`] holds that against the store.
+//! [`mod@run`] is what they share. Every delivery goes into the [`ledger`]; [`mod@check`] holds that against the store.
 
 use std::{
     fs,
