@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
-use crate::{Change, Saved, SavedConversation, StateError, StateStore, net::lock};
+use crate::{Change, Saved, SavedConversation, StateError, StateStore, lock::lock};
 
 /// The store, and what is in it.
 pub(crate) struct Keeper(Mutex<Kept>);

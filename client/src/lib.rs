@@ -52,6 +52,7 @@ mod core;
 mod error;
 mod event;
 mod keeper;
+mod lock;
 mod net;
 mod request;
 mod store;

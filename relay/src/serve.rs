@@ -87,11 +87,7 @@ pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), Serve
         let worker = Worker::run(Arc::clone(&shared), mailbox, endpoint, phases.clone());
         let stop = async {
             stopped(phases).await;
-            phase.send_if_modified(|phase| {
-                let running = *phase == Phase::Running;
-                *phase = if running { Phase::Draining } else { *phase };
-                running
-            });
+            drain(&phase);
             submit.close();
             std::future::pending::<()>().await;
         };
@@ -121,19 +117,40 @@ async fn stopped(mut phases: watch::Receiver<Phase>) {
     }
 }
 
+/// From now on nothing more is taken, unless the end has come already.
+fn drain(phase: &watch::Sender<Phase>) {
+    phase.send_if_modified(|phase| {
+        let running = *phase == Phase::Running;
+        if running {
+            *phase = Phase::Draining;
+        }
+        running
+    });
+}
+
 /// The sequencer's thread. When it ends, for whatever reason, so does the worker: nothing can be accepted.
 fn spawn_sequencer(
     sequencer: Sequencer,
     phase: watch::Sender<Phase>,
 ) -> Result<JoinHandle<Result<(), SequencerError>>, std::io::Error> {
+    let stops = StopsWorkers(phase);
     std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
+        let _stops = stops;
         let result = sequencer.run();
         if let Err(error) = &result {
             tracing::error!(%error, "the relay accepts nothing any more");
         }
-        phase.send_replace(Phase::Stopping);
         result
     })
+}
+
+/// Tells the workers to end when it is dropped, also by a panic.
+struct StopsWorkers(watch::Sender<Phase>);
+
+impl Drop for StopsWorkers {
+    fn drop(&mut self) {
+        self.0.send_replace(Phase::Stopping);
+    }
 }
 
 fn store_config(config: &Config) -> StoreConfig {

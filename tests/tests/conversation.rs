@@ -10,7 +10,7 @@ use quip_protocol::{
 use quip_tests::{raw::Raw, relay::Relay};
 
 fn room(name: &str) -> Target<'_> {
-    Target::Room(RoomName::parse(name).unwrap())
+    Target::Room(RoomName::parse(name).expect("a room name"))
 }
 
 #[tokio::test]

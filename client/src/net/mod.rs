@@ -8,14 +8,14 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use quinn::{Connection, ConnectionError, VarInt};
 use quip_protocol::{Code, ConversationId, DecodeError, FrameError};
 use tokio::sync::{mpsc, watch};
 
-use crate::{ClientEvent, ClosedReason, ConnectionLost, core::Violation, keeper::Keeper};
+use crate::{ClientEvent, ClosedReason, ConnectionLost, core::Violation, keeper::Keeper, lock::lock};
 
 mod ask;
 mod backoff;
@@ -235,11 +235,6 @@ impl From<ConnectionError> for ConnectionLost {
 /// Codes that stand for TLS alerts (RFC 9001, section 4.8).
 fn is_tls(code: quinn::TransportErrorCode) -> bool {
     (0x100..=0x1ff).contains(&u64::from(code))
-}
-
-/// Locks, also after a panic elsewhere: nothing here is left half changed.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Events that wait for one subscriber.

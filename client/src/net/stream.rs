@@ -14,10 +14,11 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
-use super::{Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK, lock};
+use super::{Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK};
 use crate::{
     ClosedReason, OpenError,
     core::{Core, Next},
+    lock::lock,
 };
 
 /// A conversation, as its handles and its task see it.

@@ -1,7 +1,7 @@
 //! A worker: one thread that owns an endpoint, its connections, their streams and the followers on them.
 //!
 //! It shares nothing with other workers and waits for nothing but the network: commands go to the
-//! order, reads to the reader threads, and both answer through its [`Inbox`].
+//! order, reads to the reader threads, and both answer through its [`Mailbox`].
 //!
 //! One turn of [`Worker::run`] takes what arrived, what was committed or read, what became readable or
 //! writable, and a share of the followers that are behind; then everything else on the thread has its turn.

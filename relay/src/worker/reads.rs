@@ -80,11 +80,8 @@ pub(super) fn history(view: &View, user: &UserId, ask: &History, most: usize, by
             (false, from) => (first..=last.min(from - 1), Direction::Backward),
         };
         let limit = PageLimit { events: (ask.limit as usize).clamp(1, most), bytes };
-        let page = if range.is_empty() {
-            Page::default()
-        } else {
-            view.page(ask.conversation, range, direction, limit)?
-        };
+        let page =
+            if range.is_empty() { Page::default() } else { view.page(ask.conversation, range, direction, limit)? };
         let head = PageHead { generation: view.generation(), first, head: last, count: page.count as u64 };
         frame::encode(&head, out);
         out.extend_from_slice(&page.frames);
