@@ -338,6 +338,9 @@ async fn pages_are_bounded_and_lead_on() -> Result<()> {
         let (present, end) = alice.ask(&PresenceIn { conversation: id, after: "", limit }).await?;
         assert_eq!((present.len(), end), (5, (Code::DONE, 1)));
     }
+    let (frames, end) = alice.ask(&History { conversation: id, forward: true, from: 0, limit: 0 }).await?;
+    assert_eq!((frames.len(), end), (2, (Code::DONE, 1)), "0 counts as 1");
+    assert_eq!(alice.ask(&List { after: ConversationId([0; 16]), limit: 0 }).await?.0.len(), 1);
 
     // Page by page, everything comes once and in order.
     let (mut conversations, mut more) = (Vec::new(), 1);

@@ -1,5 +1,7 @@
 //! What a worker asks of the reader threads, and what they answer.
 
+use std::ops::RangeInclusive;
+
 use quip_core::{ConversationRow, MarkRow, MemberRow, MemberState, Naming, SendsRow};
 use quip_protocol::{
     Code, ConversationId, DeviceId, UserId,
@@ -80,8 +82,11 @@ pub(super) fn history(view: &View, user: &UserId, ask: &History, most: usize, by
             (false, from) => (first..=last.min(from - 1), Direction::Backward),
         };
         let limit = PageLimit { events: (ask.limit as usize).clamp(1, most), bytes };
-        let page =
-            if range.is_empty() { Page::default() } else { view.page(ask.conversation, range, direction, limit)? };
+        let page = if range.is_empty() {
+            Page::default()
+        } else {
+            whole_page(view, ask.conversation, range, direction, limit)?
+        };
         let head = PageHead { generation: view.generation(), first, head: last, count: page.count as u64 };
         frame::encode(&head, out);
         out.extend_from_slice(&page.frames);
@@ -219,8 +224,32 @@ pub(super) const RETRY_AFTER_MS: u64 = 100;
 pub(super) fn page(
     view: &View,
     id: ConversationId,
-    seqs: std::ops::RangeInclusive<u64>,
+    seqs: RangeInclusive<u64>,
     bytes: usize,
 ) -> Result<Page, ReadError> {
-    view.page(id, seqs, Direction::Forward, PageLimit { bytes, events: usize::MAX })
+    whole_page(view, id, seqs, Direction::Forward, PageLimit { bytes, events: usize::MAX })
+}
+
+/// A page at whose beginning nothing is missing but what was trimmed.
+fn whole_page(
+    view: &View,
+    id: ConversationId,
+    seqs: RangeInclusive<u64>,
+    direction: Direction,
+    limit: PageLimit,
+) -> Result<Page, ReadError> {
+    let page = view.page(id, seqs.clone(), direction, limit)?;
+    let missing = match direction {
+        _ if page.count == 0 => *seqs.end(),
+        Direction::Forward => page.first - 1,
+        Direction::Backward if page.last < *seqs.end() => *seqs.end(),
+        Direction::Backward => return Ok(page),
+    };
+    // What was trimmed is known before its bytes go.
+    let absent = seqs.contains(&missing) && view.conversation(id)?.is_none_or(|row| missing >= row.first_kept);
+    if absent {
+        let why = format!("event {missing} of conversation {id} is missing");
+        return Err(ReadError::Damaged { keyspace: "events", key: id.to_string(), why });
+    }
+    Ok(page)
 }
