@@ -57,6 +57,11 @@ impl OpenError {
         let path = path.to_owned();
         move |error| match error {
             fjall::Error::Locked => Self::InUse(path),
+            fjall::Error::Io(cause) | fjall::Error::Storage(fjall::LsmError::Io(cause))
+                if cause.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                Self::Damaged { path, what: "a file of the storage engine is too short".to_owned() }
+            }
             fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => Self::Io { path, source },
             fjall::Error::InvalidVersion(_) => {
                 Self::Format { path, found: "of another storage engine".to_owned(), known: crate::store::FORMAT }

@@ -133,10 +133,11 @@ impl View {
     /// The events of `seqs` that are stored, from one end until `limit` is reached.
     ///
     /// The caller keeps `seqs` to what is kept and visible. A page that begins later than asked, or is empty, means
-    /// that events were trimmed meanwhile: read the conversation again.
+    /// that events were trimmed meanwhile: read the conversation again. A page ends before a record that
+    /// cannot be read.
     ///
     /// # Errors
-    /// When a record is damaged or missing between others, or the store fails.
+    /// When the record that it would begin with cannot be read, or one is missing between others.
     pub fn page(
         &self,
         id: ConversationId,
@@ -157,7 +158,11 @@ impl View {
             Direction::Backward => records.next_back(),
         };
         for record in std::iter::from_fn(next) {
-            let (key, value) = record?;
+            let (key, value) = match record {
+                Ok(record) => record,
+                Err(_) if !page.events.is_empty() => break,
+                Err(error) => return Err(error),
+            };
             if !page.add(&key, value).map_err(|why| space.damaged(&key, why))? {
                 break;
             }

@@ -120,6 +120,13 @@ pub struct EventRow {
     pub frame: Bytes,
 }
 
+impl EventRow {
+    /// What stands for a stored event that cannot be read: the fold refuses every command about it.
+    pub fn unreadable() -> Self {
+        Self { user: UserId::nobody(), device: DeviceId([0; 16]), n: 0, frame: Bytes::new() }
+    }
+}
+
 /// How far a user has read a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MarkRow {

@@ -8,8 +8,9 @@ mod watchdog;
 use std::{io, sync::Arc, time::Duration};
 
 use fjall::PersistMode;
-use quip_core::fold;
+use quip_core::{By, Command, Timestamp, fold};
 use quip_order::{BatchLimit, Order, Ordered};
+use quip_protocol::{Code, conversation::Outcome};
 use thiserror::Error;
 
 use self::{rows::Working, trims::Trims, watchdog::Watchdog};
@@ -85,7 +86,8 @@ impl Sequencer {
     /// Works until the order has ended and everything is committed; meant for a thread of its own.
     ///
     /// # Errors
-    /// When a record is damaged or a commit fails. Nobody was told of that batch.
+    /// When the store cannot be read or a commit fails. Nobody was told of that batch. (A damaged record only refuses
+    /// the commands that need it.)
     pub fn run(mut self) -> Result<(), SequencerError> {
         let on_stuck = std::mem::replace(&mut self.config.on_stuck, Box::new(|| ()));
         let watchdog = Watchdog::start(self.config.commit_timeout, on_stuck).map_err(SequencerError::Watchdog)?;
@@ -116,7 +118,10 @@ impl Sequencer {
 
     fn fold_one(&mut self, Ordered { at, command, .. }: Ordered) -> Result<Change, ReadError> {
         let (id, keys) = (command.conversation, quip_core::keys(&command));
-        let (places, rows) = self.working.take(&keys, &self.view)?;
+        let (places, rows) = match self.working.take(&keys, &self.view) {
+            Err(error @ ReadError::Damaged { .. }) => return Ok(undecided(command, at, &error)),
+            taken => taken?,
+        };
         let kept = rows.conversation.as_ref().map(|row| row.first_kept);
         let folded = fold(&command, at, rows);
         if let (Some(from), Some(after)) = (kept, &folded.rows.conversation) {
@@ -137,4 +142,14 @@ impl Sequencer {
         self.working.write(&mut batch, &self.inner.spaces);
         batch.commit()
     }
+}
+
+/// The answer to a command whose rows cannot be read: one damaged record must not stop everyone else.
+fn undecided(command: Command, at: Timestamp, error: &ReadError) -> Change {
+    tracing::error!(%error, conversation = %command.conversation, "a command was refused");
+    let outcome = match command.by {
+        By::Device { n, .. } if n > 0 => Some(Outcome { n, code: Code::STORED_DAMAGED, seq: 0, number: 0, at }),
+        _ => None,
+    };
+    Change { conversation: command.conversation, by: command.by, outcome, event: None, effects: Vec::new() }
 }

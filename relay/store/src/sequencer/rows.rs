@@ -45,13 +45,14 @@ impl Working {
     /// Takes out the rows that a command needs; they must be put back.
     pub(super) fn take(&mut self, keys: &Keys<'_>, view: &View) -> Result<(Places, Rows), ReadError> {
         let places = self.places(keys, view)?;
+        let event = places.event.map(|seq| self.event(keys.conversation, seq, view)).transpose()?.flatten();
         let rows = Rows {
             conversation: self.conversations.take(places.conversation),
             actor: places.actor.and_then(|place| self.members.take(place)),
             target: places.target.and_then(|place| self.members.take(place)),
             sends: places.sends.and_then(|place| self.sends.take(place)),
             mark: places.mark.and_then(|place| self.marks.take(place)),
-            event: places.event.map(|seq| self.event(keys.conversation, seq, view)).transpose()?.flatten(),
+            event,
         };
         Ok((places, rows))
     }
@@ -81,10 +82,14 @@ impl Working {
         })
     }
 
+    /// A damaged event is one without a frame, which the fold refuses to touch.
     fn event(&self, id: ConversationId, seq: u64, view: &View) -> Result<Option<EventRow>, ReadError> {
         match self.events.get(&(id, seq)) {
             Some(row) => Ok(Some(row.clone())),
-            None => view.event(id, seq),
+            None => match view.event(id, seq) {
+                Err(ReadError::Damaged { .. }) => Ok(Some(EventRow::unreadable())),
+                read => read,
+            },
         }
     }
 
