@@ -10,6 +10,7 @@ mod error;
 mod journal;
 mod keys;
 mod list;
+mod manifest;
 mod readers;
 mod sequencer;
 mod space;

@@ -8,7 +8,7 @@ use std::{
 
 use fjall::{CompressionType, Database, PersistMode};
 
-use crate::{OpenError, View, journal, keys::meta, space::Spaces};
+use crate::{OpenError, View, journal, keys::meta, manifest, space::Spaces};
 
 /// The format that this version reads and writes: key layouts, row versions, keyspaces. Version 1.
 pub(crate) const FORMAT: u32 = 1;
@@ -60,6 +60,7 @@ impl Store {
             create(path, config)?;
         }
         check_files(path, &folder)?;
+        manifest::check(&folder)?;
         journal::repair(&folder)?;
         let database = database(&folder, config)?;
         check_format(path, &database)?;

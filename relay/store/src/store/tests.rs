@@ -208,6 +208,32 @@ fn a_flipped_byte_is_told_or_does_not_matter() {
     assert!(told_at_read > 30, "{told_at_read} at reading, {told_at_open} at opening");
 }
 
+/// The engine itself would open these, without some of its tables.
+#[test]
+fn a_damaged_list_of_tables_is_refused() {
+    let original = folder();
+    let store = open(&original).unwrap();
+    write_events(&store, 1..=20);
+    flush(&store.inner.spaces.events);
+    drop(store);
+    let current = |keyspace: PathBuf| {
+        let content = fs::read(keyspace.join("current")).unwrap();
+        keyspace.join(format!("v{}", u64::from_le_bytes(content[..8].try_into().unwrap())))
+    };
+    let keyspaces = fs::read_dir(original.path().join("db/keyspaces")).unwrap();
+    let lists: Vec<_> = keyspaces.map(|keyspace| current(keyspace.unwrap().path())).collect();
+    assert!(lists.len() >= Spaces::NAMES.len(), "{lists:?}");
+    for list in lists {
+        let length = fs::metadata(&list).unwrap().len() as usize;
+        let folder = folder();
+        copy(original.path(), folder.path());
+        flip(&folder.path().join(list.strip_prefix(original.path()).unwrap()), length / 2);
+        let error = open(&folder).err().unwrap();
+        assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("list of tables")), "{error}");
+    }
+    open(&original).unwrap();
+}
+
 fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let to = to.join(entry.file_name());
