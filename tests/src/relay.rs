@@ -220,8 +220,11 @@ impl Drop for Relay {
     }
 }
 
-/// The relay's binary, beside the test's own.
+/// The relay's binary, beside the test's own; `QUIP_RELAY_BINARY` names another one, such as an optimised build.
 pub fn relay_binary() -> PathBuf {
+    if let Some(binary) = std::env::var_os("QUIP_RELAY_BINARY") {
+        return binary.into();
+    }
     let mut folder = std::env::current_exe().unwrap_or_default();
     folder.pop();
     if folder.ends_with("deps") {

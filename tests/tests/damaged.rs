@@ -73,7 +73,7 @@ async fn look(folder: &Path, truth: &Truth) -> Result<Came> {
     if relay.run().is_err() {
         let log = relay.log();
         // The engine takes some bytes of its own for granted; then its complaint is all there is.
-        let by_engine = log.contains("panicked at") && (log.contains("/lsm-tree-") || log.contains("/fjall-"));
+        let by_engine = ["/lsm-tree-", "/fjall-", "memory allocation of"].iter().any(|text| log.contains(text));
         let named = log.contains("error:") && log.contains(&*folder.join("data").to_string_lossy());
         ensure!(named || by_engine, "it names nothing: {log}");
         return Ok(Came::Refused(log));

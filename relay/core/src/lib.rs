@@ -1,7 +1,7 @@
 //! The pure heart of the relay: commands go in, rows and events come out.
 //!
-//! Nothing here reads a clock, draws a random number or does IO. [`keys`] names the few rows that a
-//! [`Command`] needs, from its own fields alone; [`fold`] decides it.
+//! Nothing here reads a clock, draws a random number or does IO. [`keys()`] names the few rows that a
+//! [`Command`] needs, from its own fields alone; [`fold()`] decides it.
 
 mod codec;
 pub mod command;
