@@ -15,6 +15,8 @@ use quip_tests::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const WRITERS: usize = 4;
+/// What a killed relay had sent arrives within this.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// A relay under the shim, and users who write to it.
 struct Scene {
@@ -37,19 +39,29 @@ impl Scene {
         Ok(Self { relay, shim, writers, random: StdRng::seed_from_u64(seed), seed, _folder: folder })
     }
 
-    /// Writes until `end` has done away with the relay.
+    /// Writes until `end` has done away with the relay, and takes what was still on its way from it.
     async fn write(&mut self, end: impl AsyncFnOnce(&Shim, &mut StdRng) -> Result<()>) -> Result<()> {
         let (relay, shim, random) = (&self.relay, &self.shim, &mut self.random);
-        let mut writers = futures_util::future::join_all(self.writers.iter_mut().map(|writer| writer.write(relay)));
+        let writers = futures_util::future::join_all(self.writers.iter_mut().map(|writer| writer.write(relay)));
         let pid = relay.pid().context("the relay runs")?;
         let end = async {
             end(shim, random).await?;
             let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
             anyhow::Ok(())
         };
-        let (ended, wrote) = futures_util::future::join(end, &mut writers).await;
-        ended?;
-        wrote.into_iter().collect()
+        tokio::pin!(writers, end);
+        match futures_util::future::select(&mut writers, &mut end).await {
+            futures_util::future::Either::Left((wrote, end)) => {
+                end.await?;
+                wrote.into_iter().collect()
+            }
+            futures_util::future::Either::Right((ended, writers)) => {
+                ended?;
+                // Nobody tells a client that the relay was killed; it would wait for the idle timeout.
+                let wrote = tokio::time::timeout(LAST_WORDS, writers).await.unwrap_or_default();
+                wrote.into_iter().collect()
+            }
+        }
     }
 
     async fn power_fails(&mut self) -> Result<Report> {

@@ -4,7 +4,7 @@ use std::{
     path::Path,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -81,9 +81,13 @@ impl Relay {
         change
     }
 
-    /// Submits a command that nobody is told of.
+    /// Submits a command without waiting for its outcome, as soon as there is room.
     pub(crate) fn submit(&self, command: Command) {
-        self.submit.submit(command).unwrap();
+        let start = Instant::now();
+        while let Err(refused) = self.submit.submit(command.clone()) {
+            assert!(start.elapsed() < PATIENCE, "{refused}");
+            thread::yield_now();
+        }
     }
 
     pub(crate) fn view(&self) -> &View {
