@@ -287,6 +287,24 @@ impl Reading<'_> {
     }
 }
 
+/// A frame of any type and body.
+pub fn raw_frame(kind: u64, body: &[u8]) -> Vec<u8> {
+    let mut inner = varint(kind);
+    inner.extend_from_slice(body);
+    [varint(inner.len() as u64), inner].concat()
+}
+
+/// A number as a varint.
+pub fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
 /// A client's QUIC settings that trust one certificate.
 ///
 /// # Errors

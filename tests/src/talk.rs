@@ -1,13 +1,12 @@
 //! Steps that most conversations of a test begin or end with, on top of [`crate::raw`].
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use quip_protocol::{
     Blob, Code, ConversationId, DeviceId, Event, InstanceId, Message, Retry, RoomName, ToClient, UserId,
     conversation::{Accepted, Ack, End, Opened, Post, Rejected, Start, Target},
     event::kind,
-    frame,
     request::{History, Page},
 };
 use tokio::time::Instant;
@@ -341,89 +340,5 @@ impl RawStream {
         }
         let (code, _) = frames.pop().context("the stream ended without a word")?.end()?;
         Ok((frames, code))
-    }
-}
-
-/// What sending many messages came to.
-#[derive(Debug, Default)]
-pub struct Sent {
-    /// How often each code came; `DONE` for what was accepted.
-    pub codes: HashMap<Code, usize>,
-    /// Answers that decide, in order.
-    pub decided: Vec<Answer>,
-    /// Events that passed by, `Accepted` ones with them.
-    pub seen: Vec<Seen>,
-    /// The code with which the relay ended the stream, if it did so before everything was accepted.
-    pub end: Option<Code>,
-    /// The shortest pause that a refusal of the range Later asked for, in milliseconds.
-    pub shortest_pause: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Waiting,
-    Unanswered,
-    Done,
-}
-
-impl RawStream {
-    /// Posts all of these as data, numbered from `first` on, `at_once` without an answer at a time, and sends what is
-    /// refused for now again as section 13 of WIRE.md says, until everything is decided or the relay ends the stream.
-    ///
-    /// # Errors
-    /// When an answer is none, or the stream breaks.
-    pub async fn send_all(&mut self, first: u64, bodies: &[Vec<u8>], at_once: usize) -> Result<Sent> {
-        let (send, mut reading) = self.halves();
-        let mut fates = vec![Fate::Waiting; bodies.len()];
-        let (mut unanswered, mut done) = (0, 0);
-        let mut sent = Sent::default();
-        let mut pause = Instant::now();
-        while done < bodies.len() {
-            let mut out = Vec::new();
-            if unanswered == 0 {
-                tokio::time::sleep_until(pause).await;
-            }
-            if Instant::now() >= pause {
-                let waiting = fates.iter_mut().enumerate().filter(|(_, fate)| **fate == Fate::Waiting);
-                for (index, fate) in waiting.take(at_once.saturating_sub(unanswered)) {
-                    *fate = Fate::Unanswered;
-                    unanswered += 1;
-                    let n = first + index as u64;
-                    frame::encode(&Post { n, kind: kind::DATA, body: Blob(&bodies[index]) }, &mut out);
-                }
-            }
-            // When the relay has ended the stream, it takes no more, and the end is still to be read.
-            let (_, frame) = tokio::join!(send.write_all(&out), reading.frame());
-            let frame = frame?;
-            sent.seen.extend(frame.seen());
-            if let Ok((code, _)) = frame.end() {
-                ensure!(reading.try_frame().await?.is_none(), "a frame after End");
-                sent.end = Some(code);
-                break;
-            }
-            let Some(answer) = frame.answer() else { continue };
-            let index = answer.n().checked_sub(first).context("an answer to what was not sent")? as usize;
-            ensure!(fates[index] == Fate::Unanswered, "a second answer: {answer:?}");
-            *sent.codes.entry(answer.code()).or_default() += 1;
-            unanswered -= 1;
-            match answer {
-                // A later one was ordered when an earlier one was refused: it goes again, after that.
-                Answer::Rejected(rejected) if rejected.code == Code::MISSING => fates[index] = Fate::Waiting,
-                Answer::Rejected(rejected) if rejected.code.retry() == Retry::Later => {
-                    fates[index] = Fate::Waiting;
-                    pause = pause.max(Instant::now() + Duration::from_millis(rejected.retry_after));
-                    if rejected.code != Code::BLOCKED {
-                        let shortest = sent.shortest_pause.unwrap_or(u64::MAX);
-                        sent.shortest_pause = Some(shortest.min(rejected.retry_after));
-                    }
-                }
-                answer => {
-                    fates[index] = Fate::Done;
-                    sent.decided.push(answer);
-                    done += 1;
-                }
-            }
-        }
-        Ok(sent)
     }
 }

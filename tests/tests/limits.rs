@@ -13,9 +13,10 @@ use quip_protocol::{
     session::{Hello, Presence, Signal, Welcome},
 };
 use quip_tests::{
+    outbox::Sent,
     raw::{Raw, RawOptions, RawStream},
     relay::{PATIENCE, Relay},
-    talk::{Sent, direct, room, until},
+    talk::{direct, room, until},
 };
 
 const NO_RATE: &str = "[limits]\nmessages_per_second = 0\n";

@@ -18,12 +18,12 @@ use quip_tests::{
 
 /// A tenth of the default times and less, so that a test takes a second or two.
 const QUICK: &str =
-    "[presence]\nkeepalive = \"200ms\"\nidle_timeout = \"1500ms\"\nsweep = \"50ms\"\noffline_after = \"300ms\"\n";
+    "[presence]\nkeepalive = \"500ms\"\nidle_timeout = \"2s\"\nsweep = \"50ms\"\noffline_after = \"300ms\"\n";
 const KEEPALIVE: Duration = Duration::from_millis(200);
-const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A break shows after so long here, that whatever shows earlier showed at once.
 const SLOW_BREAKS: &str =
-    "[presence]\nkeepalive = \"200ms\"\nidle_timeout = \"1500ms\"\nsweep = \"50ms\"\noffline_after = \"8s\"\n";
+    "[presence]\nkeepalive = \"500ms\"\nidle_timeout = \"2s\"\nsweep = \"50ms\"\noffline_after = \"8s\"\n";
 /// What the relay may take beyond the idle timeout.
 const GRACE: Duration = Duration::from_secs(5);
 
