@@ -200,6 +200,14 @@ fn violations() -> Vec<Case> {
         case("a refresh at the door", At::Door, &frame::to_bytes(&Refresh { token: "x" })[..], Code::UNEXPECTED),
         case("an unknown odd type at the door", At::Door, raw_frame(0x7f, b""), Code::UNEXPECTED),
         case("a request in a conversation", At::Open, list.to_vec(), Code::UNEXPECTED),
+        case("a second request on a stream", At::Fresh, [&list[..], &list[..]].concat(), Code::UNEXPECTED),
+        case("a post on a request's stream", At::Fresh, [&list[..], &post[..]].concat(), Code::UNEXPECTED),
+        case(
+            "an unknown even type on a request's stream",
+            At::Fresh,
+            [&list[..], &[1, 0x7e]].concat(),
+            Code::UNKNOWN_TYPE,
+        ),
         case(
             "an open in a conversation",
             At::Open,
@@ -235,6 +243,7 @@ fn violations() -> Vec<Case> {
         ("finished inside a length", At::Open, vec![0x80]),
         ("finished inside a post", At::Open, post[..post.len() - 1].to_vec()),
         ("finished inside a request", At::Fresh, list[..9].to_vec()),
+        ("finished inside a second request", At::Fresh, [&list[..], &list[..9]].concat()),
         ("finished inside a hello", At::Door, hello[..9].to_vec()),
         ("finished inside a refresh", At::Session, raw_frame(Refresh::TYPE, b"abc")[..2].to_vec()),
     ] {

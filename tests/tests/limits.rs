@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use quip_protocol::{
     Blob, Code, ConversationId, DeviceId, InstanceId, LEVEL,
-    conversation::{Add, Post, Remove, Start, Target},
+    conversation::{Add, End, Open, Post, Remove, Start, Target},
     event::kind,
     frame, limit,
     request::{Entry, History, List, Member, Members, Page, PresenceIn},
@@ -272,7 +272,7 @@ async fn a_rate_is_refused_until_its_time_comes() -> Result<()> {
     assert!(count(&sent, Code::RATE) > 0 && count(&sent, Code::BLOCKED) > 0, "{:?}", sent.codes);
     assert!(sent.shortest_pause.is_some_and(|pause| (1..=50).contains(&pause)), "{sent:?}");
     stored(&alice, opening.id, &bodies).await?;
-    // It is a matter of this device; and a join counts too.
+    // It is a matter of this user; and a join counts too.
     calm.post_accepted(2, "bob is not refused").await?;
     let (mut refused, joins) = (0, 20);
     for index in 0..joins {
@@ -282,7 +282,7 @@ async fn a_rate_is_refused_until_its_time_comes() -> Result<()> {
             if first.opened().is_ok() {
                 return Ok(true);
             }
-            let end = first.to::<quip_protocol::conversation::End<'_>>().context("an end")?;
+            let end = first.to::<End<'_>>().context("an end")?;
             ensure!(end.code == Code::RATE && end.retry_after > 0, "{end:?}");
             ensure!(stream.try_frame().await?.is_none());
             refused += 1;
@@ -294,6 +294,57 @@ async fn a_rate_is_refused_until_its_time_comes() -> Result<()> {
     assert!(refused > 0);
     let (list, _) = alice.ask(&List { after: ConversationId([0; 16]), limit: 100 }).await?;
     assert_eq!(list.len(), joins + 1, "each room was joined once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rate_is_of_a_user_however_many_connections() -> Result<()> {
+    let relay = Relay::with("[limits]\nmessages_per_second = 20\nmessages_burst = 6\n")?;
+    let bob = Raw::login(&relay, "bob").await?;
+    let (mut calm, _) = bob.enter(&room("calm:room")).await?;
+    let (one, two) =
+        (Raw::login(&relay, "alice").await?, Raw::login_as(&relay, "alice", 2, RawOptions::default()).await?);
+    let started = Instant::now();
+    let ((mut at_one, opening), (mut at_two, other)) =
+        (one.enter(&room("flood:one")).await?, two.enter(&room("flood:two")).await?);
+    let bodies = numbered(12, 32);
+    let beside = async {
+        for n in 2..=4 {
+            calm.post_accepted(n, "another user is not refused").await?;
+        }
+        anyhow::Ok(())
+    };
+    let (first, second, beside) =
+        tokio::join!(at_one.send_all(2, &bodies, 12), at_two.send_all(2, &bodies, 12), beside);
+    let (first, second) = (first?, second?);
+    beside?;
+    // 26 commands, the two joins with them: 6 at once, and then 20 a second. Each connection by itself would take 350 ms.
+    let least = Duration::from_millis(50) * 20;
+    assert!(started.elapsed() >= least, "{:?}", started.elapsed());
+    assert!(count(&first, Code::RATE) > 0 && count(&second, Code::RATE) > 0, "{first:?} {second:?}");
+    stored(&one, opening.id, &bodies).await?;
+    stored(&one, other.id, &bodies).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_join_that_is_refused_says_how_long_to_wait() -> Result<()> {
+    let relay = Relay::with("[limits]\nmessages_per_second = 1\nmessages_burst = 1\n")?;
+    let alice = Raw::login(&relay, "alice").await?;
+    let (mut one, mut two) = (alice.stream().await?, alice.stream().await?);
+    let started = Instant::now();
+    one.send(&Open::new(&room("lobby:one"), 1, Start::Now)).await?;
+    two.send(&Open::new(&room("lobby:two"), 1, Start::Now)).await?;
+    let (of_one, of_two) = (one.frame().await?, two.frame().await?);
+    let waited = started.elapsed().as_millis() as u64;
+    let (mut stream, end, name) =
+        if of_two.opened().is_ok() { (one, of_one, "lobby:one") } else { (two, of_two, "lobby:two") };
+    let end = end.to::<End<'_>>().context("an end")?;
+    assert_eq!((end.code, end.info), (Code::RATE, 0));
+    assert!((1000u64.saturating_sub(waited)..=1000).contains(&end.retry_after), "{end:?} after {waited} ms");
+    assert_eq!(stream.try_frame().await?, None);
+    tokio::time::sleep(Duration::from_millis(end.retry_after)).await;
+    alice.enter(&room(name)).await?;
     Ok(())
 }
 

@@ -71,14 +71,15 @@ section! {
 
         /// Datagrams (typing, custom signals) that a client may send each second; the protocol allows 20.
         datagrams_per_second: usize [Count] = 20, 1..=20;
-        /// Commands that one connection may send each second, refused before they are ordered; 0 = no limit.
+        /// Commands that one user may send each second over all connections here, refused before they are ordered; 0 = no
+        /// limit.
         messages_per_second: usize [Count] = 50, 0..=1_000_000;
-        /// Commands that a connection which was quiet may send at once.
+        /// Commands that a user who was quiet may send at once.
         messages_burst: usize [Count] = 100, 1..=1_000_000;
     }
 }
 
-/// How fast one connection may send.
+/// How fast somebody may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageRate {
     /// Commands each second over time; never 0.
@@ -88,7 +89,7 @@ pub struct MessageRate {
 }
 
 impl Limits {
-    /// How fast one connection may send, or `None` without such a limit.
+    /// How fast one user may send, or `None` without such a limit.
     pub fn message_rate(&self) -> Option<MessageRate> {
         let rate = MessageRate { per_second: self.messages_per_second, burst: self.messages_burst };
         (rate.per_second > 0).then_some(rate)

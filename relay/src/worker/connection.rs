@@ -1,15 +1,15 @@
 //! One client's connection.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use quinn::ConnectionStats;
 use quip_core::{Authority, Naming, Policy, Timestamp};
 use quip_protocol::{ConversationId, DeviceId, InstanceId, Kind, RoomName, UserId};
 
-use super::StreamKey;
+use super::{StreamKey, rate::Rate};
 use crate::{
     auth::{Action, Identity},
-    config::{Config, HistoryPolicy, MessageRate},
+    config::{Config, HistoryPolicy},
     presence::Gone,
 };
 
@@ -53,7 +53,6 @@ pub(super) struct Session {
     pub(super) level: u64,
     /// Conversation streams granted.
     pub(super) streams: usize,
-    pub(super) commands: Rate,
     pub(super) signals: Rate,
     pub(super) signals_out: Rate,
     /// When the connection is closed in favour of a newer one.
@@ -127,36 +126,6 @@ pub(super) fn room_of(naming: &Naming) -> Option<RoomName<'_>> {
     }
 }
 
-/// A rate limit: the generic cell rate algorithm (ITU-T I.371).
-pub(super) struct Rate {
-    next: Instant,
-    each: Duration,
-    ahead: Duration,
-}
-
-impl Rate {
-    /// At most `rate.per_second` over time and `rate.burst` at once; `None` = no limit.
-    pub(super) fn new(rate: Option<MessageRate>, now: Instant) -> Self {
-        let each = rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.per_second as u32);
-        Self { next: now, each, ahead: rate.map_or(Duration::ZERO, |rate| each * (rate.burst as u32 - 1)) }
-    }
-
-    /// Takes one, or says how long to wait.
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        if self.each.is_zero() {
-            return Ok(());
-        }
-        let earliest = self.next.max(now);
-        match earliest.checked_duration_since(now + self.ahead) {
-            Some(wait) if !wait.is_zero() => Err(wait),
-            _ => {
-                self.next = earliest + self.each;
-                Ok(())
-            }
-        }
-    }
-}
-
 /// Frames that were decrypted and read. Any of them is a sign of life; quinn's own idle timer is also
 /// restarted by what we send, so it proves nothing.
 fn frames_received(stats: &ConnectionStats) -> u64 {
@@ -179,27 +148,4 @@ fn frames_received(stats: &ConnectionStats) -> u64 {
         + rx.streams_blocked_bidi
         + rx.immediate_ack
         + rx.ack_frequency
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_allows_its_burst_and_then_its_pace() {
-        let start = Instant::now();
-        let mut rate = Rate::new(Some(MessageRate { per_second: 10, burst: 3 }), start);
-        assert!((0..3).all(|_| rate.take(start).is_ok()));
-        assert_eq!(rate.take(start), Err(Duration::from_millis(100)));
-        assert_eq!(rate.take(start + Duration::from_millis(100)), Ok(()));
-        assert!(rate.take(start + Duration::from_millis(100)).is_err());
-        assert!((0..3).all(|_| rate.take(start + Duration::from_secs(60)).is_ok()));
-    }
-
-    #[test]
-    fn without_a_rate_everything_passes() {
-        let start = Instant::now();
-        let mut rate = Rate::new(None, start);
-        assert!((0..10_000).all(|_| rate.take(start).is_ok()));
-    }
 }

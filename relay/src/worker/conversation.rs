@@ -67,8 +67,8 @@ impl Worker {
     pub(super) fn submit(&mut self, key: StreamKey, n: u64, action: Action) {
         let stream = &mut self.streams[key];
         let at = stream.connection;
-        let Some(session) = self.connections[at].session.as_mut() else { return };
-        if let Err(wait) = session.commands.take(self.now) {
+        let Some(session) = &self.connections[at].session else { return };
+        if let Err(wait) = self.rates.take(&session.identity.user, self.now) {
             return self.refuse(key, n, Code::RATE, Some(wait));
         }
         let Some(follower) = stream.follower() else { return };
@@ -91,10 +91,11 @@ impl Worker {
             follower.sends.refuse(n);
         }
         let joining = follower.phase == Phase::Joining { n };
+        // Rounded up: who comes back a moment too early would be refused again.
+        let retry_after = wait.map_or(0, |wait| wait.as_micros().div_ceil(1000) as u64);
         if joining {
-            return self.end(key, code, 0);
+            return self.end_after(key, code, retry_after);
         }
-        let retry_after = wait.map_or(0, |wait| (wait.as_millis() as u64).max(1));
         stream.out.control(&Rejected { n, code, retry_after, info: 0 });
     }
 

@@ -80,6 +80,8 @@ impl Worker {
                 Arrived::Bytes(chunk) => self.received(key, &chunk),
                 Arrived::Nothing => return,
                 Arrived::Finished => return self.finished(key),
+                // What was asked for is read all the same, and counts until then.
+                Arrived::Gone if matches!(stream.role, Role::Request) => return,
                 Arrived::Gone => return self.drop_stream(key),
             }
         }

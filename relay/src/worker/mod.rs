@@ -34,6 +34,7 @@ mod follower;
 mod inbox;
 mod intake;
 mod opening;
+mod rate;
 mod reads;
 mod ready;
 mod requests;
@@ -47,6 +48,7 @@ use connection::Connection;
 use conversation::Conversation;
 use endpoint::{Arrival, Arrivals};
 use inbox::{Inbox, InboxSink, Mail};
+use rate::UserRates;
 use ready::{Ready, Side, StreamWaker};
 use stream::Stream;
 
@@ -94,6 +96,8 @@ pub struct Worker {
     /// Which stream carries a device's commands in a conversation.
     senders: HashMap<SenderKey, StreamKey>,
     roster: Roster<ConnectionKey>,
+    /// How fast each user may send.
+    rates: UserRates,
     /// Conversations with followers that may be behind.
     behind: VecDeque<ConversationId>,
     /// Streams with more to read than one turn takes.
@@ -193,6 +197,7 @@ impl Worker {
         let roster = RosterConfig { offline_after: shared.config.presence.offline_after, remembered: REMEMBERED };
         let now = Instant::now();
         let send_window = shared.config.limits.send_window_bytes as u64;
+        let rates = UserRates::new(shared.config.limits.message_rate());
         Self {
             shared,
             ready: Ready::new(Arc::clone(&mailbox.wake)),
@@ -205,6 +210,7 @@ impl Worker {
             conversations: HashMap::new(),
             senders: HashMap::new(),
             roster: Roster::new(roster),
+            rates,
             behind: VecDeque::new(),
             unread: Vec::new(),
             marked: Vec::new(),

@@ -3,7 +3,7 @@
 use quip_core::{Action, JoinAs};
 use quip_protocol::{
     Code, ConversationId, Items, Kind, UserId,
-    conversation::{Open, Opened, Outcome, Skip, Start, Target, skip},
+    conversation::{End, Open, Opened, Outcome, Skip, Start, Target, skip},
 };
 use quip_store::ReadError;
 
@@ -283,6 +283,12 @@ impl Worker {
         let mut last = Vec::new();
         encode_end(code, info, &mut last);
         self.streams[key].out.control_bytes(&last);
+        self.end_quietly(key);
+    }
+
+    /// Ends a stream and says how many milliseconds to wait before the same again.
+    pub(super) fn end_after(&mut self, key: StreamKey, code: Code, retry_after: u64) {
+        self.streams[key].out.control(&End { code, retry_after, info: 0, text: &code.to_string() });
         self.end_quietly(key);
     }
 

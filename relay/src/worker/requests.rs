@@ -49,7 +49,7 @@ impl Worker {
             }
             _ => return self.violation(at, Code::UNEXPECTED),
         }
-        if self.streams.contains_key(key) { Next::Hold } else { Next::Nothing }
+        if self.streams.contains_key(key) { Next::Frame } else { Next::Nothing }
     }
 
     /// A request's answer was read.

@@ -10,9 +10,10 @@ use quip_protocol::{
 
 use super::{
     ConnectionKey, StreamKey, Worker,
-    connection::{Connection, Rate, Session, room_of},
+    connection::{Connection, Session, room_of},
     endpoint::STREAMS_BEFORE_HELLO,
     intake::Next,
+    rate::Rate,
     unix_time,
 };
 use crate::{
@@ -58,7 +59,6 @@ impl Worker {
             device: hello.device,
             instance: hello.instance,
             streams: (hello.streams as usize).clamp(1, limits.streams_per_connection),
-            commands: Rate::new(limits.message_rate(), self.now),
             signals: Rate::new(Some(limits.signal_rate()), self.now),
             signals_out: Rate::new(Some(limits.signal_rate()), self.now),
             level: hello.level.clamp(1, LEVEL),

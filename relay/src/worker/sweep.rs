@@ -37,6 +37,7 @@ impl Worker {
         let keys: Vec<_> = self.connections.keys().collect();
         keys.into_iter().for_each(|key| self.look_at(key));
         self.forget_rings();
+        self.rates.forget(self.now);
     }
 
     fn look_at(&mut self, key: ConnectionKey) {
