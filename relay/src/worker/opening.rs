@@ -4,6 +4,7 @@ use quip_core::{Action, JoinAs};
 use quip_protocol::{
     Code, ConversationId, Items, Kind, UserId,
     conversation::{End, Open, Opened, Outcome, Skip, Start, Target, skip},
+    limit,
 };
 use quip_store::ReadError;
 
@@ -225,8 +226,10 @@ impl Worker {
         let at = self.streams[key].connection;
         let Some(user) = self.connections[at].user().cloned() else { return };
         let sends = &rows.sends;
-        let first = sends.last + 1 - sends.latest.len() as u64;
-        let outcomes = sends.latest.iter().zip(first..).map(|(recorded, n)| Outcome {
+        let kept = sends.latest.len().min(limit::UNANSWERED as usize);
+        let first = sends.last + 1 - kept as u64;
+        let latest = sends.latest.iter().skip(sends.latest.len() - kept);
+        let outcomes = latest.zip(first..).map(|(recorded, n)| Outcome {
             n,
             code: recorded.code,
             seq: recorded.seq,

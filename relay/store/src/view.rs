@@ -111,7 +111,17 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn sends(&self, id: ConversationId, user: &UserId, device: DeviceId) -> Result<Option<SendsRow>, ReadError> {
-        self.inner.spaces.sends.get(&keys::sends::encode(id, device, user), SendsRow::decode)
+        let (space, first) = (&self.inner.spaces.sends, keys::sends::prefix(id, device, user));
+        let end = keys::behind(&first);
+        let mut parts = Vec::new();
+        for record in space.range(&self.inner.database.snapshot(), &first, &first[..]..&end[..]) {
+            let (key, value) = record?;
+            parts.push(SendsRow::decode(&value).map_err(|error| space.damaged(&key, error))?);
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        SendsRow::from_parts(parts).map(Some).ok_or_else(|| space.damaged(&first, "its parts do not fit together"))
     }
 
     /// One event.

@@ -187,7 +187,7 @@ fn numbered(mut step: Step<'_>, action: &Action) -> Folded {
         Numbered::Refused(code, info) => Outcome { n, code, seq: info, number: 0, at },
         Numbered::Next => {
             let recorded = step::record(decide(&mut step, action), at, hash);
-            sends::push(&mut sends, recorded);
+            sends.push(recorded);
             step.changed.sends = true;
             sends::outcome(n, &recorded)
         }

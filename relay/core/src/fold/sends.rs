@@ -19,22 +19,15 @@ pub(super) fn look_up(sends: &SendsRow, n: u64, hash: u64) -> Numbered {
     if n > sends.last {
         return if n - sends.last == 1 { Numbered::Next } else { Numbered::Refused(Code::MISSING, sends.last) };
     }
-    // `latest` ends with `last`, without holes, so that the place follows from the number.
-    let back = (sends.last - n) as usize + 1;
-    match sends.latest.len().checked_sub(back).and_then(|place| sends.latest.get(place)) {
+    // `latest` ends with `last`, without holes, so that the place follows from the number. Some more than are promised
+    // may be there, by how they are stored; what a number gets must not depend on that.
+    let back = sends.last - n + 1;
+    let place = (sends.latest.len() as u64).checked_sub(back).filter(|_| back <= limit::UNANSWERED);
+    match place.and_then(|place| sends.latest.get(place as usize)) {
         Some(recorded) if recorded.hash == hash => Numbered::Decided(*recorded),
         Some(_) => Numbered::Refused(Code::REUSED, 0),
         None => Numbered::Refused(Code::KNOWN, 0),
     }
-}
-
-/// Records the outcome of the next number and forgets the oldest over the limit.
-pub(super) fn push(sends: &mut SendsRow, recorded: Recorded) {
-    sends.last += 1;
-    while sends.latest.len() as u64 >= limit::UNANSWERED {
-        sends.latest.pop_front();
-    }
-    sends.latest.push_back(recorded);
 }
 
 /// What the submitter is told.

@@ -227,7 +227,7 @@ impl EventRow {
 }
 
 impl SendsRow {
-    /// The row as it is stored: about 13 bytes an outcome, as it is written with every command.
+    /// A part as it is stored: about 13 bytes an outcome.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32 + self.latest.len() * sends_codec::TYPICAL);
         out.put_u8(VERSION);

@@ -1,6 +1,7 @@
 //! The records that the fold reads and writes.
 
 mod codec;
+mod sends;
 mod sends_codec;
 
 use std::collections::VecDeque;
@@ -83,12 +84,12 @@ pub enum MemberState {
     Banned = 3,
 }
 
-/// A device's send numbers in a conversation.
+/// A device's send numbers in a conversation, or a stored part of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SendsRow {
     /// The last `n` that was decided.
     pub last: u64,
-    /// Outcomes of the latest up to 64, ending with `last`, without holes.
+    /// Outcomes of the latest, ending with `last`, without holes: at least 64 once there are so many.
     pub latest: VecDeque<Recorded>,
 }
 

@@ -131,6 +131,36 @@ fn an_outcome_takes_at_most_sixteen_bytes() {
     assert!(bytes <= 64 * 16, "{bytes}");
 }
 
+fn outcomes(count: u64) -> impl Iterator<Item = Recorded> {
+    (1..=count).map(|n| Recorded { code: Code::DONE, seq: n * 2, number: n, at: n * 7, hash: n })
+}
+
+/// What lies at the places after commits of these sizes, which must fit together after each.
+fn stored(commits: &[u64]) -> (std::collections::BTreeMap<u8, Vec<u8>>, SendsRow) {
+    let (mut places, mut row) = (std::collections::BTreeMap::new(), SendsRow::default());
+    let mut recorded = outcomes(commits.iter().sum());
+    for commit in commits {
+        let before = row.last;
+        recorded.by_ref().take(*commit as usize).for_each(|recorded| row.push(recorded));
+        places.extend(row.parts(before).map(|(place, part)| (place, part.encode())));
+        let parts = places.values().map(|part| SendsRow::decode(part).unwrap()).collect();
+        assert_eq!(SendsRow::from_parts(parts), (row.last > 0).then(|| row.clone()));
+    }
+    (places, row)
+}
+
+#[test]
+fn a_command_writes_one_part_and_all_parts_hold_what_is_promised() {
+    let (places, row) = stored(&[1; 200]);
+    assert!(places.len() == 9 && row.latest.len() == 72 && row.last == 200, "{} {}", places.len(), row.latest.len());
+    let (place, part) = row.parts(199).next().unwrap();
+    assert!(row.parts(199).count() == 1 && part.encode().len() < 120, "{} bytes", part.encode().len());
+    assert_eq!((place, part.last, part.latest.len()), (24 % 9, 200, 8));
+    assert_eq!(SendsRow::from_parts(vec![]), None);
+    let parts = [part.clone(), SendsRow { last: 191, latest: part.latest }];
+    assert_eq!(SendsRow::from_parts(parts.into()), None, "one between them is missing");
+}
+
 type Decode = fn(&[u8]) -> Result<(), RowError>;
 
 /// Every kind of row through one lens.
@@ -189,6 +219,13 @@ fn what_no_row_says_is_refused() {
 }
 
 proptest! {
+    #[test]
+    fn parts_are_the_same_whatever_was_committed_together(commits in prop::collection::vec(0..150u64, 0..8)) {
+        let together = stored(&commits);
+        prop_assert_eq!(&together, &stored(&vec![1; commits.iter().sum::<u64>() as usize]));
+        prop_assert!(together.1.last < 64 || together.1.latest.len() >= 64);
+    }
+
     #[test]
     fn any_sends_row_comes_back(
         latest in prop::collection::vec((any::<u64>(), prop_oneof![Just(0), any::<u64>()], any::<u64>(), any::<u64>(), any::<u64>()), 0..=64),

@@ -66,7 +66,7 @@ impl Seen {
 pub(crate) enum Key {
     Conversation(ConversationId),
     Member(ConversationId, String),
-    Sends(ConversationId, String, DeviceId),
+    Sends(ConversationId, String, DeviceId, u8),
     Event(ConversationId, u64),
     Mark(ConversationId, String),
 }
@@ -153,7 +153,10 @@ impl World {
     }
 
     pub(crate) fn sends(&self, id: ConversationId, name: &str, number: u8) -> Option<SendsRow> {
-        self.rows.get(&Key::Sends(id, name.into(), device(number))).map(|bytes| SendsRow::decode(bytes).unwrap())
+        let key = |place| Key::Sends(id, name.into(), device(number), place);
+        let parts: Vec<_> =
+            self.rows.range(key(0)..=key(u8::MAX)).map(|(_, bytes)| SendsRow::decode(bytes).unwrap()).collect();
+        (!parts.is_empty()).then(|| SendsRow::from_parts(parts).expect("the parts fit together"))
     }
 
     pub(crate) fn read_mark(&self, id: ConversationId, name: &str) -> Option<MarkRow> {
@@ -199,7 +202,10 @@ impl World {
         }
         if changed.sends {
             let device = keys.device.expect("changed rows have a key");
-            writes.push((Key::Sends(id, actor(), device), rows.sends.as_ref().unwrap().encode()));
+            let sends = rows.sends.as_ref().unwrap();
+            for (place, part) in sends.parts(sends.last - 1) {
+                writes.push((Key::Sends(id, actor(), device, place), part.encode()));
+            }
         }
         if changed.event {
             let seq = keys.event.expect("changed rows have a key");

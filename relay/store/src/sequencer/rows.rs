@@ -128,19 +128,22 @@ impl Working {
         for ((id, seq), row) in self.events.drain() {
             put(batch, &spaces.events, &keys::event::encode(id, seq), Some(row.encode()));
         }
-        self.conversations.finish(|id, row| {
+        self.conversations.finish(|id, row, _| {
             put(batch, &spaces.conversations, &keys::conversation::encode(*id), row.map(ConversationRow::encode));
         });
-        self.members.finish(|(id, user), row| {
+        self.members.finish(|(id, user), row, _| {
             put(batch, &spaces.members, &keys::member::encode(*id, user), row.map(MemberRow::encode));
             let present = row.filter(|row| row.state == MemberState::Member);
             let value = present.map(|row| keys::membership::value(row.role));
             put(batch, &spaces.members_by_user, &keys::membership::encode(user, *id), value);
         });
-        self.sends.finish(|(id, device, user), row| {
-            put(batch, &spaces.sends, &keys::sends::encode(*id, *device, user), row.map(SendsRow::encode));
+        // Each change is one number more, so only the parts of the latest ones are written.
+        self.sends.finish(|(id, device, user), row, changes| {
+            for (place, part) in row.iter().flat_map(|row| row.parts(row.last.saturating_sub(changes))) {
+                put(batch, &spaces.sends, &keys::sends::encode(*id, *device, user, place), Some(part.encode()));
+            }
         });
-        self.marks.finish(|(user, id), row| {
+        self.marks.finish(|(user, id), row, _| {
             put(batch, &spaces.marks, &keys::mark::encode(user, *id), row.map(MarkRow::encode));
         });
     }

@@ -22,7 +22,8 @@ struct Generation<K, V> {
 struct Slot<K, V> {
     key: K,
     row: Option<V>,
-    changed: bool,
+    /// How often it was changed since it was last handed out.
+    changes: u64,
 }
 
 impl<K: Hash + Eq + Clone, V> Table<K, V> {
@@ -51,17 +52,19 @@ impl<K: Hash + Eq + Clone, V> Table<K, V> {
     pub(super) fn put(&mut self, place: usize, row: Option<V>, changed: bool) {
         let slot = &mut self.young.slots[place];
         slot.row = row;
-        if changed && !std::mem::replace(&mut slot.changed, true) {
-            self.changed.push(place);
+        if changed {
+            if slot.changes == 0 {
+                self.changed.push(place);
+            }
+            slot.changes += 1;
         }
     }
 
-    /// Hands out every changed row once, and forgets the oldest rows if there are too many.
-    pub(super) fn finish(&mut self, mut write: impl FnMut(&K, Option<&V>)) {
+    /// Hands out every changed row once, with how often it was changed, and forgets the oldest rows if there are too many.
+    pub(super) fn finish(&mut self, mut write: impl FnMut(&K, Option<&V>, u64)) {
         for place in self.changed.drain(..) {
             let slot = &mut self.young.slots[place];
-            slot.changed = false;
-            write(&slot.key, slot.row.as_ref());
+            write(&slot.key, slot.row.as_ref(), std::mem::take(&mut slot.changes));
         }
         if self.young.slots.len() >= self.limit {
             std::mem::swap(&mut self.young, &mut self.old);
@@ -79,7 +82,7 @@ impl<K: Hash + Eq + Clone, V> Generation<K, V> {
     fn push(&mut self, key: K, row: Option<V>) -> usize {
         let place = self.slots.len();
         self.places.insert(key.clone(), place);
-        self.slots.push(Slot { key, row, changed: false });
+        self.slots.push(Slot { key, row, changes: 0 });
         place
     }
 
@@ -114,9 +117,9 @@ mod tests {
         let row = table.take(place);
         table.put(place, row, false);
         let mut written = Vec::new();
-        table.finish(|key, row| written.push((*key, row.copied())));
-        assert_eq!((written, reads), (vec![(7, Some(3))], vec![7, 8]));
-        table.finish(|_, _| panic!("nothing has changed since"));
+        table.finish(|key, row, changes| written.push((*key, row.copied(), changes)));
+        assert_eq!((written, reads), (vec![(7, Some(3), 3)], vec![7, 8]));
+        table.finish(|_, _, _| panic!("nothing has changed since"));
     }
 
     #[test]
@@ -125,7 +128,7 @@ mod tests {
         for key in 0..100 {
             read(&mut table, key, &mut reads);
             read(&mut table, 0, &mut reads);
-            table.finish(|_, _| ());
+            table.finish(|_, _, _| ());
             assert!(table.young.slots.len() + table.old.places.len() <= 8);
         }
         assert_eq!(reads.iter().filter(|key| **key == 0).count(), 1);

@@ -103,11 +103,14 @@ fn a_folder_in_use_is_refused_until_the_last_view_is_gone() {
 fn another_format_is_refused() {
     let folder = folder();
     let store = open(&folder).unwrap();
-    store.inner.spaces.meta.handle.insert(meta::FORMAT, 2u32.to_be_bytes()).unwrap();
+    store.inner.spaces.meta.handle.insert(meta::FORMAT, (FORMAT + 1).to_be_bytes()).unwrap();
     store.inner.database.persist(PersistMode::SyncAll).unwrap();
     drop(store);
     let error = failure(&folder);
-    assert!(matches!(&error, OpenError::Format { found, known: FORMAT, .. } if found == "2"), "{error}");
+    assert!(
+        matches!(&error, OpenError::Format { found, known: FORMAT, .. } if *found == (FORMAT + 1).to_string()),
+        "{error}"
+    );
     assert!(error.to_string().contains("use the version that wrote it"));
 }
 

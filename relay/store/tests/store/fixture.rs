@@ -8,12 +8,12 @@ use quip_store::{Store, StoreConfig};
 
 use crate::harness::*;
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixture/format-1");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixture/format-2");
 const GENERATION: &str = "generation.txt";
 const NAME: &str = "fixture:room";
 
 #[test]
-fn a_store_of_format_1_reads_as_it_was_written() {
+fn a_store_of_format_2_reads_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     copy(Path::new(FOLDER), folder.path());
     for keyspace in fs::read_dir(folder.path().join("db/keyspaces")).unwrap() {
