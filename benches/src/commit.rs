@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::{Seek, SeekFrom, Write},
     path::Path,
-    process,
+    process, thread,
     time::{Duration, Instant},
 };
 
@@ -29,9 +29,9 @@ const FILE: u64 = 64 * 1024 * 1024;
 const CONVERSATIONS: u64 = 1000;
 /// Bytes around the text in an event row: version, user, device, number, times.
 const EVENT_HEADER: usize = 56;
-/// Bytes of a conversation's head row and of a send mark row.
+/// Bytes of a conversation's head row and of a part of a device's send outcomes.
 const HEAD_ROW: usize = 64;
-const MARK_ROW: usize = 48;
+const MARK_ROW: usize = 64;
 /// Batches before the measured part.
 const WARMUP: u32 = 100;
 
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     let length = Duration::from_secs_f64(args.seconds);
     for _ in 0..options.runs {
         for &messages in &args.batch {
-            let batches = measure_store(&options.dir, messages, length)?;
+            let batches = measure_store(&options.dir, messages, length, None)?;
             report.add(&format!("store {messages}"), batches);
             let syncs = measure_file(&options.dir, messages, length)?;
             report.add(&format!("fdatasync {messages}"), syncs);
@@ -61,12 +61,13 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// One run of durable batches, one after the other, in a new store under `dir`.
-pub(crate) fn measure_store(dir: &Path, messages: u32, length: Duration) -> Result<Sample> {
+/// One run of durable batches in a new store under `dir`: one after the other, or one each `interval`, which leaves the
+/// disk and the processor idle in between as a relay's load does.
+pub(crate) fn measure_store(dir: &Path, messages: u32, length: Duration, interval: Option<Duration>) -> Result<Sample> {
     let folder = tempfile::tempdir_in(dir)?;
     let store = Store::open(folder.path())?;
     let mut seq = 0;
-    repeat(messages, length, || {
+    repeat(messages, length, interval, || {
         store.commit(seq, messages)?;
         seq += u64::from(messages);
         Ok(())
@@ -80,7 +81,7 @@ fn measure_file(dir: &Path, messages: u32, length: Duration) -> Result<Sample> {
     let row = [7; EVENT_HEADER + PAYLOAD + HEAD_ROW + MARK_ROW];
     let bytes = row.repeat(messages as usize);
     let mut at = 0;
-    repeat(messages, length, || {
+    repeat(messages, length, None, || {
         if at + bytes.len() as u64 > FILE {
             at = file.seek(SeekFrom::Start(0))?;
         }
@@ -90,14 +91,24 @@ fn measure_file(dir: &Path, messages: u32, length: Duration) -> Result<Sample> {
     })
 }
 
-fn repeat(messages: u32, length: Duration, mut commit: impl FnMut() -> Result<()>) -> Result<Sample> {
+fn repeat(
+    messages: u32,
+    length: Duration,
+    interval: Option<Duration>,
+    mut commit: impl FnMut() -> Result<()>,
+) -> Result<Sample> {
     for _ in 0..WARMUP {
         commit()?;
     }
     let mut latencies = Latencies::new();
     let meter = Meter::start(process::id())?;
     let start = Instant::now();
+    let mut due = start;
     while start.elapsed() < length {
+        if let Some(interval) = interval {
+            due = (due + interval).max(Instant::now());
+            thread::sleep(due - Instant::now());
+        }
         let began = Instant::now();
         commit()?;
         latencies.record(began.elapsed());
