@@ -1,4 +1,4 @@
-//! Ends relays and removes their data when the harness is told to end: no destructor runs then.
+//! Ends processes and removes their data when the harness is told to end: no destructor runs then.
 
 use std::{
     fs,
@@ -18,11 +18,11 @@ use tokio::{
 /// What the shell reports of a program that an interrupt ended.
 const INTERRUPTED: i32 = 130;
 
-/// A relay's process, and the folder that goes with it.
+/// A process, and the folder that goes with it.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Guarded {
     pub(crate) pid: Pid,
-    pub(crate) data: PathBuf,
+    pub(crate) data: Option<PathBuf>,
 }
 
 static GUARDED: Mutex<Vec<Guarded>> = Mutex::new(Vec::new());
@@ -47,21 +47,21 @@ pub(crate) fn install() -> Result<()> {
     Ok(())
 }
 
-/// Guards a relay until [`release`].
-pub(crate) fn guard(relay: Guarded) {
-    guarded().push(relay);
+/// Guards a process until [`release`].
+pub(crate) fn guard(process: Guarded) {
+    guarded().push(process);
 }
 
-/// Leaves a relay to whoever holds it.
-pub(crate) fn release(relay: &Guarded) {
-    guarded().retain(|guarded| guarded != relay);
+/// Leaves a process to whoever holds it.
+pub(crate) fn release(process: &Guarded) {
+    guarded().retain(|guarded| guarded != process);
 }
 
-fn end(relays: &[Guarded]) {
-    for Guarded { pid, data } in relays {
+fn end(processes: &[Guarded]) {
+    for Guarded { pid, data } in processes {
         // It may have ended by itself, and nobody is left to be told.
         let _ = kill_process(*pid, Signal::KILL);
-        let _ = fs::remove_dir_all(data);
+        let _ = data.as_ref().map(fs::remove_dir_all);
     }
 }
 

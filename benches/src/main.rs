@@ -7,6 +7,7 @@
 mod bare;
 mod commit;
 mod guard;
+mod link;
 mod load;
 mod machine;
 mod meter;
@@ -18,6 +19,8 @@ mod scenario;
 mod stats;
 mod transport;
 mod wire;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -51,12 +54,14 @@ enum Scenario {
     Idle(idle::Args),
     /// A page of history, cached and cold, beside an empty page.
     History(history::Args),
+    /// A bad network between two namespaces, to run a program behind it or to measure it; needs root.
+    Link(link::Args),
     /// The forwarder that `bare` starts as a process of its own.
     #[command(hide = true)]
     BareServer,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     if !matches!(cli.scenario, Scenario::BareServer) {
         guard::install()?;
@@ -68,7 +73,9 @@ fn main() -> Result<()> {
         Scenario::Ingest(args) => ingest::run(&args, &cli.output)?,
         Scenario::Idle(args) => idle::run(&args, &cli.output)?,
         Scenario::History(args) => history::run(&args, &cli.output)?,
-        Scenario::BareServer => return bare::server::run(),
+        Scenario::Link(args) => return link::run(&args, &cli.output),
+        Scenario::BareServer => return bare::server::run().map(|()| ExitCode::SUCCESS),
     };
-    report.print(&cli.output)
+    report.print(&cli.output)?;
+    Ok(ExitCode::SUCCESS)
 }

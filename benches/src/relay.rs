@@ -106,7 +106,7 @@ impl Drop for Relay {
 }
 
 fn guarded(child: &Child, data: &Path) -> Guarded {
-    Guarded { pid: Pid::from_child(child), data: data.to_owned() }
+    Guarded { pid: Pid::from_child(child), data: Some(data.to_owned()) }
 }
 
 #[derive(Serialize)]

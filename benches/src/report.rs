@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Options that every scenario understands.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(crate) struct Options {
     /// Print one JSON object instead of a table.
     #[arg(long, global = true)]
@@ -159,7 +159,8 @@ impl Report {
         Ok(object)
     }
 
-    fn to_text(&self) -> String {
+    /// The report as a table.
+    pub(crate) fn to_text(&self) -> String {
         let mut text = format!("{}: {} runs\n{}\n", self.scenario, self.runs, self.machine.line());
         let settings: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
         text += &format!("{}\n\n", settings.join(", "));

@@ -1,0 +1,183 @@
+//! `quip-bench link`: a bad network between two namespaces, for any program or measured by itself.
+
+mod check;
+mod probe;
+
+use std::{
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use quip_link::{Bottleneck, Burst, Chance, Counts, Direction, Link, Params, QUEUE, Queue, Rate, Reorder};
+use rustix::process::Pid;
+
+use crate::{
+    guard::{self, Guarded},
+    report::{Options, Report, Sample},
+};
+
+/// Lateness of the link at the 99th percentile above which its delays are in doubt.
+const LATE: Duration = Duration::from_millis(1);
+
+/// What the network does, each way.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Network {
+    /// Round trip time; each way takes half of it.
+    #[arg(long, default_value = "0ms", value_parser = quip_link::duration)]
+    pub(crate) rtt: Duration,
+    /// The one-way delay is evenly distributed so much around its middle; the order stays.
+    #[arg(long, default_value = "0ms", value_parser = quip_link::duration)]
+    pub(crate) jitter: Duration,
+    /// Chance of each packet to be lost.
+    #[arg(long, default_value = "0%")]
+    pub(crate) loss: Chance,
+    /// Loss in bursts, before each packet: chance to enter, chance to leave, chance of loss within
+    /// (100% if left out).
+    #[arg(long, value_name = "ENTER,LEAVE[,LOSS]")]
+    pub(crate) burst: Option<Burst>,
+    /// Chance of each packet to be held back behind later ones, and for how long (5ms if left out).
+    #[arg(long, value_name = "CHANCE[,TIME]")]
+    pub(crate) reorder: Option<Reorder>,
+    /// Chance of each packet to arrive twice.
+    #[arg(long, default_value = "0%")]
+    pub(crate) duplicate: Chance,
+    /// The i-th packet each way has the same luck for each seed.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+impl Network {
+    pub(crate) fn params(&self) -> Params {
+        let Self { rtt, jitter, loss, burst, reorder, duplicate, .. } = *self;
+        Params { delay: rtt / 2, jitter, loss, burst, reorder, duplicate, bottleneck: None }
+    }
+
+    pub(crate) fn describe(&self, report: &mut Report) {
+        report.setting("rtt_ms", self.rtt.as_secs_f64() * 1e3);
+        report.setting("jitter_ms", self.jitter.as_secs_f64() * 1e3);
+        report.setting("loss_percent", self.params().mean_loss() * 100.0);
+        report.setting("loss_in_bursts", self.burst.is_some());
+        report.setting("seed", self.seed);
+    }
+}
+
+/// Runs a program behind a bad network, or measures what the network does.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    network: Network,
+    /// The narrowest place of the way, such as 20mbit.
+    #[arg(long)]
+    rate: Option<Rate>,
+    /// Room before the narrowest place, as a time or in bytes such as 64kb; 50ms if left out.
+    #[arg(long, requires = "rate")]
+    queue: Option<Queue>,
+    /// Measure the link with real UDP and TCP, and print what was asked for beside it.
+    #[arg(long, conflicts_with = "command")]
+    check: bool,
+    /// Seconds of each part of the check.
+    #[arg(long, default_value_t = 3.0, requires = "check")]
+    seconds: f64,
+    /// Runs on the near side. QUIP_LINK_ADDRESS is its own address, QUIP_LINK_PEER that of the far side,
+    /// and `nsenter --net=$QUIP_LINK_PEER_NET` runs something there.
+    #[arg(last = true, required_unless_present = "check")]
+    command: Vec<String>,
+}
+
+impl Args {
+    fn params(&self) -> Params {
+        let bottleneck = self.rate.map(|rate| Bottleneck { rate, queue: self.queue.unwrap_or(QUEUE) });
+        Params { bottleneck, ..self.network.params() }
+    }
+}
+
+/// Gives the program's own exit code.
+pub(crate) fn run(args: &Args, options: &Options) -> Result<ExitCode> {
+    if args.check {
+        check::run(args, options)?.print(options)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let link = Link::start(&args.params(), args.network.seed)?;
+    let code = run_command(&link, &args.command, options.json)?;
+    let mut report = report(args, &Options { runs: 1, ..options.clone() });
+    add_counts(&mut report, &link)?;
+    if options.json {
+        report.print(options)?;
+    } else {
+        // Standard output is the program's.
+        eprint!("{}", report.to_text());
+    }
+    Ok(code)
+}
+
+fn report(args: &Args, options: &Options) -> Report {
+    let mut report = Report::new("link", options);
+    args.network.describe(&mut report);
+    report.setting("rate_bit_per_s", args.rate.map(Rate::get));
+    report
+}
+
+fn run_command(link: &Link, command: &[String], json: bool) -> Result<ExitCode> {
+    let (program, arguments) = command.split_first().context("there is no command to run")?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env("QUIP_LINK_ADDRESS", link.near.address().to_string())
+        .env("QUIP_LINK_PEER", link.far.address().to_string())
+        .env("QUIP_LINK_PEER_NET", link.far.path());
+    if json {
+        command.stdout(Stdio::from(std::io::stderr()));
+    }
+    let mut child = link.near.spawn(&mut command).with_context(|| format!("cannot run {program}"))?;
+    let guarded = Guarded { pid: Pid::from_child(&child), data: None };
+    guard::guard(guarded.clone());
+    let status = child.wait();
+    guard::release(&guarded);
+    // A program that was ended by a signal has no code of its own.
+    Ok(status?.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8)))
+}
+
+/// Adds what the link did to each direction as a row.
+pub(crate) fn add_counts(report: &mut Report, link: &Link) -> Result<()> {
+    for (direction, row) in Direction::BOTH.into_iter().zip(["link up", "link down"]) {
+        report.add(row, sample(&link.counts(direction)?));
+    }
+    Ok(())
+}
+
+fn sample(counts: &Counts) -> Sample {
+    let mut sample = Sample::default();
+    for (name, count) in [
+        ("packets", counts.packets),
+        ("packet_bytes", counts.bytes),
+        ("delivered", counts.delivered),
+        ("lost", counts.lost),
+        ("lost_in_burst", counts.lost_in_burst),
+        ("queue_full", counts.queue_full),
+        ("duplicated", counts.duplicated),
+        ("held_back", counts.held_back),
+        ("kernel_dropped", counts.kernel_dropped),
+        ("too_many_under_way", counts.too_many_under_way),
+    ] {
+        sample.push(name, count as f64);
+    }
+    let late = |quantile| counts.lateness.quantile(quantile).as_secs_f64() * 1e6;
+    sample.push("late_p50_us", late(0.5));
+    sample.push("late_p99_us", late(0.99));
+    sample.push("late_max_us", counts.lateness.max().as_secs_f64() * 1e6);
+    doubt(counts, &mut sample);
+    sample
+}
+
+/// Marks a run in which the link did what nobody asked for.
+pub(crate) fn doubt(counts: &Counts, sample: &mut Sample) {
+    let unasked = counts.kernel_dropped + counts.too_many_under_way;
+    if unasked > 0 {
+        sample.doubt(format!("{unasked} packets were dropped that nobody asked for"));
+    }
+    let late = counts.lateness.quantile(0.99);
+    if late > LATE {
+        sample.doubt(format!("the link delivered {late:?} late at p99"));
+    }
+}
