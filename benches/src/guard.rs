@@ -1,9 +1,9 @@
 //! Ends processes and removes their data when the harness is told to end: no destructor runs then.
 
 use std::{
-    fs,
-    path::PathBuf,
-    process,
+    fs, io,
+    path::{Path, PathBuf},
+    process::{self, Child},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -19,10 +19,9 @@ use tokio::{
 const INTERRUPTED: i32 = 130;
 
 /// A process, and the folder that goes with it.
-#[derive(Clone, PartialEq)]
-pub(crate) struct Guarded {
-    pub(crate) pid: Pid,
-    pub(crate) data: Option<PathBuf>,
+struct Guarded {
+    pid: Pid,
+    data: Option<PathBuf>,
 }
 
 static GUARDED: Mutex<Vec<Guarded>> = Mutex::new(Vec::new());
@@ -41,20 +40,26 @@ pub(crate) fn install() -> Result<()> {
                 _ = terminate.recv() => {}
             }
         });
-        end(&guarded());
+        // Held to the end, so that nothing is started in between.
+        let guarded = guarded();
+        end(&guarded);
         process::exit(INTERRUPTED);
     });
     Ok(())
 }
 
-/// Guards a process until [`release`].
-pub(crate) fn guard(process: Guarded) {
-    guarded().push(process);
+/// Starts a process that is guarded from its first moment until [`release`].
+pub(crate) fn start(data: Option<&Path>, spawn: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
+    let mut guarded = guarded();
+    let child = spawn()?;
+    guarded.push(Guarded { pid: Pid::from_child(&child), data: data.map(Path::to_owned) });
+    Ok(child)
 }
 
 /// Leaves a process to whoever holds it.
-pub(crate) fn release(process: &Guarded) {
-    guarded().retain(|guarded| guarded != process);
+pub(crate) fn release(child: &Child) {
+    let pid = Pid::from_child(child);
+    guarded().retain(|guarded| guarded.pid != pid);
 }
 
 fn end(processes: &[Guarded]) {

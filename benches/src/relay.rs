@@ -16,7 +16,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::{
-    guard::{self, Guarded},
+    guard,
     report::Options,
     transport::{Fingerprint, decode_pin},
 };
@@ -47,7 +47,6 @@ impl Relay {
         let pem = read(data.path(), "keys/signing.pem")?;
         let signing = EncodingKey::from_ed_pem(pem.as_bytes()).context("keys/signing.pem")?;
         let Started { child, address, pin } = started;
-        guard::guard(guarded(&child, data.path()));
         Ok(Self { program, data, child, address, pin, signing })
     }
 
@@ -59,7 +58,6 @@ impl Relay {
         between(self.data.path())?;
         fs::remove_file(self.data.path().join("listen")).context("DATA/listen of the ended relay")?;
         let Started { child, address, pin } = launch(&self.program, self.data.path())?;
-        guard::guard(guarded(&child, self.data.path()));
         (self.child, self.address, self.pin) = (child, address, pin);
         Ok(())
     }
@@ -91,7 +89,7 @@ impl Relay {
             ensure!(Instant::now() < deadline, "the relay does not end on SIGTERM");
             thread::sleep(LOOK);
         }
-        guard::release(&guarded(&self.child, self.data.path()));
+        guard::release(&self.child);
         Ok(())
     }
 }
@@ -101,12 +99,8 @@ impl Drop for Relay {
         // It may have ended by itself; either way nothing is left to do about a failure.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        guard::release(&guarded(&self.child, self.data.path()));
+        guard::release(&self.child);
     }
-}
-
-fn guarded(child: &Child, data: &Path) -> Guarded {
-    Guarded { pid: Pid::from_child(child), data: Some(data.to_owned()) }
 }
 
 #[derive(Serialize)]
@@ -141,14 +135,11 @@ fn find(options: &Options) -> Result<PathBuf> {
 
 fn launch(program: &Path, data: &Path) -> Result<Started> {
     let log = data.join("bench-relay.log");
-    let mut child = Command::new(program)
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-        .arg(data)
-        .stdin(Stdio::null())
-        .stdout(File::create(&log)?)
-        .stderr(File::options().append(true).open(&log)?)
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+    let mut command = Command::new(program);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+    let started = guard::start(Some(data), || command.spawn());
+    let mut child = started.with_context(|| format!("cannot start {}", program.display()))?;
     match wait_until_listening(&mut child, data) {
         Ok(address) => {
             let pin = decode_pin(read(data, "fingerprint")?.trim())?;
@@ -158,6 +149,7 @@ fn launch(program: &Path, data: &Path) -> Result<Started> {
             // The failure that is reported is the one that came first.
             let _ = child.kill();
             let _ = child.wait();
+            guard::release(&child);
             Err(error.context(fs::read_to_string(&log).unwrap_or_default()))
         }
     }

@@ -10,10 +10,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use quip_link::{Bottleneck, Burst, Chance, Counts, Direction, Link, Params, QUEUE, Queue, Rate, Reorder};
-use rustix::process::Pid;
 
 use crate::{
-    guard::{self, Guarded},
+    guard,
     report::{Options, Report, Sample},
 };
 
@@ -129,11 +128,10 @@ fn run_command(link: &Link, command: &[String], json: bool) -> Result<ExitCode> 
     if json {
         command.stdout(Stdio::from(std::io::stderr()));
     }
-    let mut child = link.near.spawn(&mut command).with_context(|| format!("cannot run {program}"))?;
-    let guarded = Guarded { pid: Pid::from_child(&child), data: None };
-    guard::guard(guarded.clone());
+    let started = guard::start(None, || link.near.spawn(&mut command));
+    let mut child = started.with_context(|| format!("cannot run {program}"))?;
     let status = child.wait();
-    guard::release(&guarded);
+    guard::release(&child);
     // A program that was ended by a signal has no code of its own.
     Ok(status?.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8)))
 }
