@@ -174,6 +174,7 @@ fn order_limits(config: &Config) -> OrderLimits {
 fn sequencer_config(config: &Config) -> SequencerConfig {
     let timeout = config.store.commit_timeout;
     SequencerConfig {
+        cached_rows: config.store.cached_rows,
         commit_timeout: timeout,
         on_stuck: Box::new(move || {
             tracing::error!("a commit takes longer than {timeout:?}: the disk is full, gone or stuck; the relay stops");

@@ -10,4 +10,5 @@ pub mod proxy;
 pub mod raw;
 pub mod relay;
 pub mod talk;
+pub mod threads;
 pub mod torture;

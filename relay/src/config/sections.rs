@@ -50,8 +50,11 @@ section! {
         memtable_bytes: usize [Size] = 64 << 20, 1 << 20..=1 << 30;
         /// Threads that write out and compact.
         worker_threads: usize [Count] = 2, 1..=64;
-        /// Threads that read for clients which catch up.
+        /// Threads that read for clients which open, catch up or ask, and before commands about what may not be in memory.
         readers: usize [Count] = 2, 1..=64;
+        /// Rows of each kind (conversations, memberships, send numbers, read marks) that the sequencer keeps in memory, and
+        /// twice as many for a while. About 100 MB at the default if every device had 64 outcomes, usually a tenth of it.
+        cached_rows: usize [Count] = 16_384, 16..=1 << 24;
         /// A commit that takes longer ends the process: the disk is full or gone.
         commit_timeout: Duration [Period] = Duration::from_secs(10), Duration::from_secs(1)..=Duration::from_secs(600);
     }

@@ -9,15 +9,16 @@ use quip_protocol::{
     conversation::{Mark, Outcome, Rejected},
     session::{Changed, Marked},
 };
-use quip_store::Change;
+use quip_store::{Busy, Change};
 
 use super::{
     StreamKey, Worker, commands,
     follower::{Answer, Phase},
     intake::Next,
-    reads::RETRY_AFTER_MS,
+    reads::{RETRY_AFTER_MS, Read},
     ring::Ring,
     session::presence,
+    stream::Stream,
 };
 
 /// A conversation that somebody has open here.
@@ -58,24 +59,66 @@ impl Worker {
                 let wait = (code == Code::UNANSWERED).then_some(Duration::from_millis(RETRY_AFTER_MS));
                 self.refuse(key, n, code, wait);
             }
-            Ok(action) => self.submit(key, n, action),
+            Ok(action) => return self.submit(key, n, action),
         }
         Next::Frame
     }
 
-    /// Gives a numbered command of a stream to the order.
-    pub(super) fn submit(&mut self, key: StreamKey, n: u64, action: Action) {
+    /// Gives a numbered command of a stream to the order, by way of a reader if its rows may not be in memory. What comes
+    /// behind it on the stream waits then, so that the order of `n` is kept.
+    pub(super) fn submit(&mut self, key: StreamKey, n: u64, action: Action) -> Next {
         let stream = &mut self.streams[key];
-        let at = stream.connection;
-        let Some(session) = &self.connections[at].session else { return };
+        let Some(session) = &self.connections[stream.connection].session else { return Next::Frame };
         if let Err(wait) = self.rates.take(&session.identity.user, self.now) {
-            return self.refuse(key, n, Code::RATE, Some(wait));
+            self.refuse(key, n, Code::RATE, Some(wait));
+            return Next::Frame;
         }
-        let Some(follower) = stream.follower() else { return };
+        let Some(follower) = stream.follower() else { return Next::Frame };
         let by = By::Device { user: session.identity.user.clone(), device: session.device, n };
         let command = Command { conversation: follower.id, by, authority: follower.authority, action };
+        if !follower.warmth.is_cold(&quip_core::keys(&command), self.turnovers) {
+            self.order(key, n, command);
+            return Next::Frame;
+        }
+        match self.warm(key, command) {
+            Ok(()) => Next::Hold,
+            Err(Busy) => {
+                self.refuse(key, n, Code::BUSY, Some(Duration::from_millis(RETRY_AFTER_MS)));
+                Next::Frame
+            }
+        }
+    }
+
+    /// Has a reader bring what a command needs into memory.
+    fn warm(&mut self, key: StreamKey, command: Command) -> Result<(), Busy> {
+        self.try_ask(key, move |view| {
+            view.warm(&quip_core::keys(&command));
+            Read::Warm(Box::new(command))
+        })
+    }
+
+    /// What a command needs is in memory.
+    pub(super) fn warmed(&mut self, key: StreamKey, command: Command) {
+        let By::Device { n, .. } = command.by else { return };
+        if n == 0 {
+            return self.order_mark(key, command);
+        }
+        // Of a stream that is gone nothing is known; the client sends again what it wants decided.
+        let Some(follower) = self.streams.get_mut(key).and_then(Stream::follower) else { return };
+        let joining = follower.phase == Phase::Joining { n };
+        self.order(key, n, command);
+        if !joining {
+            self.release(key);
+        }
+    }
+
+    fn order(&mut self, key: StreamKey, n: u64, command: Command) {
         match self.shared.submit.submit(command) {
-            Ok(()) => follower.sends.submitted(n),
+            Ok(()) => {
+                let Some(follower) = self.streams[key].follower() else { return };
+                follower.sends.submitted(n);
+                follower.warmth.used(false, self.turnovers);
+            }
             Err(SubmitError::Full { retry_after_ms }) => {
                 self.refuse(key, n, Code::FULL, Some(Duration::from_millis(retry_after_ms)));
             }
@@ -111,7 +154,7 @@ impl Worker {
         Next::Frame
     }
 
-    /// Submits the read mark of a stream.
+    /// Submits the read mark of a stream, by way of a reader if its rows may not be in memory.
     pub(super) fn submit_mark(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let at = stream.connection;
@@ -121,13 +164,33 @@ impl Worker {
         let by = By::Device { user: session.identity.user.clone(), device: session.device, n: 0 };
         let action = Action::Mark { seq: mark.seq, number: mark.number };
         let command = Command { conversation: id, by, authority, action };
-        if self.shared.submit.submit(command).is_err() {
-            // A mark has no number to refuse; it waits for a better moment.
-            if let Some(follower) = self.streams[key].follower() {
-                follower.mark = Some(mark);
-                self.marked.push(key);
-            }
+        if !follower.warmth.is_cold(&quip_core::keys(&command), self.turnovers) {
+            return self.order_mark(key, command);
         }
+        follower.marking = true;
+        if self.warm(key, command).is_err() {
+            self.mark_later(key, mark);
+        }
+    }
+
+    /// Also of a stream that is gone: it has closed since, and what its user has read stays read.
+    fn order_mark(&mut self, key: StreamKey, command: Command) {
+        let Action::Mark { seq, number } = command.action else { return };
+        let submitted = self.shared.submit.submit(command);
+        let Some(follower) = self.streams.get_mut(key).and_then(Stream::follower) else { return };
+        follower.marking = false;
+        match submitted {
+            Ok(()) => follower.warmth.used(true, self.turnovers),
+            Err(_) => self.mark_later(key, Mark { seq, number }),
+        }
+    }
+
+    /// A mark has no number to refuse; it waits for a better moment.
+    fn mark_later(&mut self, key: StreamKey, mark: Mark) {
+        if let Some(follower) = self.streams[key].follower() {
+            follower.marking = false;
+        }
+        self.mark(key, mark);
     }
 
     /// Routes the outcome of a command to the stream that carried it.

@@ -36,6 +36,7 @@ enum Needs {
 impl Worker {
     /// A batch is durable.
     pub(super) fn committed(&mut self, batch: &Arc<Committed>) {
+        self.turnovers = batch.turnovers;
         for change in &batch.changes {
             if let Some(event) = &change.event
                 && let Some(conversation) = self.conversations.get_mut(&change.conversation)

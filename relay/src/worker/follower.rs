@@ -8,6 +8,8 @@ use quip_protocol::{
     conversation::{Accepted, Ack, Mark, Outcome, Rejected, Start},
 };
 
+use super::warmth::Warmth;
+
 /// One open conversation stream.
 #[derive(Debug)]
 pub(super) struct Follower {
@@ -31,6 +33,10 @@ pub(super) struct Follower {
     pub(super) authority: Authority,
     /// The newest read mark that was not submitted yet.
     pub(super) mark: Option<Mark>,
+    /// An earlier one is with a reader.
+    pub(super) marking: bool,
+    /// Whether the sequencer has the rows that this stream's commands need.
+    pub(super) warmth: Warmth,
     /// Users whose presence this stream watches; `None` where that is not live.
     pub(super) watching: Option<Vec<UserId>>,
     /// Commands of this stream.
@@ -95,6 +101,8 @@ impl Follower {
             reading: false,
             authority,
             mark: None,
+            marking: false,
+            warmth: Warmth::default(),
             watching: None,
             sends: Sends::default(),
         }

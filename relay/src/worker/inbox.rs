@@ -94,5 +94,6 @@ fn without_frames(batch: &Committed) -> Arc<Committed> {
         }
         change
     };
-    Arc::new(Committed { changes: batch.changes.iter().map(strip).collect(), bytes: 0 })
+    let changes = batch.changes.iter().map(strip).collect();
+    Arc::new(Committed { changes, bytes: 0, turnovers: batch.turnovers })
 }

@@ -43,6 +43,7 @@ mod session;
 mod signals;
 mod stream;
 mod sweep;
+mod warmth;
 
 use connection::Connection;
 use conversation::Conversation;
@@ -96,6 +97,8 @@ pub struct Worker {
     /// Which stream carries a device's commands in a conversation.
     senders: HashMap<SenderKey, StreamKey>,
     roster: Roster<ConnectionKey>,
+    /// How often the sequencer's memory has turned over, as far as is known here.
+    turnovers: u64,
     /// How fast each user may send.
     rates: UserRates,
     /// Conversations with followers that may be behind.
@@ -210,6 +213,7 @@ impl Worker {
             conversations: HashMap::new(),
             senders: HashMap::new(),
             roster: Roster::new(roster),
+            turnovers: 0,
             rates,
             behind: VecDeque::new(),
             unread: Vec::new(),

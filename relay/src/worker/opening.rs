@@ -6,7 +6,7 @@ use quip_protocol::{
     conversation::{End, Open, Opened, Outcome, Skip, Start, Target, skip},
     limit,
 };
-use quip_store::ReadError;
+use quip_store::{Busy, ReadError, View};
 
 use super::{
     ConnectionKey, StreamKey, Worker,
@@ -123,21 +123,33 @@ impl Worker {
     }
 
     /// Has a reader thread read something for a stream.
-    pub(super) fn ask(&mut self, stream: StreamKey, read: impl FnOnce(&quip_store::View) -> Read + Send + 'static) {
-        let inbox = std::sync::Arc::clone(&self.inbox);
-        let job = Box::new(move |view: &_| inbox.answer(Reply { stream, read: read(view) }));
-        if self.shared.readers.run(job).is_err() {
+    pub(super) fn ask(&mut self, stream: StreamKey, read: impl FnOnce(&View) -> Read + Send + 'static) {
+        if self.try_ask(stream, read).is_err() {
             self.end(stream, Code::BUSY, 0);
         }
+    }
+
+    /// The same, unless the readers have too much to do.
+    pub(super) fn try_ask(
+        &mut self,
+        stream: StreamKey,
+        read: impl FnOnce(&View) -> Read + Send + 'static,
+    ) -> Result<(), Busy> {
+        let inbox = std::sync::Arc::clone(&self.inbox);
+        self.shared.readers.run(Box::new(move |view| inbox.answer(Reply { stream, read: read(view) })))
     }
 
     /// A read for a stream is done.
     pub(super) fn read(&mut self, reply: Reply) {
         let key = reply.stream;
+        if let Read::Warm(command) = reply.read {
+            return self.warmed(key, *command);
+        }
         if !self.streams.contains_key(key) {
             return;
         }
         match reply.read {
+            Read::Warm(_) => {}
             Read::Rows(rows) => self.rows(key, rows),
             Read::Page(page) => self.page(key, page),
             Read::Answer(answer) => self.answer(key, &answer),

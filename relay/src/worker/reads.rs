@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use quip_core::{ConversationRow, MarkRow, MemberRow, MemberState, Naming, SendsRow};
+use quip_core::{Command, ConversationRow, MarkRow, MemberRow, MemberState, Naming, SendsRow};
 use quip_protocol::{
     Code, ConversationId, DeviceId, UserId,
     conversation::End,
@@ -29,6 +29,8 @@ pub(super) enum Read {
     Page(Result<Page, ReadError>),
     /// A whole answer to a request.
     Answer(Vec<u8>),
+    /// Nothing for anyone: the rows of this command are in memory now.
+    Warm(Box<Command>),
     /// Members whose presence was asked for, and whether there are more.
     Members(Result<(Vec<UserId>, bool), Code>),
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use quip_protocol::{Code, session::GoAway};
 
-use super::{ConnectionKey, Phase, TICK, Worker, follower, unix_time};
+use super::{ConnectionKey, Phase, TICK, Worker, follower, stream::Stream, unix_time};
 use crate::presence::Gone;
 
 /// How long clients are given to connect elsewhere, in milliseconds.
@@ -15,7 +15,10 @@ impl Worker {
     pub(super) fn tick(&mut self) {
         self.next_tick = self.now + TICK;
         for key in std::mem::take(&mut self.marked) {
-            self.submit_mark(key);
+            match self.streams.get_mut(key).and_then(Stream::follower) {
+                Some(follower) if follower.marking => self.marked.push(key),
+                _ => self.submit_mark(key),
+            }
         }
         for key in std::mem::take(&mut self.ahead) {
             let waits = self.streams.get_mut(key).and_then(|stream| stream.follower());

@@ -12,6 +12,9 @@ pub struct Committed {
     pub changes: Vec<Change>,
     /// Memory that the batch holds, about, in bytes; what bounded inboxes count.
     pub bytes: usize,
+    /// How often the sequencer had forgotten old rows when it began with this batch. What it uses at one count it has
+    /// until the count has gone up by two; [`crate::View::warm`] is for what it may not have.
+    pub turnovers: u64,
 }
 
 /// What one command came to.

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use fjall::UserValue;
-use quip_core::{ConversationRow, EventRow, MarkRow, MemberRow, SendsRow};
+use quip_core::{ConversationRow, EventRow, Keys, MarkRow, MemberRow, SendsRow};
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
 use crate::{ReadError, keys, list, store::Inner};
@@ -178,6 +178,25 @@ impl View {
             }
         }
         Ok(page.finish(direction))
+    }
+
+    /// Reads the rows that a command needs, and thereby has them in the store's memory when the sequencer looks for them.
+    /// What cannot be read is left to the sequencer, which meets it again and says so.
+    pub fn warm(&self, keys: &Keys<'_>) {
+        let id = keys.conversation;
+        let _ = self.conversation(id);
+        for user in [keys.actor, keys.target].into_iter().flatten() {
+            let _ = self.member(id, user);
+        }
+        if let (Some(user), Some(device)) = (keys.actor, keys.device) {
+            let _ = self.sends(id, user, device);
+        }
+        if let (Some(user), true) = (keys.actor, keys.mark) {
+            let _ = self.mark(user, id);
+        }
+        if let Some(seq) = keys.event {
+            let _ = self.event(id, seq);
+        }
     }
 
     /// Present members after `after`, at most `limit`. Looks at a bounded number of records, so a page may be

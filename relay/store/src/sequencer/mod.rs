@@ -105,7 +105,9 @@ impl Sequencer {
     }
 
     fn fold_all(&mut self, waiting: &mut Vec<Ordered>) -> Result<Arc<Committed>, ReadError> {
-        let mut committed = Committed { changes: Vec::with_capacity(waiting.len()), bytes: size_of::<Committed>() };
+        let turnovers = self.working.make_room();
+        let changes = Vec::with_capacity(waiting.len());
+        let mut committed = Committed { changes, bytes: size_of::<Committed>(), turnovers };
         for ordered in waiting.drain(..) {
             let change = self.fold_one(ordered)?;
             if change.outcome.is_some() || change.event.is_some() || !change.effects.is_empty() {
@@ -153,3 +155,7 @@ fn undecided(command: Command, at: Timestamp, error: &ReadError) -> Change {
     };
     Change { conversation: command.conversation, by: command.by, outcome, event: None, effects: Vec::new() }
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;

@@ -19,6 +19,7 @@ pub(super) struct Working {
     marks: Table<(UserId, ConversationId), MarkRow>,
     /// Events of this batch: new ones, and tombstones.
     events: HashMap<(ConversationId, u64), EventRow>,
+    turnovers: u64,
 }
 
 /// Where the rows of a command are put back.
@@ -39,7 +40,23 @@ impl Working {
             sends: Table::new(limit),
             marks: Table::new(limit),
             events: HashMap::new(),
+            turnovers: 0,
         }
+    }
+
+    /// Makes room before a batch, and says how often that was needed so far. Rows of all kinds are forgotten together, so
+    /// that this one number tells about all of them: those that were used at one number are here until it has gone up
+    /// by two.
+    pub(super) fn make_room(&mut self) -> u64 {
+        let full = [self.conversations.is_full(), self.members.is_full(), self.sends.is_full(), self.marks.is_full()];
+        if full.contains(&true) {
+            self.conversations.turn_over();
+            self.members.turn_over();
+            self.sends.turn_over();
+            self.marks.turn_over();
+            self.turnovers += 1;
+        }
+        self.turnovers
     }
 
     /// Takes out the rows that a command needs; they must be put back.

@@ -27,7 +27,7 @@ struct Slot<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V> Table<K, V> {
-    /// At most twice `limit` rows between batches.
+    /// Full at `limit` rows; holds at most twice that between batches, if it is turned over when it is full.
     pub(super) fn new(limit: usize) -> Self {
         Self { young: Generation::new(), old: Generation::new(), limit, changed: Vec::new() }
     }
@@ -60,17 +60,25 @@ impl<K: Hash + Eq + Clone, V> Table<K, V> {
         }
     }
 
-    /// Hands out every changed row once, with how often it was changed, and forgets the oldest rows if there are too many.
+    /// Hands out every changed row once, with how often it was changed.
     pub(super) fn finish(&mut self, mut write: impl FnMut(&K, Option<&V>, u64)) {
         for place in self.changed.drain(..) {
             let slot = &mut self.young.slots[place];
             write(&slot.key, slot.row.as_ref(), std::mem::take(&mut slot.changes));
         }
-        if self.young.slots.len() >= self.limit {
-            std::mem::swap(&mut self.young, &mut self.old);
-            self.young.places.clear();
-            self.young.slots.clear();
-        }
+    }
+
+    /// True when it is time to [`Self::turn_over`].
+    pub(super) fn is_full(&self) -> bool {
+        self.young.slots.len() >= self.limit
+    }
+
+    /// Forgets the rows that were not used since this was called last. Only between batches, after [`Self::finish`].
+    pub(super) fn turn_over(&mut self) {
+        debug_assert!(self.changed.is_empty(), "a changed row was not written");
+        std::mem::swap(&mut self.young, &mut self.old);
+        self.young.places.clear();
+        self.young.slots.clear();
     }
 }
 
@@ -129,6 +137,9 @@ mod tests {
             read(&mut table, key, &mut reads);
             read(&mut table, 0, &mut reads);
             table.finish(|_, _, _| ());
+            if table.is_full() {
+                table.turn_over();
+            }
             assert!(table.young.slots.len() + table.old.places.len() <= 8);
         }
         assert_eq!(reads.iter().filter(|key| **key == 0).count(), 1);
