@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle};
 use quip_order::{Limits as OrderLimits, embedded};
 use quip_store::{OpenError, Readers, ReadersConfig, Sequencer, SequencerConfig, SequencerError, Store, StoreConfig};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 use crate::{
     auth::{Authenticator, KeyError},
@@ -77,6 +80,8 @@ pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), Serve
     let _inside = runtime.enter();
     let endpoint = endpoint::start(socket, &config, &certificate, &keys)?;
     let listen = endpoint.local_addr()?;
+    // Before anyone is told where the relay is, and may end it.
+    let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     folder.write_endpoint(listen)?;
 
     let (phase, phases) = watch::channel(Phase::Running);
@@ -86,7 +91,7 @@ pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), Serve
     runtime.block_on(async {
         let worker = Worker::run(Arc::clone(&shared), mailbox, endpoint, phases.clone());
         let stop = async {
-            stopped(phases).await;
+            stopped(term, int, phases).await;
             drain(&phase);
             submit.close();
             std::future::pending::<()>().await;
@@ -105,11 +110,7 @@ pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), Serve
 }
 
 /// Waits for a signal, or for the sequencer to end by itself.
-async fn stopped(mut phases: watch::Receiver<Phase>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
+async fn stopped(mut term: Signal, mut int: Signal, mut phases: watch::Receiver<Phase>) {
     tokio::select! {
         _ = term.recv() => tracing::info!("SIGTERM: answering what was taken, then going down"),
         _ = int.recv() => tracing::info!("interrupted: answering what was taken, then going down"),
