@@ -169,14 +169,15 @@ impl Sender {
         self.try_command(|n| to_bytes(&Post { n, kind: kind::DATA, body: Blob(data) }))
     }
 
-    /// Gives an own text or data event new content.
+    /// Gives an own text or data event new content. That of a text must be UTF-8, or the relay refuses it with
+    /// `NOT_TEXT`; after 200 edits it refuses with `TOO_MANY_EDITS`.
     pub async fn edit(&self, seq: u64, content: impl AsRef<[u8]>) -> Result<Receipt, SendError> {
         let content = content.as_ref();
         self.check_content(content.len())?;
         self.command(|n| to_bytes(&Edit { n, target: seq, body: Blob(content) })).await
     }
 
-    /// Removes the content of an event.
+    /// Removes the content of a message with all its edits, or of one edit.
     pub async fn delete(&self, seq: u64) -> Result<Receipt, SendError> {
         self.command(|n| to_bytes(&Delete { n, target: seq })).await
     }

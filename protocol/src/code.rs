@@ -100,6 +100,8 @@ codes! {
     USER_CHANGED = 0x54, "the new token is for another user";
     TOO_MANY_STREAMS = 0x55, "more open conversations than allowed on one connection";
     STORED_DAMAGED = 0x56, "a stored record is damaged; tell the operator";
+    TOO_MANY_EDITS = 0x57, "the message was edited as often as it may be";
+    NOT_TEXT = 0x58, "the new content of a text is not UTF-8";
     FULL = 0x80, "too much is waiting to be committed";
     RATE = 0x81, "too many messages a second";
     UNANSWERED = 0x82, "too many unanswered commands on this stream";

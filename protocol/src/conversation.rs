@@ -194,7 +194,7 @@ pub struct Edit<'a> {
     pub body: Blob<'a>,
 }
 
-/// Client: remove the content of an own event, or as admin or moderator of anyone's.
+/// Client: remove the content of an own message with its edits, or of one edit; as admin or moderator of anyone's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delete {
     /// The send number.

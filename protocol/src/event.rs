@@ -72,7 +72,7 @@ pub struct Edited<'a> {
 /// Body of [`kind::DELETED`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deleted {
-    /// The event whose content is gone.
+    /// The event whose content is gone; of a message, its edits' too.
     pub target: u64,
 }
 

@@ -12,6 +12,8 @@ pub const ROOM_PART: usize = 63;
 pub const TITLE: usize = 128;
 /// Bytes of a reaction.
 pub const REACTION: usize = 32;
+/// Edits of one message. A deletion replaces each of them, and the fold counts them: relays of one log agree on it.
+pub const EDITS: usize = 200;
 /// Bytes of a token.
 pub const TOKEN: usize = 8 * 1024;
 /// Bytes of a client's or relay's name, and of the text beside a code.

@@ -247,6 +247,7 @@ fn the_table_of_limits() {
         ("ROOM_PART", limit::ROOM_PART),
         ("TITLE", limit::TITLE),
         ("REACTION", limit::REACTION),
+        ("EDITS", limit::EDITS),
         ("TOKEN", limit::TOKEN),
         ("TEXT", limit::TEXT),
         ("UNANSWERED", limit::UNANSWERED as usize),

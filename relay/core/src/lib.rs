@@ -11,7 +11,8 @@ pub mod row;
 pub use command::{Action, Authority, By, Command, CommandError, JoinAs};
 pub use fold::{Changed, Effect, Folded, Keys, NewEvent, Rows, fold, keys};
 pub use row::{
-    ConversationRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Policy, Recorded, RowError, SendsRow,
+    ConversationRow, EditsRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Origin, Policy, Recorded, RowError,
+    SendsRow,
 };
 
 /// Milliseconds since the Unix epoch.

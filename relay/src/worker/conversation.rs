@@ -234,10 +234,10 @@ impl Worker {
             Effect::Marked { user, mark } => {
                 self.tell_marked(user, &Marked { conversation: id, seq: mark.seq, number: mark.number });
             }
-            Effect::Rewritten { seq, frame } => {
+            Effect::Rewritten { seq, row } => {
                 if let Some(conversation) = self.conversations.get_mut(&id) {
                     let before = conversation.ring.bytes();
-                    conversation.ring.replace(*seq, frame.clone());
+                    conversation.ring.replace(*seq, row.frame.clone());
                     self.ring_bytes = self.ring_bytes + conversation.ring.bytes() - before;
                 }
             }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use quip_core::Effect;
 use quip_store::{Change, Committed, Sink};
 use tokio::sync::Notify;
 
@@ -92,8 +93,53 @@ fn without_frames(batch: &Committed) -> Arc<Committed> {
         if let Some(event) = &mut change.event {
             event.row.frame = Bytes::new();
         }
+        // The ring begins anew behind an event without a frame: nothing in it is left to be replaced.
+        change.effects.retain(|effect| !matches!(effect, Effect::Rewritten { .. }));
         change
     };
     let changes = batch.changes.iter().map(strip).collect();
     Arc::new(Committed { changes, bytes: 0, turnovers: batch.turnovers })
+}
+
+#[cfg(test)]
+mod tests {
+    use quip_core::{By, EventRow, NewEvent};
+    use quip_protocol::{ConversationId, DeviceId, UserId};
+
+    use super::*;
+
+    fn deletion() -> Arc<Committed> {
+        let user = UserId::parse("ann").unwrap();
+        let row = EventRow { user, device: DeviceId([1; 16]), n: 1, frame: Bytes::from_static(b"frame") };
+        let effects = vec![
+            Effect::Touched { user: row.user.clone() },
+            Effect::Rewritten { seq: 1, row: row.clone() },
+            Effect::Rewritten { seq: 2, row: row.clone() },
+        ];
+        let event = Some(NewEvent { seq: 3, number: 1, at: 9, kind: 4, row });
+        let change =
+            Change { conversation: ConversationId::group([7; 15]), by: By::Relay, outcome: None, event, effects };
+        Arc::new(Committed { changes: vec![change], bytes: 100, turnovers: 2 })
+    }
+
+    #[test]
+    fn over_its_limit_it_keeps_what_happened_and_no_frames() {
+        let inbox = Inbox::new(Arc::default(), 150);
+        let sink = InboxSink(inbox.clone());
+        (0..2).for_each(|_| sink.committed(&deletion()));
+        let taken = || match inbox.take() {
+            Some(Mail::Committed(batch)) => batch,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(taken(), deletion());
+        let stripped = taken();
+        let change = &stripped.changes[0];
+        assert_eq!(change.event.as_ref().map(|event| (event.seq, event.row.frame.len())), Some((3, 0)));
+        assert!(
+            matches!(change.effects[..], [Effect::Touched { .. }]),
+            "nothing is replaced in a ring that was emptied"
+        );
+        sink.committed(&deletion());
+        assert_eq!(taken(), deletion(), "there is room again");
+    }
 }

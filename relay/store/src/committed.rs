@@ -49,6 +49,6 @@ impl Change {
 }
 
 fn effect_weight(effect: &Effect) -> usize {
-    let bytes = if let Effect::Rewritten { frame, .. } = effect { frame.len() } else { 0 };
+    let bytes = if let Effect::Rewritten { row, .. } = effect { row.frame.len() } else { 0 };
     size_of::<Effect>() + bytes
 }

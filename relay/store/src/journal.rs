@@ -22,9 +22,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::OpenError;
 
-/// A larger rest than this is no torn commit. The sequencer takes at most 4,096 commands and 1 MiB at once, and no
-/// command writes more than about 4 KiB besides its content.
-const LARGEST_COMMIT: u64 = 32 << 20;
+/// A larger rest than this is no torn commit: a batch is bounded by the weight of its commands, and that bounds what they
+/// write.
+pub(crate) const LARGEST_COMMIT: u64 = 32 << 20;
 /// By how much the seqno of a later batch may differ: the engine takes a few for itself in between. The bound keeps
 /// content that was made to look like a batch from being taken for one.
 const LATER: u64 = 64;

@@ -28,6 +28,7 @@ macro_rules! spaces {
 
 spaces! {
     events: "What conversations are made of.",
+    edits: "Where the edits of each message are.",
     conversations: "Their heads.",
     members: "Who is, was, or must not be in them.",
     members_by_user: "The present memberships again, by user.",

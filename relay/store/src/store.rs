@@ -11,7 +11,7 @@ use fjall::{CompressionType, Database, PersistMode};
 use crate::{OpenError, View, journal, keys::meta, manifest, space::Spaces};
 
 /// The format that this version reads and writes: key layouts, row versions, keyspaces.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// What a store may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use fjall::UserValue;
-use quip_core::{ConversationRow, EventRow, Keys, MarkRow, MemberRow, SendsRow};
+use quip_core::{ConversationRow, EditsRow, EventRow, Keys, MarkRow, MemberRow, SendsRow};
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
 use crate::{ReadError, keys, list, store::Inner};
@@ -132,6 +132,14 @@ impl View {
         self.inner.spaces.events.get(&keys::event::encode(id, seq), EventRow::decode)
     }
 
+    /// The edits of a message.
+    ///
+    /// # Errors
+    /// When the record is damaged or the store fails.
+    pub fn edits(&self, id: ConversationId, message: u64) -> Result<Option<EditsRow>, ReadError> {
+        self.inner.spaces.edits.get(&keys::edits::encode(id, message), EditsRow::decode)
+    }
+
     /// A user's read mark.
     ///
     /// # Errors
@@ -196,6 +204,9 @@ impl View {
         }
         if let Some(seq) = keys.event {
             let _ = self.event(id, seq);
+        }
+        if let Some(message) = keys.edits {
+            let _ = self.edits(id, message);
         }
     }
 

@@ -8,6 +8,9 @@ use quip_protocol::{ConversationId, DeviceId, UserId};
 pub use self::codec::{CommandError, VERSION};
 use crate::row::Policy;
 
+/// Bytes of rows, keys and their places in a journal that a command writes at most for each byte of its weight.
+pub const WRITTEN: usize = 16;
+
 /// One command about one conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
@@ -73,9 +76,9 @@ pub enum Action {
         /// The new content.
         body: Bytes,
     },
-    /// Replace a message by a tombstone.
+    /// Replace a message and its edits, or one edit, by tombstones.
     Delete {
-        /// The event.
+        /// The message or edit.
         target: u64,
     },
     /// Add a reaction or take it back.
@@ -146,12 +149,19 @@ pub enum JoinAs {
 }
 
 impl Command {
-    /// Bytes that this command holds while it waits; what the limits on waiting commands count.
+    /// Bytes that this command holds while it waits, and more for one that writes much: at most [`WRITTEN`] bytes are
+    /// written for each. What the limits on waiting commands and on batches count.
     pub fn weight(&self) -> usize {
         const FIXED: usize = 192;
+        /// Of the row that lists the edits of a message.
+        const EDITS: usize = 512;
+        /// Of a tombstone for each edit. 64 deletions still fit into what one conversation may have waiting.
+        const TOMBSTONES: usize = 4096 - FIXED;
         FIXED
             + match &self.action {
-                Action::Post { body, .. } | Action::Edit { body, .. } => body.len(),
+                Action::Post { body, .. } => body.len(),
+                Action::Edit { body, .. } => EDITS + body.len(),
+                Action::Delete { .. } => TOMBSTONES,
                 Action::SetTitle { title } => title.len(),
                 _ => 0,
             }

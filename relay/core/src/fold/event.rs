@@ -1,25 +1,34 @@
 //! The event that a command is about.
 
-use bytes::Bytes;
-use quip_protocol::{Blob, Code, Event, UserId, event, frame, limit};
+use quip_protocol::{Blob, Code, Event, UserId, event, event::kind, frame, limit};
 
 use super::step::Step;
-use crate::{EventRow, MemberRow};
+use crate::{EventRow, MemberRow, Origin};
 
-/// A stored text or data event that the actor may see.
+/// A stored event with content that the actor may see: a message or an edit.
 pub(super) struct Target {
-    seq: u64,
-    number: u64,
-    at: u64,
+    pub(super) kind: u64,
     user: UserId,
+    origin: Origin,
 }
 
 impl Target {
-    /// Looks at the event with this seq.
+    /// Looks at the message with this seq.
     ///
     /// # Errors
     /// `NO_TARGET` when it is not there for this member, or is no message (any more).
-    pub(super) fn find(step: &Step<'_>, member: &MemberRow, seq: u64) -> Result<Self, Code> {
+    pub(super) fn message(step: &Step<'_>, member: &MemberRow, seq: u64) -> Result<Self, Code> {
+        Self::content(step, member, seq).and_then(|found| match kind::counts(found.kind) {
+            true => Ok(found),
+            false => Err(Code::NO_TARGET),
+        })
+    }
+
+    /// Looks at the message or edit with this seq.
+    ///
+    /// # Errors
+    /// `NO_TARGET` when it is not there for this member, or is neither (any more).
+    pub(super) fn content(step: &Step<'_>, member: &MemberRow, seq: u64) -> Result<Self, Code> {
         let conversation = step.conversation();
         let first = member.from.max(conversation.first_kept);
         if !(first..=conversation.head).contains(&seq) {
@@ -30,28 +39,33 @@ impl Target {
         if event.seq != seq {
             return Err(Code::STORED_DAMAGED);
         }
-        if !event::kind::counts(event.kind) {
+        if !kind::counts(event.kind) && event.kind != kind::EDITED {
             return Err(Code::NO_TARGET);
         }
-        Ok(Self { seq, number: event.number, at: event.at, user: row.user.clone() })
+        let origin = Origin { seq, number: event.number, at: event.at, device: row.device, n: row.n };
+        Ok(Self { kind: event.kind, user: row.user.clone(), origin })
     }
 
     pub(super) fn is_by(&self, user: &UserId) -> bool {
         self.user == *user
     }
 
-    /// The frame that takes its place once the event `by` has deleted it.
-    pub(super) fn tombstone(&self, by: u64) -> Bytes {
+    /// What takes the place of this event, and of its `edits`, once the event `by` has deleted it.
+    pub(super) fn tombstones<'a>(
+        &'a self,
+        edits: &'a [Origin],
+        by: u64,
+    ) -> impl Iterator<Item = (u64, EventRow)> + use<'a> {
         let body = postcard::to_stdvec(&event::Tombstone { by }).expect("plain data serialises into a Vec");
-        frame::to_bytes(&Event {
-            seq: self.seq,
-            number: self.number,
-            at: self.at,
-            user: self.user.as_str(),
-            kind: event::kind::TOMBSTONE,
-            body: Blob(&body),
-        })
+        let places = std::iter::once(&self.origin).chain(edits);
+        places.map(move |place| (place.seq, tombstone(place, &self.user, &body)))
     }
+}
+
+fn tombstone(place: &Origin, user: &UserId, body: &[u8]) -> EventRow {
+    let Origin { seq, number, at, device, n } = *place;
+    let event = Event { seq, number, at, user: user.as_str(), kind: kind::TOMBSTONE, body: Blob(body) };
+    EventRow { user: user.clone(), device, n, frame: frame::to_bytes(&event) }
 }
 
 fn decode(row: &EventRow) -> Result<Event<'_>, Code> {

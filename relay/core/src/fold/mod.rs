@@ -10,11 +10,12 @@ mod relay;
 mod sends;
 mod step;
 
-use bytes::Bytes;
 use quip_protocol::{Code, ConversationId, DeviceId, UserId, conversation::Outcome};
 
 use self::{sends::Numbered, step::Step};
-use crate::{Action, By, Command, ConversationRow, EventRow, JoinAs, MarkRow, MemberRow, SendsRow, Timestamp};
+use crate::{
+    Action, By, Command, ConversationRow, EditsRow, EventRow, JoinAs, MarkRow, MemberRow, SendsRow, Timestamp,
+};
 
 /// The rows that a command needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Keys<'a> {
     pub target: Option<&'a UserId>,
     /// The event that the command is about.
     pub event: Option<u64>,
+    /// The message whose edits it adds to or removes.
+    pub edits: Option<u64>,
     /// The acting user's read mark.
     pub mark: bool,
 }
@@ -46,6 +49,8 @@ pub struct Rows {
     pub sends: Option<SendsRow>,
     /// The event that the command is about.
     pub event: Option<EventRow>,
+    /// The edits of that event.
+    pub edits: Option<EditsRow>,
     /// The acting user's read mark.
     pub mark: Option<MarkRow>,
 }
@@ -61,8 +66,8 @@ pub struct Changed {
     pub target: bool,
     /// [`Rows::sends`].
     pub sends: bool,
-    /// [`Rows::event`], rewritten in its place (a tombstone).
-    pub event: bool,
+    /// [`Rows::edits`]; none any more when the message was deleted.
+    pub edits: bool,
     /// [`Rows::mark`].
     pub mark: bool,
 }
@@ -123,19 +128,26 @@ pub enum Effect {
         /// To where.
         mark: MarkRow,
     },
-    /// The event at this seq was replaced by these bytes (a tombstone).
+    /// An event was replaced by a tombstone, which is to be written in its place.
     Rewritten {
-        /// Which.
+        /// Its seq.
         seq: u64,
-        /// The new frame.
-        frame: Bytes,
+        /// What is stored there now.
+        row: EventRow,
     },
 }
 
 /// The rows that a command needs, from its own fields alone.
 pub fn keys(command: &Command) -> Keys<'_> {
-    let mut keys =
-        Keys { conversation: command.conversation, actor: None, device: None, target: None, event: None, mark: false };
+    let mut keys = Keys {
+        conversation: command.conversation,
+        actor: None,
+        device: None,
+        target: None,
+        event: None,
+        edits: None,
+        mark: false,
+    };
     let By::Device { user, device, n } = &command.by else { return keys };
     keys.actor = Some(user);
     keys.device = (*n > 0).then_some(*device);
@@ -144,9 +156,10 @@ pub fn keys(command: &Command) -> Keys<'_> {
         | Action::Add { user: other }
         | Action::Remove { user: other, .. }
         | Action::SetRole { user: other, .. } => keys.target = (other != user).then_some(other),
-        Action::Edit { target, .. } | Action::Delete { target } | Action::React { target, .. } => {
-            keys.event = Some(*target);
+        Action::Edit { target, .. } | Action::Delete { target } => {
+            (keys.event, keys.edits) = (Some(*target), Some(*target));
         }
+        Action::React { target, .. } => keys.event = Some(*target),
         Action::Mark { .. } => keys.mark = true,
         Action::Join(_)
         | Action::Post { .. }

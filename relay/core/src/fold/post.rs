@@ -1,16 +1,16 @@
 //! Messages, and what is done to them later.
 
-use quip_protocol::{Blob, Code, Kind, event};
+use quip_protocol::{Blob, Code, Kind, event, event::kind, limit};
 
 use super::{
     Effect,
     event::Target,
     step::{Step, Verdict},
 };
-use crate::Naming;
+use crate::{Naming, Origin};
 
 pub(super) fn post(step: &mut Step<'_>, kind: u64, body: &[u8]) -> Verdict {
-    debug_assert!(event::kind::counts(kind), "only text and data are posted");
+    debug_assert!(kind::counts(kind), "only text and data are posted");
     step.member()?;
     may_write(step)?;
     let placed = step.append_raw(kind, body);
@@ -18,37 +18,47 @@ pub(super) fn post(step: &mut Step<'_>, kind: u64, body: &[u8]) -> Verdict {
     Ok(placed)
 }
 
-/// The original stays as it is: whoever shows it puts the later content in its place.
+/// The original stays as it is: whoever shows it puts the later content in its place. The edit is noted beside it.
 pub(super) fn edit(step: &mut Step<'_>, target: u64, body: &[u8]) -> Verdict {
     let member = step.member()?;
     may_write(step)?;
-    if !Target::find(step, &member, target)?.is_by(step.user) {
+    let found = Target::message(step, &member, target)?;
+    if !found.is_by(step.user) {
         return Err(Code::FORBIDDEN);
     }
-    Ok(step.append(event::kind::EDITED, &event::Edited { target, body: Blob(body) }))
+    if found.kind == kind::TEXT && std::str::from_utf8(body).is_err() {
+        return Err(Code::NOT_TEXT);
+    }
+    if step.rows.edits.as_ref().is_some_and(|row| row.edits.len() >= limit::EDITS) {
+        return Err(Code::TOO_MANY_EDITS);
+    }
+    let placed = step.append(kind::EDITED, &event::Edited { target, body: Blob(body) });
+    let edit = Origin { seq: placed.seq, number: placed.number, at: step.at, device: step.device, n: step.n };
+    step.rows.edits.get_or_insert_default().edits.push(edit);
+    step.changed.edits = true;
+    Ok(placed)
 }
 
-/// The one place where a stored event changes.
+/// The one place where stored events change: the message, and all that ever took its place, become tombstones. An edit
+/// may be deleted alone; it stays noted, and becomes a tombstone again together with its message.
 pub(super) fn delete(step: &mut Step<'_>, target: u64) -> Verdict {
     let member = step.member()?;
-    let found = Target::find(step, &member, target)?;
+    let found = Target::content(step, &member, target)?;
     if !(found.is_by(step.user) || member.role >= event::role::ADMIN || step.moderates()) {
         return Err(Code::FORBIDDEN);
     }
-    let placed = step.append(event::kind::DELETED, &event::Deleted { target });
-    let frame = found.tombstone(placed.seq);
-    if let Some(row) = &mut step.rows.event {
-        row.frame = frame.clone();
-        step.changed.event = true;
-    }
-    step.effects.push(Effect::Rewritten { seq: target, frame });
+    let placed = step.append(kind::DELETED, &event::Deleted { target });
+    let edits = step.rows.edits.take();
+    step.changed.edits = edits.is_some();
+    let tombstones = found.tombstones(edits.as_ref().map_or(&[], |row| &row.edits), placed.seq);
+    step.effects.extend(tombstones.map(|(seq, row)| Effect::Rewritten { seq, row }));
     Ok(placed)
 }
 
 pub(super) fn react(step: &mut Step<'_>, target: u64, add: bool, reaction: &str) -> Verdict {
     let member = step.member()?;
-    Target::find(step, &member, target)?;
-    Ok(step.append(event::kind::REACTED, &event::Reacted { target, add, reaction }))
+    Target::message(step, &member, target)?;
+    Ok(step.append(kind::REACTED, &event::Reacted { target, add, reaction }))
 }
 
 /// In rooms it takes a grant to write; an edit is writing too.

@@ -23,7 +23,7 @@ pub(super) struct Step<'a> {
     pub(super) id: ConversationId,
     pub(super) authority: &'a Authority,
     pub(super) user: &'a UserId,
-    device: DeviceId,
+    pub(super) device: DeviceId,
     pub(super) n: u64,
     pub(super) at: Timestamp,
     pub(super) rows: Rows,

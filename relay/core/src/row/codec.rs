@@ -4,7 +4,10 @@ use bytes::Bytes;
 use quip_protocol::limit;
 use thiserror::Error;
 
-use super::{ConversationRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Policy, SendsRow, sends_codec};
+use super::{
+    ConversationRow, EditsRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Policy, SendsRow, edits_codec,
+    sends_codec,
+};
 use crate::codec::{Malformed, Reader, Sink};
 
 /// The version of every row, in its first byte.
@@ -222,6 +225,31 @@ impl EventRow {
             from.device()?;
             from.varint()?;
             Ok(from.rest())
+        })
+    }
+}
+
+impl EditsRow {
+    /// The row as it is stored: about 10 bytes an edit.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32 + self.edits.len() * edits_codec::TYPICAL);
+        out.put_u8(VERSION);
+        out.put_varint(self.edits.len() as u64);
+        edits_codec::put(&self.edits, &mut out);
+        out
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the version is not known, or the bytes are not such a row.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RowError> {
+        decode("edits", bytes, |from| {
+            let count = usize::try_from(from.varint()?).map_err(|_| Malformed)?;
+            if count > limit::EDITS {
+                return Err(Malformed);
+            }
+            Ok(Self { edits: edits_codec::read(count, from)? })
         })
     }
 }

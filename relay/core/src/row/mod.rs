@@ -1,6 +1,7 @@
 //! The records that the fold reads and writes.
 
 mod codec;
+mod edits_codec;
 mod sends;
 mod sends_codec;
 
@@ -126,6 +127,29 @@ impl EventRow {
     pub fn unreadable() -> Self {
         Self { user: UserId::nobody(), device: DeviceId([0; 16]), n: 0, frame: Bytes::new() }
     }
+}
+
+/// The edits of one message, oldest first: by them its deletion finds every copy of the content. There is a row only for
+/// a message that was edited and not deleted since.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EditsRow {
+    /// At most [`limit::EDITS`](quip_protocol::limit::EDITS).
+    pub edits: Vec<Origin>,
+}
+
+/// An event without its user and content: what of its row and frame a tombstone keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Its seq.
+    pub seq: u64,
+    /// Its message number.
+    pub number: u64,
+    /// Its time.
+    pub at: Timestamp,
+    /// The device that it came from.
+    pub device: DeviceId,
+    /// As which of its commands.
+    pub n: u64,
 }
 
 /// How far a user has read a conversation.

@@ -4,6 +4,7 @@
 
 mod cases;
 mod commands;
+mod edits;
 mod interleaved;
 mod model;
 mod random;

@@ -33,6 +33,8 @@ pub(crate) struct Talk {
     pub(crate) title: String,
     pub(crate) events: Vec<Seen>,
     pub(crate) first_kept: u64,
+    /// The edits of each message that is not deleted.
+    pub(crate) edits: BTreeMap<u64, Vec<u64>>,
     pub(crate) people: BTreeMap<String, Person>,
     pub(crate) began: u64,
 }
@@ -90,9 +92,14 @@ impl Talk {
 
     /// A message that this member can see.
     fn message(&self, me: &Person, seq: u64) -> Option<&Seen> {
+        self.content(me, seq).filter(|event| event.kind != kind::EDITED)
+    }
+
+    /// A message or an edit that this member can see.
+    fn content(&self, me: &Person, seq: u64) -> Option<&Seen> {
         let event = self.events.get(usize::try_from(seq).ok()?.checked_sub(1)?)?;
         let readable = seq >= me.from && seq >= self.first_kept;
-        (readable && [kind::TEXT, kind::DATA].contains(&event.kind)).then_some(event)
+        (readable && [kind::TEXT, kind::DATA, kind::EDITED].contains(&event.kind)).then_some(event)
     }
 }
 
@@ -200,15 +207,24 @@ impl Model {
             Action::Edit { target, body } => match talk.message(&me, *target) {
                 None => Err(Code::NO_TARGET),
                 Some(event) if event.user != *user => Err(Code::FORBIDDEN),
-                Some(_) => Ok(Some((kind::EDITED, bytes(&event::Edited { target: *target, body: Blob(body) })))),
+                Some(event) if event.kind == kind::TEXT && std::str::from_utf8(body).is_err() => Err(Code::NOT_TEXT),
+                Some(_) if talk.edits.get(target).is_some_and(|edits| edits.len() == 200) => Err(Code::TOO_MANY_EDITS),
+                Some(_) => {
+                    let seq = talk.head() + 1;
+                    talk.edits.entry(*target).or_default().push(seq);
+                    Ok(Some((kind::EDITED, bytes(&event::Edited { target: *target, body: Blob(body) }))))
+                }
             },
-            Action::Delete { target } => match talk.message(&me, *target) {
+            Action::Delete { target } => match talk.content(&me, *target) {
                 None => Err(Code::NO_TARGET),
                 Some(event) if event.user != *user && !leads => Err(Code::FORBIDDEN),
                 Some(_) => {
                     let by = talk.head() + 1;
-                    let event = &mut talk.events[*target as usize - 1];
-                    (event.kind, event.body) = (kind::TOMBSTONE, bytes(&event::Tombstone { by }));
+                    let edits = talk.edits.remove(target).unwrap_or_default();
+                    for gone in [*target].into_iter().chain(edits) {
+                        let event = &mut talk.events[gone as usize - 1];
+                        (event.kind, event.body) = (kind::TOMBSTONE, bytes(&event::Tombstone { by }));
+                    }
                     Ok(Some((kind::DELETED, bytes(&event::Deleted { target: *target }))))
                 }
             },
@@ -325,6 +341,7 @@ impl Model {
             title: String::new(),
             events: Vec::new(),
             first_kept: 1,
+            edits: BTreeMap::new(),
             people: BTreeMap::new(),
             began: at,
         });

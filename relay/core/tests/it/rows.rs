@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use quip_core::{
-    ConversationRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Policy, Recorded, RowError, SendsRow, row,
+    ConversationRow, EditsRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Origin, Policy, Recorded, RowError,
+    SendsRow, row,
 };
 use quip_protocol::Code;
 
@@ -29,6 +30,19 @@ fn member() -> MemberRow {
 
 fn event() -> EventRow {
     EventRow { user: user("ann"), device: device(0xdd), n: 300, frame: Bytes::from_static(b"frame") }
+}
+
+fn edits() -> EditsRow {
+    let at = 1_700_000_000_000;
+    let edit = |seq, number, at, of, n| Origin { seq, number, at, device: device(of), n };
+    EditsRow {
+        edits: vec![
+            edit(300, 200, at, 0xdd, 9),
+            edit(301, 200, at, 0xdd, 10),
+            edit(303, 201, at + 200, 0xee, 1),
+            edit(304, 201, at + 201, 0xee, 2),
+        ],
+    }
 }
 
 fn sends() -> SendsRow {
@@ -95,6 +109,19 @@ fn golden_event() {
     assert_eq!(hex(&bytes), joined(&["01", "03616e6e", &"dd".repeat(16), "ac02", "6672616d65"]));
     assert_eq!(EventRow::decode(&bytes), Ok(event()));
     assert_eq!(EventRow::frame_of(&bytes), Ok(&b"frame"[..]));
+}
+
+#[test]
+fn golden_edits() {
+    // version | count | edits: seq more | number more | time more | n | 00, or 01 and another device
+    let edits_as_stored = [
+        joined(&["ac02", "c801", "80d095ffbc31", "09", "01", &"dd".repeat(16)]),
+        joined(&["01", "00", "00", "0a", "00"]),
+        joined(&["02", "01", "c801", "01", "01", &"ee".repeat(16)]),
+        joined(&["01", "00", "01", "02", "00"]),
+    ];
+    assert_eq!(hex(&edits().encode()), joined(&["01", "04"]) + &edits_as_stored.concat());
+    assert_eq!(EditsRow::decode(&edits().encode()), Ok(edits()));
 }
 
 #[test]
@@ -170,6 +197,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, Decode)> {
         ("member", member().encode(), |b| MemberRow::decode(b).map(drop)),
         ("mark", MarkRow { seq: 300, number: 2 }.encode(), |b| MarkRow::decode(b).map(drop)),
         ("sends", sends().encode(), |b| SendsRow::decode(b).map(drop)),
+        ("edits", edits().encode(), |b| EditsRow::decode(b).map(drop)),
         ("event", event().encode(), |b| EventRow::decode(b).map(drop)),
         ("event", event().encode(), |b| EventRow::frame_of(b).map(drop)),
     ]
@@ -208,6 +236,11 @@ fn what_no_row_says_is_refused() {
         "more than last"
     );
     assert_eq!(sends(&[1, 200, 1, 65]), RowError::Malformed { row: "sends" }, "more than are kept");
+    let edits = |bytes: &[u8]| EditsRow::decode(bytes).unwrap_err();
+    let malformed = RowError::Malformed { row: "edits" };
+    assert_eq!(edits(&[1, 201, 1]), malformed, "more than there may be");
+    assert_eq!(edits(&[1, 1, 0, 0, 0, 0, 0]), malformed, "an edit is after what it edits");
+    assert_eq!(edits(&[1, 1, 9, 0, 0, 0, 2]), malformed, "a device is the same or another");
     let mut row = member().encode();
     row[1] = 4;
     assert_eq!(MemberRow::decode(&row), Err(RowError::Malformed { row: "member" }), "no such state");
@@ -245,13 +278,26 @@ proptest! {
     }
 
     #[test]
+    fn any_edits_row_comes_back(
+        edits in prop::collection::vec((1..u64::MAX / 200, 0..u64::MAX / 200, 0..u64::MAX / 200, 0..3u8, any::<u64>()), 0..=200),
+    ) {
+        let mut last = (0, 0, 0);
+        let edits = edits.into_iter().map(|(seq, number, at, of, n)| {
+            last = (last.0 + seq, last.1 + number, last.2 + at);
+            Origin { seq: last.0, number: last.1, at: last.2, device: device(of), n }
+        });
+        let row = EditsRow { edits: edits.collect() };
+        prop_assert_eq!(EditsRow::decode(&row.encode()), Ok(row));
+    }
+
+    #[test]
     fn any_member_row_comes_back(role: u8, from: u64, to: u64, number: u64, at: u64) {
         let row = MemberRow { state: MemberState::Left, role, from, to, number, at };
         prop_assert_eq!(MemberRow::decode(&row.encode()), Ok(row));
     }
 
     #[test]
-    fn damaged_rows_never_panic(which in 0..6usize, at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+    fn damaged_rows_never_panic(which in 0..7usize, at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
         let (_, mut bytes, decode) = all().swap_remove(which);
         let at = at.index(bytes.len());
         bytes[at] = byte;

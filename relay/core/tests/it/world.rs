@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quip_core::{
-    Action, Authority, By, Command, ConversationRow, Effect, EventRow, Folded, JoinAs, MarkRow, MemberRow, Policy,
-    Rows, SendsRow, fold, keys,
+    Action, Authority, By, Command, ConversationRow, EditsRow, Effect, EventRow, Folded, JoinAs, MarkRow, MemberRow,
+    Policy, Rows, SendsRow, command, fold, keys,
 };
-use quip_protocol::{Code, ConversationId, DeviceId, Event, RoomName, UserId, conversation::Outcome, frame, limit};
+use quip_protocol::{
+    Code, ConversationId, DeviceId, Event, RoomName, UserId, conversation::Outcome, event, frame, limit,
+};
 
 pub(crate) fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
@@ -68,6 +70,7 @@ pub(crate) enum Key {
     Member(ConversationId, String),
     Sends(ConversationId, String, DeviceId, u8),
     Event(ConversationId, u64),
+    Edits(ConversationId, u64),
     Mark(ConversationId, String),
 }
 
@@ -90,8 +93,20 @@ impl World {
 
     /// A command of device 1 of `name` with its next number; its outcome.
     pub(crate) fn act(&mut self, id: ConversationId, name: &str, authority: Authority, action: Action) -> Outcome {
-        let n = self.sends(id, name, 1).map_or(0, |row| row.last) + 1;
-        let by = By::Device { user: user(name), device: device(1), n };
+        self.act_with(id, name, 1, authority, action)
+    }
+
+    /// As [`Self::act`], with another device.
+    pub(crate) fn act_with(
+        &mut self,
+        id: ConversationId,
+        name: &str,
+        of: u8,
+        authority: Authority,
+        action: Action,
+    ) -> Outcome {
+        let n = self.sends(id, name, of).map_or(0, |row| row.last) + 1;
+        let by = By::Device { user: user(name), device: device(of), n };
         self.now += 1;
         let now = self.now;
         self.apply(&Command { conversation: id, by, authority, action }, now).outcome.expect("devices get an outcome")
@@ -171,6 +186,10 @@ impl World {
         self.event_row(id, seq).map(|row| Seen::read(&row.frame))
     }
 
+    pub(crate) fn edits(&self, id: ConversationId, message: u64) -> Option<EditsRow> {
+        self.rows.get(&Key::Edits(id, message)).map(|bytes| EditsRow::decode(bytes).unwrap())
+    }
+
     fn load(&self, command: &Command) -> Rows {
         let (keys, id) = (keys(command), command.conversation);
         assert_eq!(keys.conversation, id);
@@ -182,45 +201,78 @@ impl World {
             target: keys.target.and_then(|target| self.member(id, target.as_str())),
             sends: keys.device.and_then(|device| self.sends(id, actor.expect("a device has a user"), device.0[0])),
             event: keys.event.and_then(|seq| self.event_row(id, seq)),
+            edits: keys.edits.and_then(|message| self.edits(id, message)),
             mark: if keys.mark { actor.and_then(|actor| self.read_mark(id, actor)) } else { None },
         }
     }
 
     fn write(&mut self, command: &Command, folded: &Folded) {
-        let (keys, id, changed, rows) = (keys(command), command.conversation, folded.changed, &folded.rows);
-        let actor = || keys.actor.expect("changed rows have a key").as_str().to_owned();
-        let mut writes = Vec::new();
-        if changed.conversation {
-            writes.push((Key::Conversation(id), rows.conversation.as_ref().unwrap().encode()));
-        }
-        if changed.actor {
-            writes.push((Key::Member(id, actor()), rows.actor.unwrap().encode()));
-        }
-        if changed.target {
-            let target = keys.target.expect("changed rows have a key").as_str().to_owned();
-            writes.push((Key::Member(id, target), rows.target.unwrap().encode()));
-        }
-        if changed.sends {
-            let device = keys.device.expect("changed rows have a key");
-            let sends = rows.sends.as_ref().unwrap();
-            for (place, part) in sends.parts(sends.last - 1) {
-                writes.push((Key::Sends(id, actor(), device, place), part.encode()));
+        let (mut written, mut count) = (0, 0);
+        for (key, row) in writes(command, folded) {
+            // The longest key, and what stands before an item in a journal.
+            written += 128 + row.as_ref().map_or(0, Vec::len);
+            count += 1;
+            if matches!(key, Key::Member(..)) {
+                // The row by user.
+                written += 128;
+                count += 1;
+            }
+            match row {
+                Some(row) => {
+                    let before = self.rows.insert(key.clone(), row);
+                    let new =
+                        folded.event.as_ref().is_some_and(|event| key == Key::Event(command.conversation, event.seq));
+                    assert!(!new || before.is_none(), "an event is written once");
+                    let replaced = matches!(key, Key::Event(..)) && !new;
+                    assert!(!replaced || before.is_some(), "what was never there is not replaced");
+                }
+                None => assert!(self.rows.remove(&key).is_some()),
             }
         }
-        if changed.event {
-            let seq = keys.event.expect("changed rows have a key");
-            writes.push((Key::Event(id, seq), rows.event.as_ref().unwrap().encode()));
-        }
-        if changed.mark {
-            writes.push((Key::Mark(id, actor()), rows.mark.unwrap().encode()));
-        }
-        if let Some(event) = &folded.event {
-            let key = Key::Event(id, event.seq);
-            assert!(!self.rows.contains_key(&key), "an event is written once");
-            writes.push((key, event.row.encode()));
-        }
-        self.rows.extend(writes);
+        assert!(count <= 256, "{count} rows");
+        let weight = command.weight();
+        assert!(written <= weight * command::WRITTEN, "{written} bytes for a weight of {weight}");
     }
+}
+
+/// The rows that a command writes; `None` for one that it removes.
+fn writes(command: &Command, folded: &Folded) -> Vec<(Key, Option<Vec<u8>>)> {
+    let (keys, id, changed, rows) = (keys(command), command.conversation, folded.changed, &folded.rows);
+    let actor = || keys.actor.expect("changed rows have a key").as_str().to_owned();
+    let mut writes = Vec::new();
+    if changed.conversation {
+        writes.push((Key::Conversation(id), Some(rows.conversation.as_ref().unwrap().encode())));
+    }
+    if changed.actor {
+        writes.push((Key::Member(id, actor()), Some(rows.actor.unwrap().encode())));
+    }
+    if changed.target {
+        let target = keys.target.expect("changed rows have a key").as_str().to_owned();
+        writes.push((Key::Member(id, target), Some(rows.target.unwrap().encode())));
+    }
+    if changed.sends {
+        let device = keys.device.expect("changed rows have a key");
+        let sends = rows.sends.as_ref().unwrap();
+        for (place, part) in sends.parts(sends.last - 1) {
+            writes.push((Key::Sends(id, actor(), device, place), Some(part.encode())));
+        }
+    }
+    if changed.edits {
+        let message = keys.edits.expect("changed rows have a key");
+        writes.push((Key::Edits(id, message), rows.edits.as_ref().map(EditsRow::encode)));
+    }
+    for effect in &folded.effects {
+        if let Effect::Rewritten { seq, row } = effect {
+            writes.push((Key::Event(id, *seq), Some(row.encode())));
+        }
+    }
+    if changed.mark {
+        writes.push((Key::Mark(id, actor()), Some(rows.mark.unwrap().encode())));
+    }
+    if let Some(event) = &folded.event {
+        writes.push((Key::Event(id, event.seq), Some(event.row.encode())));
+    }
+    writes
 }
 
 /// What holds for any command.
@@ -231,7 +283,8 @@ fn check(command: &Command, before: &Rows, folded: &Folded) {
     assert!(changed.actor || after.actor == before.actor);
     assert!(changed.target || after.target == before.target);
     assert!(changed.sends || after.sends == before.sends);
-    assert!(changed.event || after.event == before.event);
+    assert_eq!(after.event, before.event, "events are rewritten by effects");
+    assert!(changed.edits || after.edits == before.edits);
     assert!(changed.mark || after.mark == before.mark);
     assert_eq!(matches!(command.by, By::Device { n: 1.., .. }), folded.outcome.is_some());
 
@@ -258,9 +311,10 @@ fn check(command: &Command, before: &Rows, folded: &Folded) {
         assert_eq!(seen.user, *user);
     }
     for effect in &folded.effects {
-        if let Effect::Rewritten { seq, frame } = effect {
-            assert_eq!(Seen::read(frame).seq, *seq);
-            assert!(changed.event);
+        if let Effect::Rewritten { seq, row } = effect {
+            let seen = Seen::read(&row.frame);
+            assert_eq!((seen.seq, &seen.user, seen.kind), (*seq, &row.user, event::kind::TOMBSTONE));
+            assert!(*seq >= after.conversation.as_ref().unwrap().first_kept, "what was trimmed does not come back");
         }
     }
     if folded.outcome.is_some_and(|outcome| outcome.code != Code::DONE) {

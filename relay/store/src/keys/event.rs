@@ -2,7 +2,7 @@
 
 use quip_protocol::ConversationId;
 
-const LENGTH: usize = super::CONVERSATION + 8;
+pub(super) const LENGTH: usize = super::CONVERSATION + 8;
 
 pub(crate) fn encode(id: ConversationId, seq: u64) -> [u8; LENGTH] {
     let mut key = [0; LENGTH];

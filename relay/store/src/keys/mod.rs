@@ -5,6 +5,7 @@
 //! can later be dumped or given to another partition by itself.
 
 pub(crate) mod conversation;
+pub(crate) mod edits;
 pub(crate) mod event;
 pub(crate) mod mark;
 pub(crate) mod member;

@@ -8,7 +8,7 @@ mod watchdog;
 use std::{io, sync::Arc, time::Duration};
 
 use fjall::PersistMode;
-use quip_core::{By, Command, Timestamp, fold};
+use quip_core::{By, Command, Effect, Timestamp, fold};
 use quip_order::{BatchLimit, Order, Ordered};
 use quip_protocol::{Code, conversation::Outcome};
 use thiserror::Error;
@@ -131,7 +131,12 @@ impl Sequencer {
         }
         self.working.put_back(id, places, folded.rows, folded.changed);
         if let Some(event) = &folded.event {
-            self.working.append(id, event);
+            self.working.put_event(id, event.seq, &event.row);
+        }
+        for effect in &folded.effects {
+            if let Effect::Rewritten { seq, row } = effect {
+                self.working.put_event(id, *seq, row);
+            }
         }
         let (event, outcome, effects) = (folded.event, folded.outcome, folded.effects);
         Ok(Change { conversation: id, by: command.by, outcome, event, effects })

@@ -2,7 +2,7 @@
 
 use fjall::OwnedWriteBatch;
 use hashbrown::HashMap;
-use quip_core::{Changed, ConversationRow, EventRow, Keys, MarkRow, MemberRow, MemberState, NewEvent, Rows, SendsRow};
+use quip_core::{Changed, ConversationRow, EditsRow, EventRow, Keys, MarkRow, MemberRow, MemberState, Rows, SendsRow};
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
 use super::table::Table;
@@ -19,6 +19,8 @@ pub(super) struct Working {
     marks: Table<(UserId, ConversationId), MarkRow>,
     /// Events of this batch: new ones, and tombstones.
     events: HashMap<(ConversationId, u64), EventRow>,
+    /// Edits of messages that this batch changed.
+    edits: HashMap<(ConversationId, u64), Option<EditsRow>>,
     turnovers: u64,
 }
 
@@ -29,7 +31,7 @@ pub(super) struct Places {
     target: Option<usize>,
     sends: Option<usize>,
     mark: Option<usize>,
-    event: Option<u64>,
+    edits: Option<u64>,
 }
 
 impl Working {
@@ -40,6 +42,7 @@ impl Working {
             sends: Table::new(limit),
             marks: Table::new(limit),
             events: HashMap::new(),
+            edits: HashMap::new(),
             turnovers: 0,
         }
     }
@@ -62,7 +65,9 @@ impl Working {
     /// Takes out the rows that a command needs; they must be put back.
     pub(super) fn take(&mut self, keys: &Keys<'_>, view: &View) -> Result<(Places, Rows), ReadError> {
         let places = self.places(keys, view)?;
-        let event = places.event.map(|seq| self.event(keys.conversation, seq, view)).transpose()?.flatten();
+        let id = keys.conversation;
+        let event = keys.event.map(|seq| self.event(id, seq, view)).transpose()?.flatten();
+        let edits = keys.edits.map(|message| self.edits(id, message, view)).transpose()?.flatten();
         let rows = Rows {
             conversation: self.conversations.take(places.conversation),
             actor: places.actor.and_then(|place| self.members.take(place)),
@@ -70,6 +75,7 @@ impl Working {
             sends: places.sends.and_then(|place| self.sends.take(place)),
             mark: places.mark.and_then(|place| self.marks.take(place)),
             event,
+            edits,
         };
         Ok((places, rows))
     }
@@ -95,7 +101,7 @@ impl Working {
             target,
             sends: sends.transpose()?,
             mark: mark.transpose()?,
-            event: keys.event,
+            edits: keys.edits,
         })
     }
 
@@ -108,6 +114,10 @@ impl Working {
                 read => read,
             },
         }
+    }
+
+    fn edits(&self, id: ConversationId, message: u64, view: &View) -> Result<Option<EditsRow>, ReadError> {
+        self.edits.get(&(id, message)).map_or_else(|| view.edits(id, message), |row| Ok(row.clone()))
     }
 
     pub(super) fn put_back(&mut self, id: ConversationId, places: Places, rows: Rows, changed: Changed) {
@@ -124,26 +134,31 @@ impl Working {
         if let Some(place) = places.mark {
             self.marks.put(place, rows.mark, changed.mark);
         }
-        if let (Some(seq), Some(row), true) = (places.event, rows.event, changed.event) {
-            self.events.insert((id, seq), row);
+        if let Some(message) = places.edits.filter(|_| changed.edits) {
+            self.edits.insert((id, message), rows.edits);
         }
     }
 
-    /// A new event.
-    pub(super) fn append(&mut self, id: ConversationId, event: &NewEvent) {
-        self.events.insert((id, event.seq), event.row.clone());
+    /// A new event, or what takes the place of one.
+    pub(super) fn put_event(&mut self, id: ConversationId, seq: u64, row: &EventRow) {
+        self.events.insert((id, seq), row.clone());
     }
 
     /// Deletes an event: whatever this batch would have written of it, and what is stored.
     pub(super) fn delete(&mut self, id: ConversationId, seq: u64, batch: &mut OwnedWriteBatch, spaces: &Spaces) {
         self.events.remove(&(id, seq));
         batch.remove(&spaces.events.handle, &keys::event::encode(id, seq)[..]);
+        self.edits.remove(&(id, seq));
+        batch.remove(&spaces.edits.handle, &keys::edits::encode(id, seq)[..]);
     }
 
     /// Writes every change, each key once.
     pub(super) fn write(&mut self, batch: &mut OwnedWriteBatch, spaces: &Spaces) {
         for ((id, seq), row) in self.events.drain() {
             put(batch, &spaces.events, &keys::event::encode(id, seq), Some(row.encode()));
+        }
+        for ((id, message), row) in self.edits.drain() {
+            put(batch, &spaces.edits, &keys::edits::encode(id, message), row.map(|row| row.encode()));
         }
         self.conversations.finish(|id, row, _| {
             put(batch, &spaces.conversations, &keys::conversation::encode(*id), row.map(ConversationRow::encode));

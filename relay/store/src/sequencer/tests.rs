@@ -36,18 +36,19 @@ fn store() -> TempDir {
     let (submit, order) = embedded(Limits { conversation_commands: 1000, ..Limits::default() });
     let join = |name: &str| command(room(), name, 1, Action::Join(JoinAs::Room(NAME.to_owned())));
     let post = |n| command(room(), "ann", n, Action::Post { kind: 1, body: vec![b'x'; 1000].into() });
+    let edit = command(room(), "ann", 100, Action::Edit { target: 50, body: "x".into() });
     let mark = command(room(), "ann", 0, Action::Mark { seq: 5, number: 4 });
     let direct = ConversationId::direct(&user("ann"), &user("ben"));
     let join_direct = command(direct, "ann", 1, Action::Join(JoinAs::Direct(user("ben"))));
     // Enough of them between the two that each is in a block of its own.
     let between: Vec<String> = (0..200).map(|n| format!("b{n:0>50}")).collect();
     let joins = ["ann", "ben"].into_iter().chain(between.iter().map(String::as_str)).map(join);
-    let all = joins.chain((2..100).map(post)).chain([mark, join_direct]);
+    let all = joins.chain((2..100).map(post)).chain([edit, mark, join_direct]);
     all.for_each(|command| submit.submit(command).unwrap());
     submit.close();
     Sequencer::new(open(&folder), order, Vec::new(), SequencerConfig::default()).run().unwrap();
     let spaces = &open(&folder).inner.spaces;
-    for space in [&spaces.events, &spaces.conversations, &spaces.members, &spaces.sends, &spaces.marks] {
+    for space in [&spaces.events, &spaces.edits, &spaces.conversations, &spaces.members, &spaces.sends, &spaces.marks] {
         space.handle.rotate_memtable_and_wait().unwrap();
     }
     folder

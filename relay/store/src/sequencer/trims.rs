@@ -12,7 +12,7 @@ use super::rows::Working;
 use crate::{ReadError, keys, space::Spaces, store::Inner};
 
 /// Events whose bytes one commit deletes, at most: about a millisecond.
-pub(super) const DELETED_AT_ONCE: u64 = 1024;
+const DELETED_AT_ONCE: u64 = 1024;
 
 /// What is still to be deleted.
 #[derive(Default)]
@@ -73,5 +73,21 @@ impl Trims {
                 None => batch.remove(&spaces.local.handle, key),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quip_core::command::WRITTEN;
+    use quip_order::BatchLimit;
+
+    use super::*;
+
+    #[test]
+    fn no_commit_is_larger_than_what_a_torn_one_may_be() {
+        // An event and what is noted of its edits: two removals with keys of 26 bytes.
+        let trims = DELETED_AT_ONCE * 2 * 64;
+        let commands = BatchLimit::default().bytes * WRITTEN;
+        assert!(commands as u64 + trims <= crate::journal::LARGEST_COMMIT);
     }
 }

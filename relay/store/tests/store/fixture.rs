@@ -2,18 +2,18 @@
 
 use std::{fs, path::Path};
 
-use quip_core::Action;
+use quip_core::{Action, Origin};
 use quip_protocol::{Code, event::role};
 use quip_store::{Store, StoreConfig};
 
 use crate::harness::*;
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixture/format-2");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixture/format-3");
 const GENERATION: &str = "generation.txt";
 const NAME: &str = "fixture:room";
 
 #[test]
-fn a_store_of_format_2_reads_as_it_was_written() {
+fn a_store_of_format_3_reads_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     copy(Path::new(FOLDER), folder.path());
     for keyspace in fs::read_dir(folder.path().join("db/keyspaces")).unwrap() {
@@ -42,6 +42,13 @@ fn a_store_of_format_2_reads_as_it_was_written() {
     // A resend of the old build's last message finds its outcome, and the next one goes on.
     assert_eq!(relay.accepted(ann.numbered(7, post("five"))).outcome.unwrap().seq, 7);
     assert_eq!(relay.accepted(ann.next(post("six"))).outcome.unwrap().seq, 8);
+
+    // A deletion finds what the old build noted of the message's edits.
+    let edits = view.edits(id, 2).unwrap().unwrap().edits;
+    assert!(matches!(edits[..], [Origin { seq: 5, number: 3, n: 5, device, .. }] if device == ann.device), "{edits:?}");
+    assert!(holds(view, id, b"two") && holds(view, id, b"four"));
+    relay.accepted(ann.next(Action::Delete { target: 2 }));
+    assert!(!holds(view, id, b"two") && !holds(view, id, b"four") && view.edits(id, 2).unwrap().is_none());
     relay.close();
 }
 

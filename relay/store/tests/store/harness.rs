@@ -181,6 +181,11 @@ pub(crate) fn events(page: &Page) -> Vec<(u64, Vec<u8>)> {
     events
 }
 
+/// Whether the content of any event has these bytes in it.
+pub(crate) fn holds(view: &View, id: ConversationId, content: &[u8]) -> bool {
+    all_events(view, id).iter().any(|(_, body)| body.windows(content.len()).any(|part| part == content))
+}
+
 /// Every event of a conversation, page by page.
 pub(crate) fn all_events(view: &View, id: ConversationId) -> Vec<(u64, Vec<u8>)> {
     let (mut all, mut next) = (Vec::new(), 1);

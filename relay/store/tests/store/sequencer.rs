@@ -41,17 +41,43 @@ fn commands_of_one_batch_see_each_other_and_each_row_is_right_afterwards() {
         Effect::Rewritten { seq, .. } => Some(*seq),
         _ => None,
     });
-    assert!(rewritten.eq([2, 1]));
+    assert!(rewritten.eq([2, 1, 3]), "the edit goes with its message");
 
     let view = &running.view;
     let stored = all_events(view, id);
     assert_eq!(stored.len() as u64, view.conversation(id).unwrap().unwrap().head);
-    assert!(stored.iter().all(|(_, body)| body != b"one" && body != b"two"), "tombstones took their place");
+    assert!(["one", "two", "three"].iter().all(|content| !holds(view, id, content.as_bytes())), "only tombstones");
+    assert_eq!(view.edits(id, 1).unwrap(), None, "noted and forgotten in one batch");
     assert_eq!(view.mark(&ann.user, id).unwrap(), Some(marked(4, 2)));
     assert_eq!(view.list(&ann.user, None, 10).unwrap().entries.len(), 1);
     assert_eq!(view.list(&ben.user, None, 10).unwrap().entries.len(), 0, "joined and left in one batch");
     submit.close();
     running.end().unwrap();
+}
+
+#[test]
+fn a_deletion_finds_edits_that_an_earlier_run_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = room("test:edits");
+    let mut ann = Device::new("ann", id);
+    let mut relay = Relay::open(folder.path());
+    relay.accepted(ann.next(join("test:edits")));
+    relay.accepted(ann.next(post("secret")));
+    relay.accepted(ann.next(post("another")));
+    relay.accepted(ann.next(Action::Edit { target: 2, body: "another, edited".into() }));
+    for i in 0..3 {
+        relay.accepted(ann.next(Action::Edit { target: 1, body: format!("secret {i}").into() }));
+        relay.close();
+        relay = Relay::open(folder.path());
+    }
+    assert!(holds(relay.view(), id, b"secret"));
+    relay.accepted(ann.next(Action::Delete { target: 1 }));
+    relay.close();
+    let relay = Relay::open(folder.path());
+    assert!(!holds(relay.view(), id, b"secret") && holds(relay.view(), id, b"another, edited"));
+    assert_eq!(relay.view().edits(id, 1).unwrap(), None);
+    assert_eq!(relay.view().edits(id, 2).unwrap().unwrap().edits.len(), 1);
+    relay.close();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Giving up old events.
 
 use quip_core::Action;
-use quip_order::Submit;
+use quip_order::{BatchLimit, Limits, Submit, embedded};
 use quip_protocol::ConversationId;
 
 use crate::harness::*;
@@ -75,5 +75,32 @@ fn trims_add_up_and_never_go_back() {
     assert_eq!(all_events(relay.view(), beside.conversation), []);
     settle(&relay, &mut beside);
     assert!(all_events(relay.view(), beside.conversation).iter().map(|(seq, _)| *seq).eq([22]), "the count goes on");
+    relay.close();
+}
+
+#[test]
+fn what_is_noted_of_edits_goes_with_the_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ann = Device::new("ann", room("test:edited"));
+    let id = ann.conversation;
+    let (submit, order) = embedded(Limits::default());
+    // Everything waits before the sequencer begins, so it is one batch.
+    submit.submit(ann.next(join("test:edited"))).unwrap();
+    for _ in 0..4 {
+        submit.submit(ann.next(post("posted"))).unwrap();
+    }
+    for target in [1, 2, 3] {
+        submit.submit(ann.next(Action::Edit { target, body: "edited".into() })).unwrap();
+    }
+    submit.submit(by_relay(id, Action::Trim { first_kept: 2 })).unwrap();
+    submit.close();
+    run(folder.path(), order, BatchLimit::default()).end().unwrap();
+
+    let relay = Relay::open(folder.path());
+    let noted = || [1, 2, 3].map(|message| relay.view().edits(id, message).unwrap().is_some());
+    assert_eq!(noted(), [false, true, true]);
+    relay.submit(by_relay(id, Action::Trim { first_kept: 3 }));
+    settle(&relay, &mut ann);
+    assert_eq!(noted(), [false, false, true]);
     relay.close();
 }
