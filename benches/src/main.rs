@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use scenario::{history, idle, ingest, latency};
+use scenario::{history, hol, idle, ingest, latency};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -54,6 +54,8 @@ enum Scenario {
     Idle(idle::Args),
     /// A page of history, cached and cold, beside an empty page.
     History(history::Args),
+    /// What quiet conversations feel of a bulk catch-up beside them over a lossy link; needs root.
+    Hol(hol::Args),
     /// A bad network between two namespaces, to run a program behind it or to measure it; needs root.
     Link(link::Args),
     /// The forwarder that `bare` starts as a process of its own.
@@ -73,6 +75,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Ingest(args) => ingest::run(&args, &cli.output)?,
         Scenario::Idle(args) => idle::run(&args, &cli.output)?,
         Scenario::History(args) => history::run(&args, &cli.output)?,
+        Scenario::Hol(args) => hol::run(&args, &cli.output)?,
         Scenario::Link(args) => return link::run(&args, &cli.output),
         Scenario::BareServer => return bare::server::run().map(|()| ExitCode::SUCCESS),
     };

@@ -1,7 +1,9 @@
 //! A `quip-relay` process of the harness's own, with a data folder that goes when it goes.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -11,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use quip_link::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -28,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How long tokens are good for: longer than any scenario runs.
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 
+/// What a relay without a config file has on loopback.
+const WITHOUT_RATES: &str = "[limits]\nmessages_per_second = 0\n";
+
 /// A running relay.
 pub(crate) struct Relay {
     program: PathBuf,
@@ -41,9 +47,22 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts a relay without a config file on an empty data folder and a free port.
     pub(crate) fn start(options: &Options) -> Result<Self> {
-        let program = find(options)?;
-        let data = tempfile::Builder::new().prefix("quip-bench-").tempdir_in(&options.dir)?;
-        let started = launch(&program, data.path())?;
+        let (program, data) = (find(options)?, data_folder(options)?);
+        let started = launch(&program, data.path(), &["--listen".as_ref(), "127.0.0.1:0".as_ref()], Command::spawn)?;
+        Self::started(program, data, started)
+    }
+
+    /// As [`Relay::start`], on the address of one side of a link. It cannot be restarted.
+    pub(crate) fn start_within(side: &Namespace, options: &Options) -> Result<Self> {
+        let (program, data) = (find(options)?, data_folder(options)?);
+        let config = data.path().join("bench.toml");
+        fs::write(&config, format!("listen = \"{}:0\"\n{WITHOUT_RATES}", side.address()))?;
+        let arguments = ["--config".as_ref(), config.as_os_str()];
+        let started = launch(&program, data.path(), &arguments, |command| side.spawn(command))?;
+        Self::started(program, data, started)
+    }
+
+    fn started(program: PathBuf, data: TempDir, started: Started) -> Result<Self> {
         let pem = read(data.path(), "keys/signing.pem")?;
         let signing = EncodingKey::from_ed_pem(pem.as_bytes()).context("keys/signing.pem")?;
         let Started { child, address, pin } = started;
@@ -54,10 +73,12 @@ impl Relay {
     ///
     /// `between` runs while no relay does.
     pub(crate) fn restart(&mut self, between: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        assert!(self.address.ip().is_loopback(), "a relay behind a link is not restarted");
         self.stop()?;
         between(self.data.path())?;
         fs::remove_file(self.data.path().join("listen")).context("DATA/listen of the ended relay")?;
-        let Started { child, address, pin } = launch(&self.program, self.data.path())?;
+        let Started { child, address, pin } =
+            launch(&self.program, self.data.path(), &["--listen".as_ref(), "127.0.0.1:0".as_ref()], Command::spawn)?;
         (self.child, self.address, self.pin) = (child, address, pin);
         Ok(())
     }
@@ -133,12 +154,21 @@ fn find(options: &Options) -> Result<PathBuf> {
     Ok(program)
 }
 
-fn launch(program: &Path, data: &Path) -> Result<Started> {
+fn data_folder(options: &Options) -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("quip-bench-").tempdir_in(&options.dir)?)
+}
+
+fn launch(
+    program: &Path,
+    data: &Path,
+    arguments: &[&OsStr],
+    spawn: impl FnOnce(&mut Command) -> io::Result<Child>,
+) -> Result<Started> {
     let log = data.join("bench-relay.log");
     let mut command = Command::new(program);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    command.arg("serve").args(arguments).arg("--data").arg(data);
     command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
-    let started = guard::start(Some(data), || command.spawn());
+    let started = guard::start(Some(data), || spawn(&mut command));
     let mut child = started.with_context(|| format!("cannot start {}", program.display()))?;
     match wait_until_listening(&mut child, data) {
         Ok(address) => {

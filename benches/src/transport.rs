@@ -12,6 +12,7 @@ use quinn::{
     congestion::CubicConfig,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
+use quip_link::Namespace;
 use rustls::{
     DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -38,13 +39,7 @@ pub(crate) type Fingerprint = [u8; 32];
 
 /// Settings of a generator client that keeps up to `streams` conversation streams open.
 pub(crate) fn client_config(pin: Fingerprint, alpn: &[u8], streams: u32) -> Result<ClientConfig> {
-    let verifier = Arc::new(Pinned { pin, provider: Arc::new(aws_lc_rs::default_provider()) });
-    let mut tls = rustls::ClientConfig::builder_with_provider(verifier.provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![alpn.to_vec()];
+    let tls = client_tls(pin, alpn)?;
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     let mut transport = base()?;
     // Never less than all stream windows together, so that one full stream cannot stop the rest.
@@ -62,12 +57,7 @@ pub(crate) fn server_config(
     key: PrivateKeyDer<'static>,
     alpn: &[u8],
 ) -> Result<ServerConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
-    tls.alpn_protocols = vec![alpn.to_vec()];
+    let tls = server_tls(certificate, key, alpn)?;
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     let mut transport = base()?;
     transport
@@ -77,14 +67,53 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
+/// TLS 1.3 of a client that accepts exactly one certificate.
+pub(crate) fn client_tls(pin: Fingerprint, alpn: &[u8]) -> Result<rustls::ClientConfig> {
+    let verifier = Arc::new(Pinned { pin, provider: Arc::new(aws_lc_rs::default_provider()) });
+    let mut tls = rustls::ClientConfig::builder_with_provider(verifier.provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    Ok(tls)
+}
+
+/// TLS 1.3 of a server.
+pub(crate) fn server_tls(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    alpn: &[u8],
+) -> Result<rustls::ServerConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    Ok(tls)
+}
+
 /// A QUIC endpoint on `address` whose socket asks for a 4 MiB receive buffer.
 pub(crate) fn endpoint(address: SocketAddr, server: Option<ServerConfig>) -> Result<Endpoint> {
+    endpoint_on(socket(address)?, server)
+}
+
+/// As [`endpoint`], with the socket in a namespace.
+pub(crate) fn endpoint_within(side: &Namespace, server: Option<ServerConfig>) -> Result<Endpoint> {
+    endpoint_on(side.run(|| socket((side.address(), 0).into()))??, server)
+}
+
+fn endpoint_on(socket: Socket, server: Option<ServerConfig>) -> Result<Endpoint> {
+    Ok(Endpoint::new(EndpointConfig::default(), server, socket.into(), Arc::new(TokioRuntime))?)
+}
+
+fn socket(address: SocketAddr) -> Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_recv_buffer_size(SOCKET_BUFFER)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into()).with_context(|| format!("cannot bind {address}"))?;
-    let runtime = Arc::new(TokioRuntime);
-    Ok(Endpoint::new(EndpointConfig::default(), server, socket.into(), runtime)?)
+    Ok(socket)
 }
 
 /// SHA-256 of a certificate.

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BytesMut};
 use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
+use quip_link::Namespace;
 use quip_protocol::{
     ALPN, Blob, Code, ConversationId, DeviceId, InstanceId, LEVEL, ToClient, UserId,
     conversation::{Open, Opened, Post, Start, Target},
@@ -36,7 +37,15 @@ pub(crate) struct Clients {
 impl Clients {
     /// Clients that each open up to `streams` conversations.
     pub(crate) fn new(relay: &Relay, streams: u32) -> Result<Self> {
-        let mut endpoint = transport::endpoint((Ipv4Addr::LOCALHOST, 0).into(), None)?;
+        Self::on(transport::endpoint((Ipv4Addr::LOCALHOST, 0).into(), None)?, relay, streams)
+    }
+
+    /// As [`Clients::new`], from one side of a link.
+    pub(crate) fn within(side: &Namespace, relay: &Relay, streams: u32) -> Result<Self> {
+        Self::on(transport::endpoint_within(side, None)?, relay, streams)
+    }
+
+    fn on(mut endpoint: Endpoint, relay: &Relay, streams: u32) -> Result<Self> {
         endpoint.set_default_client_config(transport::client_config(relay.pin, ALPN, streams)?);
         Ok(Self { endpoint, relay: relay.address, streams })
     }
@@ -83,15 +92,20 @@ pub(crate) struct Session {
 impl Session {
     /// Opens the direct conversation with `user`, from now on; with `join`, creating it if need be.
     pub(crate) async fn open_direct(&self, user: &str, join: bool) -> Result<Conversation> {
+        self.open_direct_from(user, join, Start::Now).await
+    }
+
+    /// As [`Session::open_direct`], from wherever.
+    pub(crate) async fn open_direct_from(&self, user: &str, join: bool, start: Start) -> Result<Conversation> {
         let target = Target::Direct(UserId::parse(user)?);
         let (mut send, receive) = self.connection.open_bi().await?;
-        send.write_all(&frame::to_bytes(&Open::new(&target, join.into(), Start::Now))).await?;
+        send.write_all(&frame::to_bytes(&Open::new(&target, join.into(), start))).await?;
         let mut reader = Reader::new(receive);
-        let (id, last_n) = match reader.next().await? {
-            Some(ToClient::Opened(Opened { conversation, last_n, .. })) => (conversation, last_n),
+        let (id, head, last_n) = match reader.next().await? {
+            Some(ToClient::Opened(Opened { conversation, head, last_n, .. })) => (conversation, head, last_n),
             other => bail!("{other:?} where Opened was due"),
         };
-        Ok(Conversation { id, last_n, send, reader })
+        Ok(Conversation { id, head, last_n, send, reader })
     }
 
     /// Fetches a page from the beginning of a conversation, or with no `events` an empty one from
@@ -118,6 +132,8 @@ impl Session {
 /// An open conversation stream.
 pub(crate) struct Conversation {
     pub(crate) id: ConversationId,
+    /// The newest event when it was opened.
+    pub(crate) head: u64,
     /// The last number of this device that was decided.
     pub(crate) last_n: u64,
     pub(crate) send: SendStream,
@@ -180,25 +196,36 @@ impl Reader {
 
     /// The next message that has arrived in full.
     pub(crate) fn buffered(&mut self) -> Result<Option<ToClient<'_>>> {
-        match frame::split(&self.buffer[self.taken..], limit::FRAME)? {
+        Ok(self.buffered_frame()?.map(|(message, _)| message))
+    }
+
+    /// As [`Reader::buffered`], with the bytes of its frame.
+    pub(crate) fn buffered_frame(&mut self) -> Result<Option<(ToClient<'_>, &[u8])>> {
+        let rest = &self.buffer[self.taken..];
+        match frame::split(rest, limit::FRAME)? {
             None => Ok(None),
             Some((frame, length)) => {
                 self.taken += length;
                 // The relay keeps to our level, so that even what may be skipped is known.
                 let message = ToClient::decode(frame)?.context("a message beyond our level")?;
-                Ok(Some(message))
+                Ok(Some((message, &rest[..length])))
             }
         }
     }
 
     /// The next message; `None` when the relay finished the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<ToClient<'_>>> {
+        Ok(self.next_frame().await?.map(|(message, _)| message))
+    }
+
+    /// As [`Reader::next`], with the bytes of its frame.
+    pub(crate) async fn next_frame(&mut self) -> Result<Option<(ToClient<'_>, &[u8])>> {
         while frame::split(&self.buffer[self.taken..], limit::FRAME)?.is_none() {
             if !self.fill().await? {
                 return Ok(None);
             }
         }
-        self.buffered()
+        self.buffered_frame()
     }
 }
 

@@ -170,3 +170,28 @@ fn the_program_ends_with_a_harness_that_is_told_to_end() {
         });
     }
 }
+
+#[test]
+fn quiet_conversations_are_compared_with_and_without_a_bulk() {
+    let relay = PathBuf::from(env!("CARGO_BIN_EXE_quip-bench")).with_file_name("quip-relay");
+    if unsupported() {
+        return;
+    }
+    if !relay.is_file() {
+        return eprintln!("skipped: there is no {}: run `cargo build -p quip-relay`", relay.display());
+    }
+    let network = ["--rtt", "10ms", "--loss", "1%"];
+    let load = ["--seconds", "0.5", "--warmup", "0.2"];
+    let output = run(&[&["--json", "--runs", "1", "hol"][..], &network, &load].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for system in ["quip", "one stream", "tcp", "tcp, full buffer"] {
+        for (row, has_bulk) in [(system.to_owned(), false), (format!("{system} + bulk"), true)] {
+            let of = |metric: &str| report["rows"][&row][metric]["median"].as_f64().unwrap();
+            assert_eq!((of("measured"), of("lost")), (70.0, 0.0), "{row}");
+            assert!(of("p50_us") >= 5_000.0, "{row} is faster than the link: {report}");
+            assert_eq!(of("bulk_bytes_per_s") > 0.0, has_bulk, "{row}: {report}");
+        }
+    }
+    assert!(report["tcp_p99_over_quip"].as_f64().unwrap() > 0.0);
+}

@@ -131,7 +131,8 @@ async fn fill(relay: &Relay, args: &Args) -> Result<Vec<ConversationId>> {
     Ok(ids)
 }
 
-async fn write(mut conversation: Conversation, messages: u64, bytes: usize) -> Result<()> {
+/// Sends so many messages and waits until all are accepted.
+pub(super) async fn write(mut conversation: Conversation, messages: u64, bytes: usize) -> Result<()> {
     // Text that compresses as badly as real text would, not at all like a run of one letter.
     let text: String = (0..bytes).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
     let (first, last) = (conversation.last_n + 1, conversation.last_n + messages);

@@ -125,7 +125,7 @@ async fn run_pair(plan: Plan, from: Conversation, mut to: Conversation) -> Resul
 }
 
 /// Reads events until all messages are there, or some time after they should have been.
-async fn receive(plan: Plan, reader: &mut Reader) -> Result<Received> {
+pub(super) async fn receive(plan: Plan, reader: &mut Reader) -> Result<Received> {
     let mut received = Received::new(&plan);
     while !received.is_complete(&plan) && fill(&plan, reader).await? {
         while let Some(message) = reader.buffered()? {
@@ -142,7 +142,7 @@ async fn receive(plan: Plan, reader: &mut Reader) -> Result<Received> {
 }
 
 /// Reads answers likewise, and gives the credit of each back.
-async fn accept(plan: Plan, reader: &mut Reader, first_n: u64, credit: &Semaphore) -> Result<Received> {
+pub(super) async fn accept(plan: Plan, reader: &mut Reader, first_n: u64, credit: &Semaphore) -> Result<Received> {
     let mut answered = Received::new(&plan);
     while !answered.is_complete(&plan) && fill(&plan, reader).await? {
         while let Some(message) = reader.buffered()? {

@@ -1,6 +1,7 @@
 //! What is measured against a real relay.
 
 pub(crate) mod history;
+pub(crate) mod hol;
 pub(crate) mod idle;
 pub(crate) mod ingest;
 pub(crate) mod latency;

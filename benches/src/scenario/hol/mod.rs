@@ -1,0 +1,224 @@
+//! Head-of-line blocking: one client with eight conversations behind a lossy link. One conversation
+//! carries a bulk catch-up; what do the seven quiet ones feel?
+//!
+//! All rows have the same relay, talkers, messages and luck of the link; they differ in what carries the
+//! conversations over the link.
+//! * `quip`: the relay itself, a QUIC stream for each conversation.
+//! * `one stream`: a multiplexer beside the relay that sends all conversations on one QUIC stream.
+//! * `tcp`: the same multiplexer on a TCP connection with TLS 1.3.
+//! * `tcp, full buffer`: as most programs write it, which hand the kernel what its buffer takes.
+//!
+//! But for the last, a multiplexer is the best case of its kind: quiet messages overtake the bulk up to the
+//! last moment, since at most [`transport::UNSENT`] bytes wait behind what the congestion window lets out.
+
+mod mux;
+mod quip;
+mod stage;
+mod transport;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use quip_link::Direction;
+use tokio::{task::JoinSet, time::sleep_until};
+
+use self::stage::{QUIET, Stage};
+use crate::{
+    bare,
+    link::{self, Network},
+    load::{self, Pace, Plan, Received, SETTLE},
+    meter::Usage,
+    report::{Options, Report, Sample},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    network: Network,
+    /// Messages per second of the quiet conversations, all together.
+    #[arg(long, default_value_t = 140.0)]
+    rate: f64,
+    /// Measured seconds of each row and run.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Seconds of load before each measured part.
+    #[arg(long, default_value_t = 2.0)]
+    warmup: f64,
+    /// The kernel's congestion control for TCP; QUIC has cubic.
+    #[arg(long, default_value = "cubic")]
+    tcp: String,
+}
+
+/// What carries the conversations over the link.
+#[derive(Clone, Copy)]
+enum System {
+    Quip,
+    OneStream,
+    Tcp,
+    TcpFull,
+}
+
+/// Names of a system's rows and of its figures in the report.
+struct Names {
+    alone: &'static str,
+    bulk: &'static str,
+    over_own: [&'static str; 3],
+}
+
+const SYSTEMS: [System; 4] = [System::Quip, System::OneStream, System::Tcp, System::TcpFull];
+const PERCENTILES: [&str; 3] = ["p50_us", "p90_us", "p99_us"];
+
+impl System {
+    fn names(self) -> Names {
+        match self {
+            Self::Quip => Names {
+                alone: "quip",
+                bulk: "quip + bulk",
+                over_own: ["quip_p50_over_own", "quip_p90_over_own", "quip_p99_over_own"],
+            },
+            Self::OneStream => Names {
+                alone: "one stream",
+                bulk: "one stream + bulk",
+                over_own: ["one_stream_p50_over_own", "one_stream_p90_over_own", "one_stream_p99_over_own"],
+            },
+            Self::Tcp => Names {
+                alone: "tcp",
+                bulk: "tcp + bulk",
+                over_own: ["tcp_p50_over_own", "tcp_p90_over_own", "tcp_p99_over_own"],
+            },
+            Self::TcpFull => Names {
+                alone: "tcp, full buffer",
+                bulk: "tcp, full buffer + bulk",
+                over_own: ["tcp_full_p50_over_own", "tcp_full_p90_over_own", "tcp_full_p99_over_own"],
+            },
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
+    let mut report = Report::new("hol", options);
+    args.network.describe(&mut report);
+    report.setting("rate", args.rate);
+    report.setting("seconds", args.seconds);
+    report.setting("tcp_congestion_control", args.tcp.as_str());
+    for run in 0..options.runs {
+        for system in SYSTEMS {
+            let Names { alone, bulk, .. } = system.names();
+            report.add(alone, measure(args, options, run, system, false)?);
+            report.add(bulk, measure(args, options, run, system, true)?);
+        }
+    }
+    results(&mut report)?;
+    report.note(
+        "latency is from the intended send time beside the relay to receipt behind the link; the commit is in it",
+    );
+    report.note("every run has another seed of the link, and every row of a run the same");
+    Ok(report)
+}
+
+/// How much the bulk costs each system, and how far apart the systems are with it.
+fn results(report: &mut Report) -> Result<()> {
+    let median = |report: &Report, row, metric| -> Result<f64> {
+        Ok(report.spread(row, metric).with_context(|| format!("no {metric} of {row}"))?.median)
+    };
+    for system in SYSTEMS {
+        let Names { alone, bulk, over_own } = system.names();
+        for (name, metric) in over_own.into_iter().zip(PERCENTILES) {
+            report.result(name, median(report, bulk, metric)? / median(report, alone, metric)?);
+        }
+    }
+    let p99 = |report: &Report, system: System| median(report, system.names().bulk, "p99_us");
+    let quip = p99(report, System::Quip)?;
+    for (name, system) in [
+        ("one_stream_p99_over_quip", System::OneStream),
+        ("tcp_p99_over_quip", System::Tcp),
+        ("tcp_full_p99_over_quip", System::TcpFull),
+    ] {
+        report.result(name, p99(report, system)? / quip);
+    }
+    Ok(())
+}
+
+/// One row of one run, on a link and a relay of its own.
+fn measure(args: &Args, options: &Options, run: u32, system: System, bulk: bool) -> Result<Sample> {
+    let seed = args.network.seed + u64::from(run);
+    bare::runtime()?.block_on(async {
+        let stage = Stage::new(&args.network, seed, options).await?;
+        let mut sample = run_once(args, &stage, system, bulk).await?;
+        for direction in Direction::BOTH {
+            link::doubt(&stage.link.counts(direction)?, &mut sample);
+        }
+        Ok(sample)
+    })
+}
+
+async fn run_once(args: &Args, stage: &Stage, system: System, bulk: bool) -> Result<Sample> {
+    let listener = Listener::connect(stage, system, &args.tcp).await?;
+    let talkers = stage.talkers().await?;
+    let pace = Pace { rate: args.rate, seconds: args.seconds, warmup: args.warmup };
+    let start = Instant::now() + SETTLE;
+    let plans: Vec<Plan> = (0..QUIET).map(|lane| Plan::lane(&pace, start, lane, QUIET)).collect();
+    let caught_up = Arc::new(AtomicU64::new(0));
+    let mut talking = JoinSet::new();
+    for (lane, (plan, talker)) in plans.iter().copied().zip(talkers).enumerate() {
+        talking.spawn(async move { anyhow::Ok((lane, talker.talk(plan).await?)) });
+    }
+    let whole = plans[0];
+    let (received, usage, bulk_rate) = tokio::try_join!(
+        listener.receive(&plans, bulk.then(|| Arc::clone(&caught_up))),
+        Usage::between(whole.measured_from(), whole.end(), stage.relay.pid()),
+        rate(&caught_up, whole),
+    )?;
+    let mut sent: Vec<_> = talking.join_all().await.into_iter().collect::<Result<_>>()?;
+    sent.sort_by_key(|(lane, _)| *lane);
+    let lanes: Vec<_> =
+        plans.into_iter().zip(sent).zip(received).map(|((plan, (_, sent)), got)| (plan, sent, got)).collect();
+    let mut sample = load::summarise(&pace, &lanes);
+    sample.push("bulk_bytes_per_s", bulk_rate);
+    usage.add_to(&mut sample, load::measured(&lanes));
+    if bulk && bulk_rate == 0.0 {
+        sample.doubt("nothing of the bulk arrived".to_owned());
+    }
+    Ok(sample)
+}
+
+/// Bytes of the bulk that arrive each second while the quiet conversations are measured.
+async fn rate(caught_up: &AtomicU64, plan: Plan) -> Result<f64> {
+    sleep_until(plan.measured_from().into()).await;
+    let (from, before) = (Instant::now(), caught_up.load(Ordering::Relaxed));
+    sleep_until(plan.end().into()).await;
+    let bytes = caught_up.load(Ordering::Relaxed) - before;
+    Ok(bytes as f64 / from.elapsed().max(Duration::from_millis(1)).as_secs_f64())
+}
+
+/// The client behind the link, connected and with its quiet conversations open.
+enum Listener {
+    Quip(quip::Listener),
+    Muxed(mux::Listener),
+}
+
+impl Listener {
+    async fn connect(stage: &Stage, system: System, tcp: &str) -> Result<Self> {
+        let ends = match system {
+            System::Quip => return Ok(Self::Quip(quip::Listener::connect(stage).await?)),
+            System::OneStream => transport::one_stream(stage).await?,
+            System::Tcp => transport::tcp(stage, tcp, Some(transport::UNSENT)).await?,
+            System::TcpFull => transport::tcp(stage, tcp, None).await?,
+        };
+        Ok(Self::Muxed(mux::Listener::new(stage, ends).await?))
+    }
+
+    /// Receives what the plans send; with `bulk`, which counts its bytes, beside a catch-up.
+    async fn receive(self, plans: &[Plan], bulk: Option<Arc<AtomicU64>>) -> Result<Vec<Received>> {
+        match self {
+            Self::Quip(listener) => listener.receive(plans, bulk).await,
+            Self::Muxed(listener) => listener.receive(plans, bulk).await,
+        }
+    }
+}

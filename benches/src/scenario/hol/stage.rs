@@ -1,0 +1,122 @@
+//! What all systems have in common: the link, the relay behind it, who talks, and what is caught up on.
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use quip_link::Link;
+use quip_protocol::{ToClient, conversation::Start};
+
+use crate::{
+    link::Network,
+    load::{self, Plan, Sent},
+    relay::Relay,
+    report::Options,
+    scenario::{history, latency},
+    wire::{Clients, Conversation, Poster, Session},
+};
+
+/// Conversations in which little is said.
+pub(super) const QUIET: u32 = 7;
+/// The user behind the link.
+pub(super) const LISTENER: &str = "listener";
+/// The user with whom there is much to catch up on.
+const BULK: &str = "bulk";
+/// Messages of the bulk and bytes of each: some seconds of a good link. It is read again and again.
+const BULK_MESSAGES: u64 = 4_000;
+const BULK_BYTES: usize = 1_000;
+/// More events than any conversation has here: all of them.
+const ALL: u64 = 1 << 32;
+
+/// A link with a relay on its far side.
+pub(super) struct Stage {
+    pub(super) link: Link,
+    pub(super) relay: Relay,
+}
+
+/// The other side of a quiet conversation, beside the relay.
+pub(super) struct Talker {
+    _session: Session,
+    conversation: Conversation,
+}
+
+impl Stage {
+    /// Starts both, and writes what there is to catch up on.
+    pub(super) async fn new(network: &Network, seed: u64, options: &Options) -> Result<Self> {
+        let link = Link::start(&network.params(), seed)?;
+        let relay = Relay::start_within(&link.far, options)?;
+        let stage = Self { link, relay };
+        let talker = stage.talker(BULK).await?;
+        history::write(talker.conversation, BULK_MESSAGES, BULK_BYTES).await?;
+        Ok(stage)
+    }
+
+    /// The listener's session, from whichever side, and its quiet conversations.
+    pub(super) async fn listen(&self, clients: &Clients) -> Result<(Session, Vec<Conversation>)> {
+        let session = clients.connect(&self.relay.token(LISTENER)?).await?;
+        let mut quiet = Vec::new();
+        for lane in 0..QUIET {
+            quiet.push(session.open_direct(&quiet_user(lane), true).await?);
+        }
+        Ok((session, quiet))
+    }
+
+    /// One for each quiet conversation.
+    pub(super) async fn talkers(&self) -> Result<Vec<Talker>> {
+        let mut talkers = Vec::new();
+        for lane in 0..QUIET {
+            talkers.push(self.talker(&quiet_user(lane)).await?);
+        }
+        Ok(talkers)
+    }
+
+    async fn talker(&self, user: &str) -> Result<Talker> {
+        let clients = Clients::within(&self.link.far, &self.relay, 1)?;
+        let session = clients.connect(&self.relay.token(user)?).await?;
+        let conversation = session.open_direct(LISTENER, true).await?;
+        Ok(Talker { _session: session, conversation })
+    }
+}
+
+impl Talker {
+    /// Sends at the intended times, whatever the listener sees of it.
+    pub(super) async fn talk(self, plan: Plan) -> Result<Sent> {
+        let Conversation { last_n, send, mut reader, .. } = self.conversation;
+        let mut poster = Poster::new(send, last_n);
+        let credit = poster.credit.clone();
+        let (sent, _) =
+            tokio::try_join!(load::drive(plan, &mut poster), latency::accept(plan, &mut reader, last_n + 1, &credit),)?;
+        Ok(sent)
+    }
+}
+
+fn quiet_user(lane: u32) -> String {
+    format!("talker-{lane}")
+}
+
+/// One pass over all of the bulk conversation.
+pub(super) struct CatchUp {
+    conversation: Conversation,
+    seq: u64,
+}
+
+impl CatchUp {
+    /// Opens the conversation from its beginning.
+    pub(super) async fn open(session: &Session) -> Result<Self> {
+        let conversation = session.open_direct_from(BULK, true, Start::Last(ALL)).await?;
+        Ok(Self { conversation, seq: 0 })
+    }
+
+    /// The next event as it came; `None` at the end, when the stream is closed.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+        while self.seq < self.conversation.head {
+            let next = self.conversation.reader.next_frame().await?;
+            let (message, frame) = next.context("the relay ended the bulk")?;
+            if let ToClient::Event(event) = message {
+                self.seq = event.seq;
+                return Ok(Some(Bytes::copy_from_slice(frame)));
+            }
+        }
+        self.conversation.send.finish()?;
+        while self.conversation.reader.next().await?.is_some() {}
+        Ok(None)
+    }
+}
