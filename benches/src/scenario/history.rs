@@ -34,10 +34,10 @@ pub(crate) struct Args {
     conversations: u32,
     /// Messages in each conversation. All together should have more than two memtables of the
     /// store (2 x 64 MiB), so that the older half is read from the disk.
-    #[arg(long, default_value_t = 250)]
+    #[arg(long, default_value_t = 1000)]
     messages: u64,
-    /// Bytes of text in each message.
-    #[arg(long, default_value_t = 600)]
+    /// Bytes of text in each message; a line of the Ubuntu IRC channel has 59 on average.
+    #[arg(long, default_value_t = 60)]
     bytes: usize,
 }
 
