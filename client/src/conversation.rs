@@ -208,7 +208,7 @@ impl Sender {
     /// Changes a member's role to one of [`crate::role`].
     pub async fn set_role(&self, user: &str, role: u8) -> Result<Receipt, SendError> {
         check_user(user)?;
-        if !(role::MEMBER..=role::OWNER).contains(&role) {
+        if !role::is_known(role) {
             return Err(InvalidContent::Role.into());
         }
         self.command(|n| to_bytes(&SetRole { n, user, role })).await

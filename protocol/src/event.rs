@@ -134,4 +134,9 @@ pub mod role {
     pub const ADMIN: u8 = 2;
     /// Everything, roles included.
     pub const OWNER: u8 = 3;
+
+    /// Whether there is such a role.
+    pub fn is_known(role: u8) -> bool {
+        (MEMBER..=OWNER).contains(&role)
+    }
 }

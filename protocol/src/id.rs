@@ -26,11 +26,6 @@ impl UserId {
         if fits && !text.chars().any(char::is_control) { Ok(Self(text.into())) } else { Err(InvalidUser) }
     }
 
-    /// Stands where no user is known. Never equal to one that was parsed.
-    pub fn nobody() -> Self {
-        Self("".into())
-    }
-
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

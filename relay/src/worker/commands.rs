@@ -62,7 +62,7 @@ fn reaction(target: u64, add: bool, reaction: &str) -> Result<Action, Code> {
 }
 
 fn set_role(text: &str, role: u8) -> Result<Action, Code> {
-    if !(role::MEMBER..=role::OWNER).contains(&role) {
+    if !role::is_known(role) {
         return Err(Code::INVALID_NAME);
     }
     user(text).map(|user| Action::SetRole { user, role })

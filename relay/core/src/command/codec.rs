@@ -5,7 +5,10 @@
 //! members; varint action; its fields in order. Seqs, kinds and lengths are varints.
 
 use bytes::Bytes;
-use quip_protocol::{ConversationId, UserId, event::kind};
+use quip_protocol::{
+    ConversationId, UserId,
+    event::{kind, role},
+};
 use thiserror::Error;
 
 use super::{Action, Authority, By, Command, JoinAs};
@@ -50,7 +53,7 @@ pub enum CommandError {
     /// Written by a version of Quip that this one does not know.
     #[error("a command has version {0}, this relay knows {VERSION}: upgrade this relay")]
     UnknownVersion(u8),
-    /// An action, or a kind of message or join, that this version does not know.
+    /// An action, or a kind of message or join or a role, that this version does not know.
     #[error("a command has the action {0}, which this relay does not know: upgrade this relay")]
     UnknownAction(u64),
     /// The bytes do not parse.
@@ -247,7 +250,10 @@ fn read_action(from: &mut Reader<'_>) -> Result<Action, CommandError> {
         LEAVE => Action::Leave,
         ADD => Action::Add { user: from.user()? },
         REMOVE => Action::Remove { user: from.user()?, ban: from.flag()? },
-        SET_ROLE => Action::SetRole { user: from.user()?, role: from.u8()? },
+        SET_ROLE => match (from.user()?, from.u8()?) {
+            (user, role) if role::is_known(role) => Action::SetRole { user, role },
+            _ => return Err(CommandError::UnknownAction(number)),
+        },
         SET_TITLE => Action::SetTitle { title: from.text()?.to_owned() },
         MARK => Action::Mark { seq: from.varint()?, number: from.varint()? },
         SET_POLICY => Action::SetPolicy { policy: Policy::read(from)? },

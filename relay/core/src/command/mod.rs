@@ -108,7 +108,7 @@ pub enum Action {
     SetRole {
         /// Who.
         user: UserId,
-        /// `event::role`.
+        /// One of `event::role`; checked by the submitter.
         role: u8,
     },
     /// Change the title of a group or room.

@@ -27,14 +27,15 @@ impl Target {
     /// Looks at the message or edit with this seq.
     ///
     /// # Errors
-    /// `NO_TARGET` when it is not there for this member, or is neither (any more).
+    /// `NO_TARGET` when it is not there for this member, or is neither (any more); `STORED_DAMAGED` when it is not what is
+    /// stored there.
     pub(super) fn content(step: &Step<'_>, member: &MemberRow, seq: u64) -> Result<Self, Code> {
         let conversation = step.conversation();
         let first = member.from.max(conversation.first_kept);
         if !(first..=conversation.head).contains(&seq) {
             return Err(Code::NO_TARGET);
         }
-        let row = step.rows.event.as_ref().ok_or(Code::NO_TARGET)?;
+        let row = step.rows.event.as_ref().ok_or(Code::STORED_DAMAGED)?;
         let event = decode(row)?;
         if event.seq != seq {
             return Err(Code::STORED_DAMAGED);

@@ -8,7 +8,7 @@ use crate::MarkRow;
 pub(super) fn mark(user: &UserId, seq: u64, number: u64, mut rows: Rows) -> Folded {
     let mut changed = Changed::default();
     let mut effects = Vec::new();
-    if let (Some(conversation), Some(member)) = (&rows.conversation, &rows.actor) {
+    if let (Some(conversation), Some(member), false) = (&rows.conversation, &rows.actor, rows.damaged) {
         let old = rows.mark.unwrap_or_default();
         let seq = seq.min(conversation.head).min(member.to);
         if seq > old.seq {

@@ -53,6 +53,8 @@ pub struct Rows {
     pub edits: Option<EditsRow>,
     /// The acting user's read mark.
     pub mark: Option<MarkRow>,
+    /// One of these, but for the send numbers, could not be read: the command is refused.
+    pub damaged: bool,
 }
 
 /// Which of the rows the command changed and must be written.
@@ -199,7 +201,8 @@ fn numbered(mut step: Step<'_>, action: &Action) -> Folded {
         Numbered::Decided(recorded) => sends::outcome(n, &recorded),
         Numbered::Refused(code, info) => Outcome { n, code, seq: info, number: 0, at },
         Numbered::Next => {
-            let recorded = step::record(decide(&mut step, action), at, hash);
+            let verdict = if step.rows.damaged { Err(Code::STORED_DAMAGED) } else { decide(&mut step, action) };
+            let recorded = step::record(verdict, at, hash);
             sends.push(recorded);
             step.changed.sends = true;
             sends::outcome(n, &recorded)

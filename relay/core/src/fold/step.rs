@@ -148,6 +148,6 @@ pub(super) fn record(verdict: Verdict, at: Timestamp, hash: u64) -> Recorded {
         Ok(placed) => (Code::DONE, placed),
         Err(code) => (code, Placed::default()),
     };
-    debug_assert!(code == Code::DONE || code.retry() == quip_protocol::Retry::Final, "{code:?} settles nothing");
+    debug_assert!(code == Code::DONE || code.decides(), "{code:?} says that the number is not used up");
     Recorded { code, seq: placed.seq, number: placed.number, at, hash }
 }

@@ -122,13 +122,6 @@ pub struct EventRow {
     pub frame: Bytes,
 }
 
-impl EventRow {
-    /// What stands for a stored event that cannot be read: the fold refuses every command about it.
-    pub fn unreadable() -> Self {
-        Self { user: UserId::nobody(), device: DeviceId([0; 16]), n: 0, frame: Bytes::new() }
-    }
-}
-
 /// The edits of one message, oldest first: by them its deletion finds every copy of the content. There is a row only for
 /// a message that was edited and not deleted since.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -99,6 +99,10 @@ fn what_is_not_known_stops_the_log() {
     assert_eq!(Command::decode(&join), Err(CommandError::UnknownAction(1)), "a new way to join");
     let post = by_relay(Action::Post { kind: kind::EDITED, body: Bytes::from_static(b"x") });
     assert_eq!(Command::decode(&post.encode()), Err(CommandError::UnknownAction(2)), "a new kind of message");
+    for role in [0, 4, 255] {
+        let set = by_relay(Action::SetRole { user: user("bob"), role });
+        assert_eq!(Command::decode(&set.encode()), Err(CommandError::UnknownAction(9)), "a new role");
+    }
 }
 
 #[test]

@@ -283,9 +283,6 @@ impl Model {
             }
             Action::SetRole { .. } if me.role != role::OWNER => Err(Code::FORBIDDEN),
             Action::SetRole { user: other, role: new } => {
-                if ![role::MEMBER, role::ADMIN, role::OWNER].contains(new) {
-                    return Err(Code::INVALID_NAME);
-                }
                 let held = talk.current(other.as_str()).ok_or(Code::NO_TARGET)?.role;
                 if held == *new {
                     return Ok(None);

@@ -7,7 +7,7 @@ use quip_protocol::{Code, ConversationId, event::role};
 use crate::world::{GRANTED, World, room, text, user};
 
 /// `ok` = accepted with an event, `-` = accepted without one, otherwise the code:
-/// `NF` not found, `NM` not a member, `BN` banned, `FB` forbidden, `NT` no target, `WK` wrong kind, `IN` invalid name.
+/// `NF` not found, `NM` not a member, `BN` banned, `FB` forbidden, `NT` no target, `WK` wrong kind.
 /// Columns are what the acting user is; `mod` is a member whose token lets them moderate, `mute` one whose token
 /// lets them neither join nor post.
 const TABLE: &str = "
@@ -39,7 +39,6 @@ role of owner         NF    WK   | NF    NM   BN   FB   FB    ok    | NF    NM  
 role of stranger      NF    WK   | NF    NM   BN   FB   FB    NT    | NF    NM   BN   FB   FB   FB  FB    NT
 own role              NF    WK   | NF    NM   BN   FB   FB    ok    | NF    NM   BN   FB   FB   FB  FB    ok
 role held already     NF    WK   | NF    NM   BN   FB   FB    -     | NF    NM   BN   FB   FB   FB  FB    -
-role of no meaning    NF    WK   | NF    NM   BN   FB   FB    IN    | NF    NM   BN   FB   FB   FB  FB    IN
 title                 NF    WK   | NF    NM   BN   FB   ok    ok    | NF    NM   BN   FB   FB   ok  ok    ok
 policy                FB    FB   | FB    FB   FB   FB   FB    FB    | FB    FB   FB   FB   FB   FB  FB    FB
 trim                  FB    FB   | FB    FB   FB   FB   FB    FB    | FB    FB   FB   FB   FB   FB  FB    FB
@@ -60,7 +59,7 @@ fn every_action_of_every_role_in_every_kind() {
             }
         }
     }
-    assert_eq!(cells, 30 * (2 + 6 + 8), "the table is whole");
+    assert_eq!(cells, 29 * (2 + 6 + 8), "the table is whole");
 }
 
 const KINDS: [(&str, &[&str]); 3] = [
@@ -103,7 +102,6 @@ fn decide(kind: &str, role: &str, action: &str) -> String {
         (Code::FORBIDDEN, 0) => "FB",
         (Code::NO_TARGET, 0) => "NT",
         (Code::WRONG_KIND, 0) => "WK",
-        (Code::INVALID_NAME, 0) => "IN",
         other => panic!("{other:?}"),
     };
     name.to_owned()
@@ -181,7 +179,6 @@ impl Scene {
             "role of stranger" => role("stranger", role::MEMBER),
             "own role" => role("actor", role::ADMIN),
             "role held already" => role("admin", role::ADMIN),
-            "role of no meaning" => role("member", 4),
             "title" => Action::SetTitle { title: "new".into() },
             "policy" => Action::SetPolicy { policy: Policy::default() },
             "trim" => Action::Trim { first_kept: 2 },

@@ -203,6 +203,7 @@ impl World {
             event: keys.event.and_then(|seq| self.event_row(id, seq)),
             edits: keys.edits.and_then(|message| self.edits(id, message)),
             mark: if keys.mark { actor.and_then(|actor| self.read_mark(id, actor)) } else { None },
+            damaged: false,
         }
     }
 

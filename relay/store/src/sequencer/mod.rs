@@ -151,7 +151,7 @@ impl Sequencer {
     }
 }
 
-/// The answer to a command whose rows cannot be read: one damaged record must not stop everyone else.
+/// The answer to a command whose device's send numbers are damaged: one damaged record must not stop everyone else.
 fn undecided(command: Command, at: Timestamp, error: &ReadError) -> Change {
     tracing::error!(%error, conversation = %command.conversation, "a command was refused");
     let outcome = match command.by {
@@ -161,6 +161,8 @@ fn undecided(command: Command, at: Timestamp, error: &ReadError) -> Change {
     Change { conversation: command.conversation, by: command.by, outcome, event: None, effects: Vec::new() }
 }
 
+#[cfg(test)]
+mod replay;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests;

@@ -26,7 +26,7 @@ pub(super) struct Working {
 
 /// Where the rows of a command are put back.
 pub(super) struct Places {
-    conversation: usize,
+    conversation: Option<usize>,
     actor: Option<usize>,
     target: Option<usize>,
     sends: Option<usize>,
@@ -62,58 +62,51 @@ impl Working {
         self.turnovers
     }
 
-    /// Takes out the rows that a command needs; they must be put back.
+    /// Takes out the rows that a command needs; they must be put back. Of a damaged one the fold learns that it is.
+    ///
+    /// # Errors
+    /// When the store fails, or the send numbers are damaged: without them nothing can be recorded.
     pub(super) fn take(&mut self, keys: &Keys<'_>, view: &View) -> Result<(Places, Rows), ReadError> {
-        let places = self.places(keys, view)?;
-        let id = keys.conversation;
-        let event = keys.event.map(|seq| self.event(id, seq, view)).transpose()?.flatten();
-        let edits = keys.edits.map(|message| self.edits(id, message, view)).transpose()?.flatten();
+        let (id, mut damaged) = (keys.conversation, false);
+        let places = self.places(keys, view, &mut damaged)?;
+        let event = keys.event.map(|seq| sound(self.event(id, seq, view), &mut damaged)).transpose()?;
+        let edits = keys.edits.map(|message| sound(self.edits(id, message, view), &mut damaged)).transpose()?;
         let rows = Rows {
-            conversation: self.conversations.take(places.conversation),
+            conversation: places.conversation.and_then(|place| self.conversations.take(place)),
             actor: places.actor.and_then(|place| self.members.take(place)),
             target: places.target.and_then(|place| self.members.take(place)),
             sends: places.sends.and_then(|place| self.sends.take(place)),
             mark: places.mark.and_then(|place| self.marks.take(place)),
-            event,
-            edits,
+            event: event.flatten().flatten(),
+            edits: edits.flatten().flatten(),
+            damaged,
         };
         Ok((places, rows))
     }
 
-    fn places(&mut self, keys: &Keys<'_>, view: &View) -> Result<Places, ReadError> {
+    fn places(&mut self, keys: &Keys<'_>, view: &View, damaged: &mut bool) -> Result<Places, ReadError> {
         let id = keys.conversation;
-        let mut member = |user: Option<&UserId>| {
-            user.map(|user| self.members.place((id, user.clone()), |(id, user)| view.member(*id, user))).transpose()
-        };
-        let (actor, target) = (member(keys.actor)?, member(keys.target)?);
         let sends = keys.actor.zip(keys.device).map(|(user, device)| {
             let read = |(id, device, user): &(_, _, UserId)| view.sends(*id, user, *device);
             self.sends.place((id, device, user.clone()), read)
         });
+        let sends = sends.transpose()?;
+        let mut member = |user: Option<&UserId>| {
+            let read = |(id, user): &(_, UserId)| view.member(*id, user);
+            user.map(|user| sound(self.members.place((id, user.clone()), read), damaged)).transpose()
+        };
+        let (actor, target) = (member(keys.actor)?.flatten(), member(keys.target)?.flatten());
         let mark = keys.actor.filter(|_| keys.mark).map(|user| {
             let read = |(user, id): &(UserId, _)| view.mark(user, *id);
-            self.marks.place((user.clone(), id), read)
+            sound(self.marks.place((user.clone(), id), read), damaged)
         });
-        let conversation = self.conversations.place(id, |id| view.conversation(*id))?;
-        Ok(Places {
-            conversation,
-            actor,
-            target,
-            sends: sends.transpose()?,
-            mark: mark.transpose()?,
-            edits: keys.edits,
-        })
+        let mark = mark.transpose()?.flatten();
+        let conversation = sound(self.conversations.place(id, |id| view.conversation(*id)), damaged)?;
+        Ok(Places { conversation, actor, target, sends, mark, edits: keys.edits })
     }
 
-    /// A damaged event is one without a frame, which the fold refuses to touch.
     fn event(&self, id: ConversationId, seq: u64, view: &View) -> Result<Option<EventRow>, ReadError> {
-        match self.events.get(&(id, seq)) {
-            Some(row) => Ok(Some(row.clone())),
-            None => match view.event(id, seq) {
-                Err(ReadError::Damaged { .. }) => Ok(Some(EventRow::unreadable())),
-                read => read,
-            },
-        }
+        self.events.get(&(id, seq)).map_or_else(|| view.event(id, seq), |row| Ok(Some(row.clone())))
     }
 
     fn edits(&self, id: ConversationId, message: u64, view: &View) -> Result<Option<EditsRow>, ReadError> {
@@ -121,7 +114,9 @@ impl Working {
     }
 
     pub(super) fn put_back(&mut self, id: ConversationId, places: Places, rows: Rows, changed: Changed) {
-        self.conversations.put(places.conversation, rows.conversation, changed.conversation);
+        if let Some(place) = places.conversation {
+            self.conversations.put(place, rows.conversation, changed.conversation);
+        }
         if let Some(place) = places.actor {
             self.members.put(place, rows.actor, changed.actor);
         }
@@ -178,6 +173,18 @@ impl Working {
         self.marks.finish(|(user, id), row, _| {
             put(batch, &spaces.marks, &keys::mark::encode(user, *id), row.map(MarkRow::encode));
         });
+    }
+}
+
+/// What was read, unless it is damaged, which the operator is told.
+fn sound<T>(read: Result<T, ReadError>, damaged: &mut bool) -> Result<Option<T>, ReadError> {
+    match read {
+        Err(error @ ReadError::Damaged { .. }) => {
+            tracing::error!(%error, "a command is refused");
+            *damaged = true;
+            Ok(None)
+        }
+        read => read.map(Some),
     }
 }
 

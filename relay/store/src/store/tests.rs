@@ -1,16 +1,14 @@
-use std::{path::PathBuf, sync::mpsc, thread};
+mod sequencer;
+
+use std::path::PathBuf;
 
 use bytes::Bytes;
-use quip_core::{Action, Authority, By, Command, EventRow, JoinAs};
-use quip_order::{Limits, Submit, embedded};
-use quip_protocol::{Code, ConversationId, DeviceId, RoomName, UserId};
+use quip_core::EventRow;
+use quip_protocol::{ConversationId, DeviceId, RoomName, UserId};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{
-    Change, Committed, Direction, PageLimit, ReadError, Sequencer, SequencerConfig, SequencerError, Sink, keys,
-    space::Space,
-};
+use crate::{Direction, PageLimit, ReadError, keys, space::Space};
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -257,81 +255,4 @@ fn a_hole_in_a_page_is_damage() {
     store.inner.spaces.events.handle.remove(keys::event::encode(id(), 3)).unwrap();
     let error = read_events(&store, 5).unwrap_err();
     assert!(matches!(error, ReadError::Damaged { keyspace: "events", .. }) && !error.may_retry(), "{error}");
-}
-
-/// Must not be told of anything.
-struct Deaf(mpsc::Sender<()>);
-
-impl Sink for Deaf {
-    fn committed(&self, batch: &Arc<Committed>) {
-        if !batch.changes.is_empty() {
-            _ = self.0.send(());
-        }
-    }
-}
-
-fn join() -> Command {
-    Command {
-        conversation: id(),
-        by: By::Device { user: ann(), device: DeviceId([1; 16]), n: 1 },
-        authority: Authority { join: true, create: true, ..Authority::default() },
-        action: Action::Join(JoinAs::Room("test:room".to_owned())),
-    }
-}
-
-/// Passes on what was told.
-struct Ears(mpsc::Sender<Vec<(ConversationId, Code)>>);
-
-impl Sink for Ears {
-    fn committed(&self, batch: &Arc<Committed>) {
-        let code = |change: &Change| change.outcome.map(|outcome| (change.conversation, outcome.code));
-        _ = self.0.send(batch.changes.iter().filter_map(code).collect());
-    }
-}
-
-#[test]
-fn a_damaged_row_refuses_the_commands_that_need_it_and_no_others() {
-    let folder = folder();
-    let store = open(&folder).unwrap();
-    let key = keys::conversation::encode(id());
-    store.inner.spaces.conversations.handle.insert(key, b"\x01 no row").unwrap();
-    let (submit, order) = embedded(Limits::default());
-    let (tell, told) = mpsc::channel();
-    let sequencer = Sequencer::new(store, order, vec![Box::new(Ears(tell))], SequencerConfig::default());
-    let other = ConversationId::room(&RoomName::parse("test:other").unwrap());
-    let action = Action::Join(JoinAs::Room("test:other".to_owned()));
-    submit.submit(join()).unwrap();
-    submit.submit(Command { conversation: other, action, ..join() }).unwrap();
-    submit.close();
-    sequencer.run().unwrap();
-    let told: Vec<_> = told.iter().flatten().collect();
-    assert_eq!(told, [(id(), Code::STORED_DAMAGED), (other, Code::DONE)]);
-}
-
-/// A damaged table makes a compaction fail, after which the engine takes no more commits.
-#[test]
-fn a_failed_commit_stops_the_sequencer() {
-    let folder = folder();
-    let store = open(&folder).unwrap();
-    let (inner, view) = (store.inner.clone(), store.view());
-    let (submit, order) = embedded(Limits::default());
-    let (tell, told) = mpsc::channel();
-    let sequencer = Sequencer::new(store, order, vec![Box::new(Deaf(tell))], SequencerConfig::default());
-    let (events, key) = (&inner.spaces.events, keys::event::encode(id(), 1));
-    for round in 0..8 {
-        // Once the engine has noticed, it refuses these too.
-        if events.handle.insert(key, format!("{round}")).is_ok() {
-            flush(events);
-        }
-        if round == 0 {
-            tables(events).iter().for_each(|table| flip(table, 40));
-        }
-    }
-    while inner.database.persist(PersistMode::Buffer).is_ok() {
-        thread::yield_now();
-    }
-    submit.submit(join()).unwrap();
-    let error = sequencer.run().unwrap_err();
-    assert!(matches!(&error, SequencerError::Commit(fjall::Error::Poisoned)), "{error}");
-    assert!(told.recv().is_err() && view.conversation(id()).unwrap().is_none(), "nobody was told anything");
 }
