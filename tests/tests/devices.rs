@@ -1,6 +1,6 @@
 //! One user with several devices, and one device in several processes.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use quip_protocol::{
@@ -17,7 +17,7 @@ use quip_relay::{
 use quip_tests::{
     raw::{Raw, RawOptions},
     relay::{HOUR, Relay},
-    talk::{FROM_THE_START, direct, room},
+    talk::{FROM_THE_START, direct, room, until},
 };
 
 const FIRST: DeviceId = DeviceId([1; 16]);
@@ -71,6 +71,33 @@ async fn one_process_may_overlap_itself_while_it_moves() -> Result<()> {
     older.quic.close(0u32.into(), b"moved");
     at_newer.post_accepted(4, "still here").await?;
     assert_eq!(newer.history(opening.id).await?.len(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_overlap_of_a_process_ends_however_often_it_connects() -> Result<()> {
+    let overlap = Duration::from_millis(500);
+    let relay = Relay::with("[limits]\ndevice_overlap = \"500ms\"\n[presence]\nsweep = \"50ms\"\n")?;
+    let oldest = process(&relay, 1).await?;
+    let started = Instant::now();
+    let mut newer = vec![process(&relay, 1).await?];
+    until("the oldest one is closed", async || {
+        if let Some(reason) = oldest.quic.close_reason() {
+            assert!(started.elapsed() >= overlap, "{reason} after {:?}", started.elapsed());
+            return Ok(true);
+        }
+        tokio::time::sleep(overlap / 5).await;
+        newer.push(process(&relay, 1).await?);
+        Ok(false)
+    })
+    .await?;
+    assert_eq!(oldest.close_code().await?, Code::REPLACED);
+    let newest = newer.pop().context("the newest")?;
+    for older in newer {
+        assert_eq!(older.close_code().await?, Code::REPLACED);
+    }
+    let (mut stream, _) = newest.enter(&room("lobby:main")).await?;
+    stream.post_accepted(2, "the newest one stays").await?;
     Ok(())
 }
 

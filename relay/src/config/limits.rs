@@ -19,6 +19,9 @@ section! {
         incoming: usize [Count] = 1024, 1..=65_536;
         /// How long a connection may take until its `Hello` is accepted.
         unauthenticated: Duration [Period] = Duration::from_secs(5), Duration::from_millis(100)..=Duration::from_secs(60);
+        /// How long an older connection of a device may go on beside a newer one of the same process, which is moving
+        /// between networks or relays.
+        device_overlap: Duration [Period] = Duration::from_secs(30), Duration::from_millis(100)..=Duration::from_secs(600);
         /// Conversation streams that one connection may have open. quinn allocates stream slots up front: 1,024
         /// cost 115 KB a connection, 8 cost 31 KB, so a client is given what it asks for up to this.
         streams_per_connection: usize [Count] = 1024, 1..=65_536;
@@ -58,7 +61,7 @@ section! {
         /// Recent events of all conversations kept in memory.
         ring_bytes: usize [Size] = 64 * MIB, MIB..=1024 * GIB;
         /// Committed batches that wait for one worker; beyond it, followers read from the store.
-        inbox_bytes: usize [Size] = 16 * MIB, MIB..=GIB;
+        inbox_bytes: usize [Size] = 16 * MIB, 4 * KIB..=GIB;
 
         /// Members of one group.
         group_members: usize [Count] = 1000, 2..=100_000;

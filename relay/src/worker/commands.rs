@@ -78,3 +78,31 @@ fn title(title: &str) -> Result<Action, Code> {
 fn user(text: &str) -> Result<UserId, Code> {
     UserId::parse(text).map_err(|_| Code::INVALID_NAME)
 }
+
+#[cfg(test)]
+mod tests {
+    use quip_protocol::conversation::{Add, React, SetTitle};
+
+    use super::*;
+
+    fn refused(frame: &ToRelay<'_>) -> Option<Code> {
+        numbered(frame, limit::MESSAGE).unwrap().action.err()
+    }
+
+    #[test]
+    fn texts_are_good_up_to_their_limits() {
+        let text = "x".repeat(200);
+        for (size, code) in [(0, None), (limit::TITLE, None), (limit::TITLE + 1, Some(Code::MESSAGE_TOO_LARGE))] {
+            assert_eq!(refused(&ToRelay::SetTitle(SetTitle { n: 1, title: &text[..size] })), code, "{size}");
+        }
+        let (empty, large) = (Some(Code::MESSAGE_EMPTY), Some(Code::MESSAGE_TOO_LARGE));
+        for (size, code) in [(0, empty), (limit::REACTION, None), (limit::REACTION + 1, large)] {
+            let react = React { n: 1, target: 1, add: true, reaction: &text[..size] };
+            assert_eq!(refused(&ToRelay::React(react)), code, "{size}");
+        }
+        let invalid = Some(Code::INVALID_NAME);
+        for (size, code) in [(0, invalid), (limit::USER, None), (limit::USER + 1, invalid)] {
+            assert_eq!(refused(&ToRelay::Add(Add { n: 1, user: &text[..size] })), code, "{size}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The session stream: who the client is, and what it is told besides conversations.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use quinn::VarInt;
 use quip_protocol::{
@@ -21,9 +21,6 @@ use crate::{
     presence::{Shown, State},
 };
 
-/// How long a device's older connection may go on beside a newer one of the same process, which is
-/// moving between relays or networks.
-const OVERLAP: Duration = Duration::from_secs(30);
 /// Bytes that may wait on a session stream; a client that does not read it is told to come back.
 const SESSION_BYTES: usize = 256 << 10;
 
@@ -80,7 +77,8 @@ impl Worker {
                 continue;
             }
             if older.instance == session.instance {
-                older.overlap_until = Some(self.now + OVERLAP);
+                // Whoever connects again and again does not keep the older ones open.
+                older.overlap_until.get_or_insert(self.now + self.shared.config.limits.device_overlap);
             } else {
                 self.close(other, Code::REPLACED);
             }
