@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use quip_protocol::{
-    Blob, Code, Message,
-    conversation::{Add, Edit, Open, Post, React, Remove, SetRole, SetTitle, Start, Target},
+    Blob, Code, ConversationId, Message,
+    conversation::{Add, Edit, Open, Post, React, Remove, SetRole, SetTitle, Skip, Start, Target},
     event::kind,
     frame, limit,
 };
 use quip_tests::{
     calm::Calm,
     raw::{Raw, RawOptions, raw_frame, varint},
-    talk::{Answer, FROM_THE_START, room},
+    relay::Relay,
+    talk::{Answer, FROM_THE_START, Seen, room},
 };
 
 #[tokio::test]
@@ -265,4 +266,34 @@ async fn a_lower_number_may_come_while_a_later_one_is_refused() -> Result<()> {
     }
     assert_eq!(alice.history(opening.id).await?.len(), 20);
     calm.whole().await
+}
+
+#[tokio::test]
+async fn a_stream_that_is_behind_ends_with_the_removal_though_its_user_is_back() -> Result<()> {
+    let relay = Relay::with("[limits]\nmessages_per_second = 0\n")?;
+    let alice = Raw::login(&relay, "alice").await?;
+    let options = RawOptions { stream_window: 4096, ..RawOptions::default() };
+    let bob = Raw::login_as(&relay, "bob", 7, options).await?;
+    let id = ConversationId::group(rand::random());
+    let (mut at_alice, _) = alice.enter(&Target::NewGroup(id)).await?;
+    at_alice.done(&Add { n: 2, user: "bob" }).await?;
+    let (mut at_bob, _) = bob.reopen(&Target::Id(id), FROM_THE_START).await?;
+    // Bob reads nothing, so that all of this is decided before his stream has come to it.
+    for n in 3..40 {
+        at_alice.done(&Post { n, kind: kind::DATA, body: Blob(&[b'x'; 1000]) }).await?;
+    }
+    at_alice.done(&Remove { n: 40, user: "bob", ban: false }).await?;
+    at_alice.done(&Post { n: 41, kind: kind::TEXT, body: Blob(b"not for bob") }).await?;
+    at_alice.done(&Add { n: 42, user: "bob" }).await?;
+    at_alice.done(&Post { n: 43, kind: kind::TEXT, body: Blob(b"for bob again") }).await?;
+
+    let (frames, code) = at_bob.rest().await?;
+    let seen: Vec<Seen> = frames.iter().filter_map(|frame| frame.seen()).collect();
+    assert_eq!(seen.last().map(|event| (event.seq, event.kind)), Some((40, kind::REMOVED)), "{}", seen.len());
+    assert_eq!(code, Code::ENDED);
+    let (mut again, opening) = bob.reopen(&Target::Id(id), FROM_THE_START).await?;
+    assert_eq!((opening.first_kept, opening.role), (42, 1));
+    assert_eq!(again.frame().await?.to::<Skip>().map(|skip| skip.to), Some(41));
+    assert_eq!((again.seen().await?.kind, again.seen().await?.body), (kind::ADDED, b"for bob again".to_vec()));
+    Ok(())
 }

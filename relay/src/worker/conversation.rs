@@ -223,7 +223,9 @@ impl Worker {
         let (head, number) = change.event.as_ref().map_or((0, 0), |event| (event.seq, event.number));
         match effect {
             Effect::Visible { user, to, role, .. } => {
-                self.visible(id, user, *to);
+                if *to < u64::MAX {
+                    self.ended(id, user, *to);
+                }
                 self.companion(id, user, *to == u64::MAX);
                 self.tell_changed(user, &Changed { conversation: id, head, number, role: *role });
             }
@@ -244,13 +246,14 @@ impl Worker {
         }
     }
 
-    /// A user's membership began or ended: their streams end with the last event that they may see.
-    fn visible(&mut self, id: ConversationId, user: &UserId, to: u64) {
+    /// A user's membership ended: their streams end with the last event that they may see. One that has not come to it
+    /// yet ends there too if they are back meanwhile: what they may see then is for another opening to find out.
+    fn ended(&mut self, id: ConversationId, user: &UserId, to: u64) {
         let open = |at| self.connections.get(at).and_then(|connection| connection.stream_of(id));
         let theirs: Vec<StreamKey> = self.roster.connections(user).filter_map(open).collect();
         for key in &theirs {
             if let Some(follower) = self.streams.get_mut(*key).and_then(|stream| stream.follower()) {
-                follower.until = to;
+                follower.ended(to);
             }
         }
         if !theirs.is_empty() {

@@ -25,6 +25,8 @@ pub(super) struct Follower {
     pub(super) cursor: u64,
     /// The last event that the user may see.
     pub(super) until: u64,
+    /// The rows that opening waits for may have been read before a membership ended.
+    pub(super) outdated: bool,
     /// Follows from memory: the next event is the conversation's next one, or in its ring.
     pub(super) live: bool,
     /// A page was asked for.
@@ -97,6 +99,7 @@ impl Follower {
             joined_at: 0,
             cursor: 0,
             until: u64::MAX,
+            outdated: false,
             live: false,
             reading: false,
             authority,
@@ -105,6 +108,16 @@ impl Follower {
             warmth: Warmth::default(),
             watching: None,
             sends: Sends::default(),
+        }
+    }
+
+    /// The user's membership ended, with event `to` as the last one for them.
+    pub(super) fn ended(&mut self, to: u64) {
+        match self.phase {
+            Phase::Following => self.until = self.until.min(to),
+            Phase::Opening | Phase::Ahead { .. } => self.outdated = true,
+            // The rows that say what is visible are read later.
+            Phase::Naming { .. } | Phase::Joining { .. } => {}
         }
     }
 
@@ -265,5 +278,21 @@ mod tests {
         let mut sends = carried(9..=9);
         let answer = sends.decided(&outcome(9, Code::MISSING, 4), false, true);
         assert_eq!(answer, Answer::Rejected(Rejected { n: 9, code: Code::MISSING, retry_after: 0, info: 4 }));
+    }
+
+    #[test]
+    fn the_first_end_of_a_membership_ends_the_stream() {
+        let id = ConversationId::group([7; 15]);
+        let start = Start::Now;
+        let mut follower = Follower::new(id, start, Phase::Joining { n: 1 }, Authority::default());
+        follower.ended(9);
+        assert!(!follower.outdated, "the rows are read after the join");
+        follower.phase = Phase::Opening;
+        follower.ended(10);
+        assert!(follower.outdated && follower.until == u64::MAX, "what the rows say is looked up again");
+        follower.phase = Phase::Following;
+        follower.ended(20);
+        follower.ended(30);
+        assert_eq!(follower.until, 20, "the second one is of a membership that this stream is not of");
     }
 }

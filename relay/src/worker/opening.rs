@@ -114,7 +114,9 @@ impl Worker {
         let at = self.streams[key].connection;
         let (Some(session), companions) = (&self.connections[at].session, self.companions()) else { return };
         let (user, device) = (session.identity.user.clone(), session.device);
-        let Some(id) = self.streams[key].follower().map(|follower| follower.id) else { return };
+        let Some(follower) = self.streams[key].follower() else { return };
+        follower.outdated = false;
+        let id = follower.id;
         self.ask(key, move |view| Read::Rows(reads::open(view, id, &user, device, companions)));
     }
 
@@ -158,7 +160,11 @@ impl Worker {
     }
 
     fn rows(&mut self, key: StreamKey, rows: Result<Option<Box<OpenRows>>, ReadError>) {
-        let Some(phase) = self.streams[key].follower().map(|follower| follower.phase) else { return };
+        let Some(follower) = self.streams[key].follower() else { return };
+        if follower.outdated {
+            return self.read_rows(key);
+        }
+        let phase = follower.phase;
         let rows = match rows {
             Ok(Some(rows)) => rows,
             Ok(None) => return self.end(key, Code::NOT_FOUND, 0),
@@ -213,8 +219,7 @@ impl Worker {
         let asked_before = matches!(follower.start, Start::After { .. }) && wanted < visible.first;
         let start = wanted.max(visible.first);
         follower.cursor = start - 1;
-        // A removal that was committed after the rows were read is known here already.
-        follower.until = follower.until.min(member.to);
+        follower.until = member.to;
         follower.phase = Phase::Following;
         let id = follower.id;
         self.say_opened(key, id, rows, &visible, start);
