@@ -103,7 +103,7 @@ codes! {
     TOO_MANY_EDITS = 0x57, "the message was edited as often as it may be";
     NOT_TEXT = 0x58, "the new content of a text is not UTF-8";
     FULL = 0x80, "too much is waiting to be committed";
-    RATE = 0x81, "too many messages a second";
+    RATE = 0x81, "sent more often than the relay allows";
     UNANSWERED = 0x82, "too many unanswered commands on this stream";
     BLOCKED = 0x83, "an earlier number on this stream was refused; send again from it";
     BUSY = 0x84, "the relay is busy reading";

@@ -275,6 +275,24 @@ async fn a_new_token_holds_for_what_is_open() -> Result<()> {
 }
 
 #[tokio::test]
+async fn more_new_tokens_than_the_rate_close_unchecked() -> Result<()> {
+    let relay = Relay::with("[limits]\nrefreshes_per_minute = 2\n")?;
+    let mut alice = device(&relay, "alice", 1).await?;
+    let mut bob = device(&relay, "bob", 1).await?;
+    let token = relay.token("alice")?;
+    for _ in 0..2 {
+        alice.session.as_mut().context("a session")?.send(&Refresh { token: &token }).await?;
+        alice.told::<Refreshed>().await?;
+    }
+    // A token that is no token shows that nothing is verified any more.
+    alice.session.as_mut().context("a session")?.send(&Refresh { token: "nonsense" }).await?;
+    assert_eq!(alice.close_code().await?, Code::RATE);
+    bob.session.as_mut().context("a session")?.send(&Refresh { token: &relay.token("bob")? }).await?;
+    bob.told::<Refreshed>().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn bad_refreshes_and_tokens_that_run_out_close() -> Result<()> {
     let relay = Relay::with("[auth]\nleeway = \"0s\"\n[presence]\nsweep = \"50ms\"\n")?;
     let mut alice = device(&relay, "alice", 1).await?;

@@ -79,6 +79,8 @@ section! {
         messages_per_second: usize [Count] = 50, 0..=1_000_000;
         /// Commands that a user who was quiet may send at once.
         messages_burst: usize [Count] = 100, 1..=1_000_000;
+        /// Tokens that one connection may bring in `Refresh` each minute, and at once; each costs a signature check.
+        refreshes_per_minute: usize [Count] = 20, 1..=6000;
     }
 }
 

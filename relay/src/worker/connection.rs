@@ -55,6 +55,8 @@ pub(super) struct Session {
     pub(super) streams: usize,
     pub(super) signals: Rate,
     pub(super) signals_out: Rate,
+    /// New tokens.
+    pub(super) refreshes: Rate,
     /// When the connection is closed in favour of a newer one.
     pub(super) overlap_until: Option<Instant>,
 }

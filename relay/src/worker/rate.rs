@@ -23,6 +23,12 @@ impl Rate {
         Self { next: now, each, ahead: rate.map_or(Duration::ZERO, |rate| each * (rate.burst as u32 - 1)) }
     }
 
+    /// At most `count` a minute over time, and as many at once.
+    pub(super) fn per_minute(count: usize, now: Instant) -> Self {
+        let each = Duration::from_secs(60) / count as u32;
+        Self { next: now, each, ahead: each * (count as u32 - 1) }
+    }
+
     /// Takes one, or says how long to wait.
     pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
         if self.each.is_zero() {
@@ -82,6 +88,15 @@ mod tests {
         assert_eq!(rate.take(start + Duration::from_millis(100)), Ok(()));
         assert!(rate.take(start + Duration::from_millis(100)).is_err());
         assert!((0..3).all(|_| rate.take(start + Duration::from_secs(60)).is_ok()));
+    }
+
+    #[test]
+    fn a_rate_of_a_minute_allows_all_of_it_at_once() {
+        let start = Instant::now();
+        let mut rate = Rate::per_minute(20, start);
+        assert!((0..20).all(|_| rate.take(start).is_ok()));
+        assert_eq!(rate.take(start), Err(Duration::from_secs(3)));
+        assert_eq!(rate.take(start + Duration::from_secs(3)), Ok(()));
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Worker {
             streams: (hello.streams as usize).clamp(1, limits.streams_per_connection),
             signals: Rate::new(Some(limits.signal_rate()), self.now),
             signals_out: Rate::new(Some(limits.signal_rate()), self.now),
+            refreshes: Rate::per_minute(limits.refreshes_per_minute, self.now),
             level: hello.level.clamp(1, LEVEL),
             overlap_until: None,
         }
@@ -121,12 +122,16 @@ impl Worker {
         if token.len() > limit::TOKEN {
             return self.violation(at, Code::MALFORMED);
         }
+        let Some(session) = self.connections[at].session.as_mut() else {
+            return self.violation(at, Code::UNEXPECTED);
+        };
+        if session.refreshes.take(self.now).is_err() {
+            self.close_because(at, Code::RATE, "too many new tokens a minute");
+            return Next::Nothing;
+        }
         let identity = match self.shared.authenticator.authenticate(token, SystemTime::now()) {
             Ok(identity) => identity,
             Err(error) => return self.turn_away(at, &error),
-        };
-        let Some(session) = self.connections[at].session.as_mut() else {
-            return self.violation(at, Code::UNEXPECTED);
         };
         if session.identity.user != identity.user {
             return self.violation(at, Code::USER_CHANGED);
