@@ -107,6 +107,7 @@ codes! {
     UNANSWERED = 0x82, "too many unanswered commands on this stream";
     BLOCKED = 0x83, "an earlier number on this stream was refused; send again from it";
     BUSY = 0x84, "the relay is busy reading";
+    KEY_PENDING = 0x85, "the relay does not know the token's key yet and looks for it";
     BEHIND = 0xc0, "the cursor is ahead of this relay; info is its head";
     SHUTDOWN = 0xc1, "the relay is going down";
     OVERLOADED = 0xc2, "the relay has as many connections as it may have";

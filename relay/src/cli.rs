@@ -10,8 +10,8 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use quip_relay::{
-    auth::{Authenticator, MintKey, TokenRequest, mint},
-    config::{self, AuthConfig, Config, ConfigError, KeySource, Overrides, TlsConfig, TokenConfig},
+    auth::{Authenticator, MintKey, TokenRequest, look_at, mint},
+    config::{self, AuthConfig, Config, ConfigError, JwksConfig, KeySource, Overrides, TlsConfig, TokenConfig},
     identity::Certificate,
 };
 
@@ -110,6 +110,11 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     writeln!(report, "  data    {}", config.data.display())?;
     writeln!(report, "  tls     {}", check_tls(&config)?)?;
     writeln!(report, "  auth    {}", check_auth(&config)?)?;
+    if let AuthConfig::Token(token) = &config.auth {
+        for set in &token.jwks {
+            writeln!(report, "  keys    {}", check_key_set(set)?)?;
+        }
+    }
     Ok(report)
 }
 
@@ -129,11 +134,28 @@ fn check_auth(config: &Config) -> anyhow::Result<String> {
             quip_relay::identity::SigningKey::read(&config.data)?;
             Ok("tokens of `quip-relay token`, signed with the data folder's own key".to_owned())
         }
-        AuthConfig::Token(TokenConfig { keys: KeySource::Listed(keys), .. }) => {
-            Authenticator::open(&config.auth, &config.data)?;
-            Ok(format!("tokens, {} key{}", keys.len(), if keys.len() == 1 { "" } else { "s" }))
+        AuthConfig::Token(token @ TokenConfig { keys: KeySource::Listed(keys), .. }) => {
+            let fixed = TokenConfig { jwks: Vec::new(), ..token.clone() };
+            Authenticator::open(&AuthConfig::Token(fixed), &config.data)?;
+            let sets = if token.jwks.is_empty() {
+                String::new()
+            } else {
+                ", ".to_owned() + &count(token.jwks.len(), "key set")
+            };
+            Ok(format!("tokens, {}{sets}", count(keys.len(), "key")))
         }
     }
+}
+
+/// A relay with other keys would start without this set; whoever asks wants to know that it is not there.
+fn check_key_set(set: &JwksConfig) -> anyhow::Result<String> {
+    let found = look_at(set).with_context(|| format!("no keys from {}", set.place))?;
+    let skipped = if found.skipped == 0 { String::new() } else { format!("; {} skipped", count(found.skipped, "key")) };
+    Ok(format!("{}: {}{skipped}", set.place, found.keys.join(", ")))
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Makes the token that was asked for.

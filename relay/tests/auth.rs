@@ -276,6 +276,16 @@ fn a_public_key_is_never_taken_for_a_secret() {
     }
 }
 
+/// A key that can be broken.
+const RSA_1024: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCx4VTzCNbXHPHeDBKkY1SXn5Ew
+8USoTTfKKgN7eWzQolKZCZ/55tMElbtxuiy3aZq6tK3plwaUnWtxMCBkkWXFd6uC
+qHFvtNNUegZz1ap6M5UX4QkC0ba6gx6Ma6oTy2vTLsk6rV23jtIWeU3b7Uq+lEge
+EFx+Sf7nWUxIyJezSwIDAQAB
+-----END PUBLIC KEY-----
+";
+
 #[test]
 fn a_key_file_of_another_kind_is_refused_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
@@ -294,6 +304,7 @@ fn a_key_file_of_another_kind_is_refused_at_the_start() {
         (ed.serialize_pem(), [false; 3]),
         (rsa.serialize_pem(), [false; 3]),
         (p256.serialize_pem(), [false; 3]),
+        (RSA_1024.to_owned(), [false; 3]),
     ] {
         fs::write(&path, &contents).unwrap();
         for (material, fits) in kinds.iter().zip(fits) {

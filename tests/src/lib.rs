@@ -4,6 +4,7 @@
 pub mod calm;
 pub mod disk;
 pub mod ledger;
+pub mod login;
 pub mod outbox;
 pub mod power;
 pub mod proxy;

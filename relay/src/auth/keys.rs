@@ -5,12 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
-};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use thiserror::Error;
 
+use super::{
+    follow::FollowError,
+    key::{VerifyingKey, is_sound},
+};
 use crate::{
     config::{KeyConfig, KeyMaterial, KeySource, Secret},
     identity::{IdentityError, SigningKey},
@@ -44,14 +45,9 @@ pub enum KeyError {
     /// The data folder's own key cannot be used.
     #[error(transparent)]
     Own(#[from] IdentityError),
-}
-
-/// One key that verifies tokens.
-#[derive(Clone)]
-pub(super) struct VerifyingKey {
-    pub(super) kid: Option<String>,
-    pub(super) algorithm: Algorithm,
-    pub(super) key: DecodingKey,
+    /// The key sets cannot be followed.
+    #[error(transparent)]
+    Sets(#[from] FollowError),
 }
 
 /// Loads every key; the data folder's own is made when it is missing.
@@ -86,31 +82,31 @@ pub(super) fn secret(path: &Path) -> Result<Secret, KeyError> {
     Secret::new(text.trim_end_matches(['\r', '\n'])).ok_or_else(|| KeyError::ShortSecret { path: path.to_owned() })
 }
 
-/// A kind of public key: how PEM becomes one, and what proves that it is one.
+/// A kind of public key, and how PEM becomes one.
 struct PublicKind {
     name: &'static str,
     from_pem: fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>,
-    verifies: &'static dyn VerificationAlgorithm,
+    algorithm: Algorithm,
 }
 
-const ED25519_KEY: PublicKind =
-    PublicKind { name: "an Ed25519 public key in PEM", from_pem: DecodingKey::from_ed_pem, verifies: &ED25519 };
+const ED25519_KEY: PublicKind = PublicKind {
+    name: "an Ed25519 public key in PEM",
+    from_pem: DecodingKey::from_ed_pem,
+    algorithm: Algorithm::EdDSA,
+};
 const P256_KEY: PublicKind = PublicKind {
     name: "an ECDSA P-256 public key in PEM",
     from_pem: DecodingKey::from_ec_pem,
-    verifies: &ECDSA_P256_SHA256_FIXED,
+    algorithm: Algorithm::ES256,
 };
 const RSA_KEY: PublicKind = PublicKind {
     name: "an RSA public key of at least 2,048 bits in PEM",
     from_pem: DecodingKey::from_rsa_pem,
-    verifies: &RSA_PKCS1_2048_8192_SHA256,
+    algorithm: Algorithm::RS256,
 };
 
-/// jsonwebtoken looks at little more than the PEM label; a key that could never verify anything is refused here
-/// instead of refusing every client later.
 fn public_key(path: &Path, kind: &PublicKind) -> Result<DecodingKey, KeyError> {
     let pem = fs::read(path).map_err(|error| KeyError::Read { path: path.to_owned(), error })?;
-    let usable = |key: &DecodingKey| ParsedPublicKey::new(kind.verifies, key.as_bytes()).is_ok();
-    let key = (kind.from_pem)(&pem).ok().filter(usable);
+    let key = (kind.from_pem)(&pem).ok().filter(|key| is_sound(key, kind.algorithm));
     key.ok_or_else(|| KeyError::NotAPublicKey { path: path.to_owned(), wanted: kind.name })
 }

@@ -3,6 +3,8 @@
 //! A token is a JWT that someone the operator trusts has signed: `sub` is the user, `exp` the end, and `join`, `post`,
 //! `create`, `moderate` list the rooms for each action. A claim that is absent grants nothing.
 //! Direct conversations and groups need no grant: their members decide.
+//!
+//! Keys are fixed (`keys`), or belong to sets that somebody else changes and a thread of their own follows (`follow`).
 
 use std::{fmt, path::Path, time::SystemTime};
 
@@ -10,19 +12,26 @@ use quip_protocol::UserId;
 
 use crate::config::AuthConfig;
 
+mod fetch;
+mod follow;
 mod grants;
+mod jwks;
+mod key;
 mod keys;
 mod mint;
 mod token;
 
+pub use fetch::FetchError;
+pub use follow::{FollowError, JwksError, KeySetReport, look_at};
 pub use grants::{Action, Grants};
+pub use jwks::DocumentError;
 pub use keys::KeyError;
 pub use mint::{MintError, MintKey, TokenRequest, mint};
 pub use token::{AuthError, Identity};
 
 use token::Verifier;
 
-/// Decides whether a token is good. Cheap to share; nothing in it changes.
+/// Decides whether a token is good. Cheap to share, and never waits: threads of its own keep key sets up to date.
 pub struct Authenticator(Mode);
 
 enum Mode {
@@ -31,14 +40,17 @@ enum Mode {
 }
 
 impl Authenticator {
-    /// Loads the keys of the config; the data folder's own signing key is made when it is needed and missing.
+    /// Loads the keys of the config; the data folder's own signing key is made when it is needed and missing. Waits for
+    /// the first reading of each key set, at most its timeout.
     ///
     /// # Errors
-    /// When a key cannot be read or used.
+    /// When a key cannot be read or used, or there is none because no key set can be had.
     pub fn open(config: &AuthConfig, data: &Path) -> Result<Self, KeyError> {
         Ok(Self(match config {
             AuthConfig::Token(token) => {
-                Mode::Token(Box::new(Verifier::new(token.clone(), keys::load(&token.keys, data)?)))
+                let fixed = keys::load(&token.keys, data)?;
+                let followed = follow::follow(&token.jwks, !fixed.is_empty())?;
+                Mode::Token(Box::new(Verifier::new(token.clone(), fixed, followed)))
             }
             AuthConfig::None => Mode::None,
         }))

@@ -1,6 +1,9 @@
 //! Verifying a token: which key, is it signed, is it ours, is it still good, whom does it name.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, Validation, errors::ErrorKind};
@@ -10,8 +13,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{
+    follow::{Followed, Known},
     grants::{Action, Grants, Pattern},
-    keys::VerifyingKey,
+    key::VerifyingKey,
 };
 use crate::config::TokenConfig;
 
@@ -62,6 +66,9 @@ pub enum AuthError {
          use `quip-relay token` with its data folder"
     )]
     UnknownKey,
+    /// No key has its name yet; key sets are being read.
+    #[error("the token's `kid` names a key that this relay does not know yet; it is looking for it, try again")]
+    KeyPending,
     /// It was changed, or another key signed it.
     #[error("the token's signature is not good: it was changed, or signed with another key")]
     BadSignature,
@@ -76,10 +83,11 @@ pub enum AuthError {
     },
 }
 
-/// Verifies tokens against fixed keys.
+/// Verifies tokens against fixed keys and those of the sets that are followed.
 pub(super) struct Verifier {
     config: TokenConfig,
-    keys: Vec<VerifyingKey>,
+    fixed: Vec<VerifyingKey>,
+    followed: Vec<Followed>,
 }
 
 /// The part of the header that decides which key is used.
@@ -103,8 +111,8 @@ struct Claims {
 }
 
 impl Verifier {
-    pub(super) fn new(config: TokenConfig, keys: Vec<VerifyingKey>) -> Self {
-        Self { config, keys }
+    pub(super) fn new(config: TokenConfig, fixed: Vec<VerifyingKey>, followed: Vec<Followed>) -> Self {
+        Self { config, fixed, followed }
     }
 
     pub(super) fn verify(&self, token: &str, now: SystemTime) -> Result<Identity, AuthError> {
@@ -127,8 +135,18 @@ impl Verifier {
 
     /// The claims, once signature, audience and issuer are known to be good.
     fn signed_claims(&self, token: &str) -> Result<Claims, AuthError> {
+        let header = header(token)?;
+        let sets: Vec<_> = self.followed.iter().map(Followed::known).collect();
+        let keys: Vec<_> = self.fixed.iter().chain(sets.iter().flat_map(|set| &set.keys)).collect();
+        self.claims_by(&keys, &header, token).map_err(|refused| {
+            let newer = could_be_by_newer(&refused, &header, &keys) && self.may_turn_up(&sets, header.kid.as_deref());
+            if newer { AuthError::KeyPending } else { refused }
+        })
+    }
+
+    fn claims_by(&self, keys: &[&VerifyingKey], header: &Header, token: &str) -> Result<Claims, AuthError> {
         let mut refused = AuthError::BadSignature;
-        for key in self.candidates(&header(token)?)? {
+        for key in candidates(keys, header)? {
             match jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation(key.algorithm)) {
                 Ok(decoded) => return Ok(decoded.claims),
                 Err(error) => refused = self.refusal(error.kind()),
@@ -141,25 +159,12 @@ impl Verifier {
         Err(refused)
     }
 
-    /// The keys that a token may be signed with: of its name, and for its algorithm. The header chooses among what
-    /// the config allows; it never says how a key is used.
-    fn candidates(&self, header: &Header) -> Result<Vec<&VerifyingKey>, AuthError> {
-        let named = |key: &&VerifyingKey| match (&key.kid, &header.kid) {
-            (Some(of_key), Some(of_token)) => of_key == of_token,
-            _ => true,
-        };
-        let of_name: Vec<_> = self.keys.iter().filter(named).collect();
-        if of_name.is_empty() {
-            return Err(AuthError::UnknownKey);
+    /// True when a key of this name may be there once the sets were read again, which is asked for at once.
+    fn may_turn_up(&self, sets: &[Arc<Known>], kid: Option<&str>) -> bool {
+        if let Some(kid) = kid {
+            self.followed.iter().for_each(|set| set.look_for(kid));
         }
-        let fits: Vec<_> = of_name.iter().copied().filter(|key| name(key.algorithm) == header.alg).collect();
-        if fits.is_empty() {
-            let mut wanted: Vec<_> = of_name.iter().map(|key| name(key.algorithm)).collect();
-            wanted.sort_unstable();
-            wanted.dedup();
-            return Err(AuthError::WrongAlgorithm { wanted: wanted.join(" or ") });
-        }
-        Ok(fits)
+        sets.iter().any(|set| set.may_lack(kid))
     }
 
     /// Times are checked by ourselves, against the caller's clock.
@@ -213,6 +218,36 @@ impl Claims {
 fn patterns(claim: &Value) -> Option<Vec<Pattern>> {
     let texts = claim.as_array().filter(|texts| texts.len() <= Pattern::MOST)?;
     texts.iter().map(|text| Pattern::parse(text.as_str()?)).collect()
+}
+
+/// The keys that a token may be signed with: of its name, and for its algorithm. The header chooses among what the
+/// config allows; it never says how a key is used.
+fn candidates<'a>(keys: &[&'a VerifyingKey], header: &Header) -> Result<Vec<&'a VerifyingKey>, AuthError> {
+    let named = |key: &&&VerifyingKey| match (&key.kid, &header.kid) {
+        (Some(of_key), Some(of_token)) => of_key == of_token,
+        _ => true,
+    };
+    let of_name: Vec<_> = keys.iter().filter(named).copied().collect();
+    if of_name.is_empty() {
+        return Err(AuthError::UnknownKey);
+    }
+    let fits: Vec<_> = of_name.iter().copied().filter(|key| name(key.algorithm) == header.alg).collect();
+    if fits.is_empty() {
+        let mut wanted: Vec<_> = of_name.iter().map(|key| name(key.algorithm)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        return Err(AuthError::WrongAlgorithm { wanted: wanted.join(" or ") });
+    }
+    Ok(fits)
+}
+
+/// True when a token may be good although no key here takes it: none has the name that it says, and its algorithm is
+/// one of those that key sets have.
+fn could_be_by_newer(refused: &AuthError, header: &Header, keys: &[&VerifyingKey]) -> bool {
+    let for_its_key =
+        matches!(refused, AuthError::UnknownKey | AuthError::WrongAlgorithm { .. } | AuthError::BadSignature);
+    let by_set = [Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256].map(name).contains(&header.alg.as_str());
+    for_its_key && by_set && !keys.iter().any(|key| key.kid.is_some() && key.kid == header.kid)
 }
 
 fn header(token: &str) -> Result<Header, AuthError> {

@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::{
     complaint::{ConfigError, Source},
+    jwks::{self, JwksConfig, RawJwks},
     section::checked,
     units::Period,
 };
@@ -45,6 +46,8 @@ pub struct TokenConfig {
     pub leeway: Duration,
     /// The keys that verify tokens.
     pub keys: KeySource,
+    /// Key sets that change while the relay runs.
+    pub jwks: Vec<JwksConfig>,
 }
 
 /// Where the keys that verify tokens come from.
@@ -52,7 +55,7 @@ pub struct TokenConfig {
 pub enum KeySource {
     /// The signing key in the data folder, with which `quip-relay token` makes tokens.
     Development,
-    /// The config file; never empty.
+    /// The config file; empty only beside [`TokenConfig::jwks`].
     Listed(Vec<KeyConfig>),
 }
 
@@ -112,6 +115,7 @@ impl Default for TokenConfig {
             audience: "quip".to_owned(),
             leeway: Duration::from_secs(60),
             keys: KeySource::Development,
+            jwks: Vec::new(),
         }
     }
 }
@@ -154,6 +158,7 @@ pub(super) struct RawAuth {
     audience: Option<Spanned<String>>,
     leeway: Option<Spanned<Period>>,
     keys: Option<Vec<Spanned<RawKey>>>,
+    jwks: Option<Vec<Spanned<RawJwks>>>,
 }
 
 /// What the file says.
@@ -202,6 +207,7 @@ impl RawAuth {
             self.audience.as_ref().map(Spanned::span),
             self.leeway.as_ref().map(Spanned::span),
             self.keys.as_ref().and_then(|keys| keys.first()).map(Spanned::span),
+            self.jwks.as_ref().and_then(|sets| sets.first()).map(Spanned::span),
         ];
         match ignored.into_iter().flatten().next() {
             Some(at) => Err(source.complain(at, "mode \"none\" verifies nothing", "remove this, or mode")),
@@ -214,11 +220,12 @@ impl RawAuth {
         let leeway = checked(source, "leeway", self.leeway.as_ref(), default.leeway, Duration::ZERO..=MOST_LEEWAY)?;
         let issuer = self.issuer.map(|issuer| not_empty(source, "issuer", issuer)).transpose()?;
         let audience = self.audience.map(|audience| not_empty(source, "audience", audience)).transpose()?;
-        let keys = match self.keys {
-            Some(keys) if !keys.is_empty() => KeySource::Listed(listed(source, keys)?),
-            _ => KeySource::Development,
+        let jwks = jwks::resolve(source, self.jwks.unwrap_or_default())?;
+        let keys = match self.keys.unwrap_or_default() {
+            keys if keys.is_empty() && jwks.is_empty() => KeySource::Development,
+            keys => KeySource::Listed(listed(source, keys)?),
         };
-        Ok(TokenConfig { issuer, audience: audience.unwrap_or(default.audience), leeway, keys })
+        Ok(TokenConfig { issuer, audience: audience.unwrap_or(default.audience), leeway, keys, jwks })
     }
 }
 

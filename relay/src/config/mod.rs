@@ -14,6 +14,7 @@ use toml::Spanned;
 
 mod auth;
 mod complaint;
+pub(crate) mod jwks;
 mod limits;
 mod namespaces;
 mod section;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use auth::{AuthConfig, KeyConfig, KeyMaterial, KeySource, Secret, TlsConfig, TokenConfig};
 pub use complaint::{Complaint, ConfigError};
+pub use jwks::{JwksConfig, JwksPlace};
 pub use limits::{Limits, MessageRate};
 pub use namespaces::{HistoryPolicy, NamespacePolicy, Namespaces};
 pub use sections::{LogConfig, LogFormat, PresenceConfig, StoreConfig};

@@ -66,6 +66,10 @@ fn the_examples_in_the_example_are_good() {
         KeyConfig { kid: None, material: KeyMaterial::Hs256File("/etc/quip/backend.secret".into()) },
     ];
     assert_eq!(token.keys, KeySource::Listed(keys));
+    let url = "https://login.example.org/.well-known/jwks.json".parse().unwrap();
+    let from_server = JwksPlace::Url { url, ca: Some("/etc/quip/login-ca.pem".into()) };
+    let from_file = JwksPlace::File("/run/quip/jwks.json".into());
+    assert_eq!(token.jwks, [from_server, from_file].map(JwksConfig::new), "with the defaults that the example says");
     let lobby = config.namespaces.policy(&RoomName::parse("lobby:main").unwrap());
     assert_eq!(lobby, NamespacePolicy { history: HistoryPolicy::Joined, joins_shown: false });
     let other = config.namespaces.policy(&RoomName::parse("lobby2:main").unwrap());
@@ -94,6 +98,11 @@ fn every_key_stands_in_the_example() {
                 "[{section}] {key} does not stand in quip.example.toml"
             );
         }
+    }
+    let examples: toml::Table = examples.parse().unwrap();
+    let key_sets = examples["auth"]["jwks"].as_array().unwrap();
+    for key in keys_of::<jwks::RawJwks>() {
+        assert!(key_sets.iter().any(|set| set.get(key).is_some()), "[[auth.jwks]] {key} is not in quip.example.toml");
     }
 }
 
@@ -317,6 +326,40 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "4:10: file and secret in one key",
         "^^^ keep one of them",
     ),
+    // Key sets.
+    ("[[auth.jwks]]\nrefresh = \"1m\"", "1:1: a key set without file or url", "^^^^^^^^^^^^^ name one of them"),
+    (
+        "[[auth.jwks]]\nfile = \"f\"\nurl = \"https://a/b\"",
+        "3:7: file and url in one key set",
+        "^^^^^^^^^^^^^ keep one of them",
+    ),
+    ("[[auth.jwks]]\nfile = \"f\"\nca = \"c\"", "3:6: ca is only for a url", "^^^ remove it"),
+    ("[[auth.jwks]]\nfile = \"f\"\ntimeout = \"1s\"", "3:11: timeout is only for a url", "^^^^ remove it"),
+    ("[[auth.jwks]]\nurl = \"a b\"", "2:7: url is not a URL", "^^^^^ write https://host/path"),
+    ("[[auth.jwks]]\nurl = \"/jwks.json\"", "2:7: url names no host", "^^^^^^^^^^^^ write https://host/path"),
+    ("[[auth.jwks]]\nurl = \"ftp://a/b\"", "2:7: url is neither https nor http", "^^^^^^^^^^^ write https://host/path"),
+    (
+        "[[auth.jwks]]\nurl = \"http://login.example.org/k\"",
+        "2:7: plain http over a network",
+        "^^^^^^^^^^^^^^^^^^^^^^^^^^^^ use https; http is for this machine's own addresses",
+    ),
+    (
+        "[[auth.jwks]]\nurl = \"http://localhost.example.org/\"",
+        "2:7: plain http over a network",
+        "^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ use https; http is for this machine's own addresses",
+    ),
+    (
+        "[[auth.jwks]]\nurl = \"https://me:pw@a/\"",
+        "2:7: a user or password in url would stand in logs",
+        "^^^^^^^^^^^^^^^^^^ remove it: keys are public",
+    ),
+    ("[[auth.jwks]]\nfile = \"f\"\nrefresh = \"5s\"", "3:11: refetch_after must not be longer than refresh", "^^^^"),
+    ("[[auth.jwks]]\nfile = \"f\"\nkeys = 65", "3:8: keys is out of range", "^^ must be between 1 and 64"),
+    (
+        "[auth]\nmode = \"none\"\n[[auth.jwks]]\nfile = \"f\"",
+        "3:1: mode \"none\" verifies nothing",
+        "^^^^^^^^^^^^^ remove this, or mode",
+    ),
     (
         "auth = { keys = [{ alg = \"HS256\", \"secret\" = \"hunter2\" }] }",
         "1:46: the secret is too short",
@@ -340,6 +383,20 @@ fn what_cannot_be_is_refused_where_it_stands() {
 }
 
 #[test]
+fn a_key_set_may_come_over_plain_http_from_this_machine() {
+    for url in
+        ["http://localhost:8080/k", "http://127.0.0.1/k", "http://127.8.8.8/k", "http://[::1]:1/k", "HTTPS://a/k"]
+    {
+        let config = parse(&format!("[[auth.jwks]]\nurl = \"{url}\"\n")).expect(url);
+        let AuthConfig::Token(token) = config.auth else { panic!("tokens") };
+        assert_eq!(token.keys, KeySource::Listed(Vec::new()), "the data folder's own key is not taken beside a set");
+    }
+    for url in ["http://10.0.0.1/k", "http://127.0.0.1.example.org/k", "http://0.0.0.0/k", "http://[::2]/k"] {
+        assert!(refused(&format!("[[auth.jwks]]\nurl = \"{url}\"\n")).contains("plain http over a network"), "{url}");
+    }
+}
+
+#[test]
 fn a_secret_is_not_in_the_debug_text() {
     let text = "[[auth.keys]]\nalg = \"HS256\"\nsecret = \"hunter2-hunter2-hunter2-hunter2-\"\n";
     let config = parse(text).unwrap();
@@ -355,6 +412,9 @@ fn lists_are_bounded() {
     let keys = |n| many(n, "[[auth.keys]]\nalg = \"RS256\"\nfile = \"f\"\n");
     assert!(parse(&keys(16)).is_ok());
     assert!(refused(&keys(17)).contains("more than 16 keys"));
+    let sets = |n| many(n, "[[auth.jwks]]\nfile = \"f\"\n");
+    assert!(parse(&sets(4)).is_ok());
+    assert!(refused(&sets(5)).contains("more than 4 key sets"));
 }
 
 #[test]

@@ -232,6 +232,7 @@ fn auth_code(error: &AuthError) -> Code {
     match error {
         AuthError::Expired => Code::TOKEN_EXPIRED,
         AuthError::WrongAudience { .. } => Code::WRONG_AUDIENCE,
+        AuthError::KeyPending => Code::KEY_PENDING,
         _ => Code::UNAUTHENTICATED,
     }
 }
