@@ -108,6 +108,7 @@ codes! {
     BLOCKED = 0x83, "an earlier number on this stream was refused; send again from it";
     BUSY = 0x84, "the relay is busy reading";
     KEY_PENDING = 0x85, "the relay does not know the token's key yet and looks for it";
+    LOST = 0x86, "a command did not come back; open again to learn what became of it";
     BEHIND = 0xc0, "the cursor is ahead of this relay; info is its head";
     SHUTDOWN = 0xc1, "the relay is going down";
     OVERLOADED = 0xc2, "the relay has as many connections as it may have";

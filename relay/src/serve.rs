@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle};
 
-use quip_order::{Limits as OrderLimits, embedded};
+use quip_order::{Limits as OrderLimits, Order, Submit, embedded};
 use quip_store::{OpenError, Readers, ReadersConfig, Sequencer, SequencerConfig, SequencerError, Store, StoreConfig};
 use thiserror::Error;
 use tokio::{
@@ -62,6 +62,21 @@ pub struct Started {
 /// # Errors
 /// When it cannot start, or its store stops taking commits.
 pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), ServeError> {
+    serve_on(config, started, |limits| {
+        let (submit, order) = embedded(limits);
+        (submit, order)
+    })
+}
+
+/// As [`serve`], on the order that `order` makes: the two ends of one engine.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_on(
+    config: Config,
+    started: impl FnOnce(&Started),
+    order: impl FnOnce(OrderLimits) -> (Arc<dyn Submit>, Box<dyn Order>),
+) -> Result<(), ServeError> {
     let folder = DataFolder::open(&config.data)?;
     let certificate = folder.certificate(&config.tls)?;
     let keys = folder.node_keys()?;
@@ -70,7 +85,7 @@ pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), Serve
     let store = Store::open(&folder.store(), store_config(&config))?;
 
     let view = store.view();
-    let (submit, order) = embedded(order_limits(&config));
+    let (submit, order) = order(order_limits(&config));
     let mailbox = Mailbox::new(config.limits.inbox_bytes);
     let sequencer = Sequencer::new(store, order, vec![mailbox.sink()], sequencer_config(&config));
     let readers = ReadersConfig { threads: config.store.readers, ..ReadersConfig::default() };
@@ -86,7 +101,7 @@ pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), Serve
 
     let (phase, phases) = watch::channel(Phase::Running);
     let sequencing = spawn_sequencer(sequencer, phase.clone())?;
-    let shared = Arc::new(Shared { config, authenticator, submit: Arc::clone(&submit) as _, readers, generation });
+    let shared = Arc::new(Shared { config, authenticator, submit: Arc::clone(&submit), readers, generation });
     started(&Started { listen, fingerprint: certificate.fingerprint(), data: folder.path().to_owned() });
     runtime.block_on(async {
         let worker = Worker::run(Arc::clone(&shared), mailbox, endpoint, phases.clone());

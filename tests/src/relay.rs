@@ -14,6 +14,9 @@ use quip_relay::{
     identity::SigningKey,
 };
 
+/// Names the seed of a faulty order to the relay that runs on it.
+pub const ORDER_SEED: &str = "QUIP_ORDER_SEED";
+
 /// How long anything local may take before a test calls it hanging.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,6 +28,7 @@ pub struct Relay {
     data: PathBuf,
     config: String,
     environment: Vec<(String, String)>,
+    binary: PathBuf,
     /// Where it listens; the same after a restart.
     pub address: SocketAddr,
     _temporary: Option<tempfile::TempDir>,
@@ -59,6 +63,7 @@ impl Relay {
             data: folder.join("data"),
             config: config.to_owned(),
             environment: Vec::new(),
+            binary: relay_binary(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             _temporary: None,
         }
@@ -69,6 +74,15 @@ impl Relay {
         self.environment = environment;
     }
 
+    /// A relay on an order that loses, repeats and reorders commands by this seed, not running yet. `config` should have
+    /// a short `limits.answer_timeout`, which is what such a relay lives by.
+    pub fn prepare_faulty(folder: &Path, config: &str, seed: u64) -> Self {
+        let mut relay = Self::prepare(folder, config);
+        relay.environment = vec![(ORDER_SEED.to_owned(), seed.to_string())];
+        relay.binary = binary("relay-on-faulty-order");
+        relay
+    }
+
     /// Starts the process and waits until it serves.
     ///
     /// # Errors
@@ -77,7 +91,7 @@ impl Relay {
         fs::create_dir_all(&self.folder)?;
         let listen = self.data().join("listen");
         let _ = fs::remove_file(&listen);
-        let mut child = self.command()?.spawn().with_context(|| format!("starting {}", relay_binary().display()))?;
+        let mut child = self.command()?.spawn().with_context(|| format!("starting {}", self.binary.display()))?;
         let deadline = Instant::now() + PATIENCE;
         while !listen.exists() {
             if let Some(status) = child.try_wait()? {
@@ -109,7 +123,7 @@ impl Relay {
         let top = format!("listen = \"{}\"\ndata = \"{}\"\n", self.address, self.data().display());
         fs::write(&file, top + &self.config)?;
         let log = fs::File::options().create(true).append(true).open(self.folder.join("log"))?;
-        let mut command = Command::new(relay_binary());
+        let mut command = Command::new(&self.binary);
         command.arg("serve").arg("--config").arg(&file).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Ok(command)
@@ -225,12 +239,17 @@ pub fn relay_binary() -> PathBuf {
     if let Some(binary) = std::env::var_os("QUIP_RELAY_BINARY") {
         return binary.into();
     }
+    binary("quip-relay")
+}
+
+/// A binary beside the test's own.
+fn binary(name: &str) -> PathBuf {
     let mut folder = std::env::current_exe().unwrap_or_default();
     folder.pop();
     if folder.ends_with("deps") {
         folder.pop();
     }
-    let binary = folder.join("quip-relay");
+    let binary = folder.join(name);
     assert!(binary.exists(), "{} is missing: run `cargo build --workspace --bins` first", binary.display());
     binary
 }

@@ -45,13 +45,6 @@ pub struct Embedded {
     queue: Arc<Queue>,
 }
 
-impl Embedded {
-    /// Takes nothing more. What was taken is still handed out, then the order has ended.
-    pub fn close(&self) {
-        self.queue.close();
-    }
-}
-
 impl Submit for Embedded {
     fn submit(&self, command: Command) -> Result<(), SubmitError> {
         let mut state = self.queue.lock();
@@ -63,6 +56,10 @@ impl Submit for Embedded {
             self.queue.filled.notify_one();
         }
         Ok(())
+    }
+
+    fn close(&self) {
+        self.queue.close();
     }
 }
 

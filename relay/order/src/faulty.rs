@@ -57,18 +57,15 @@ pub struct Faulty {
     queue: Arc<Queue>,
 }
 
-impl Faulty {
-    /// Takes nothing more. What is left is still handed out, then the order has ended.
-    pub fn close(&self) {
-        self.queue.close();
-    }
-}
-
 impl Submit for Faulty {
     fn submit(&self, command: Command) -> Result<(), SubmitError> {
         self.queue.lock().push(command)?;
         self.queue.filled.notify_one();
         Ok(())
+    }
+
+    fn close(&self) {
+        self.queue.close();
     }
 }
 

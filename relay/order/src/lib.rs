@@ -57,6 +57,9 @@ pub trait Submit: Send + Sync {
     /// # Errors
     /// When nothing was queued.
     fn submit(&self, command: Command) -> Result<(), SubmitError>;
+
+    /// Takes nothing more. What was taken is still handed out, then the order has ended.
+    fn close(&self);
 }
 
 /// The consuming side, owned by the sequencer.

@@ -12,26 +12,17 @@ use quip_protocol::{ConversationId, DeviceId, UserId};
 /// An engine under test.
 trait Engine: Submit + 'static {
     fn make(seed: u64) -> (Arc<Self>, Box<dyn Order>);
-    fn close(&self);
 }
 
 impl Engine for Embedded {
     fn make(_seed: u64) -> (Arc<Self>, Box<dyn Order>) {
         embedded(Limits::default())
     }
-
-    fn close(&self) {
-        Embedded::close(self);
-    }
 }
 
 impl Engine for Faulty {
     fn make(seed: u64) -> (Arc<Self>, Box<dyn Order>) {
         faulty(seed, Faults::default())
-    }
-
-    fn close(&self) {
-        Faulty::close(self);
     }
 }
 

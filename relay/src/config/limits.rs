@@ -40,6 +40,10 @@ section! {
         /// Commands of one stream without an outcome yet; the relay remembers 64 outcomes of a device.
         unanswered_per_stream: usize [Count] = limit::UNANSWERED as usize, 1..=limit::UNANSWERED as usize;
 
+        /// A stream whose command has no outcome after this, up to twice as long, is ended, and the client asks again what
+        /// became of it. Longer than a commit may take.
+        answer_timeout: Duration [Period] = Duration::from_secs(15), Duration::from_millis(100)..=Duration::from_secs(600);
+
         /// Commands of one conversation that wait for the sequencer.
         waiting_per_conversation: usize [Count] = 64, 1..=65_536;
         /// Bytes of one conversation that wait for the sequencer.

@@ -116,7 +116,9 @@ impl Worker {
         match self.shared.submit.submit(command) {
             Ok(()) => {
                 let Some(follower) = self.streams[key].follower() else { return };
-                follower.sends.submitted(n);
+                if follower.sends.submitted(n, self.now) {
+                    self.unanswered.push_back((self.now, key));
+                }
                 follower.warmth.used(false, self.turnovers);
             }
             Err(SubmitError::Full { retry_after_ms }) => {

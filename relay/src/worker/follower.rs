@@ -1,6 +1,6 @@
 //! A conversation stream's place in its conversation, and its device's unanswered commands. Pure.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use quip_core::Authority;
 use quip_protocol::{
@@ -72,8 +72,10 @@ pub(super) enum Phase {
 /// The commands that a stream carried: which are unanswered, and what answers them.
 #[derive(Debug, Default)]
 pub(super) struct Sends {
-    carried: Option<(u64, u64)>,
-    unanswered: u64,
+    /// Each with when it was submitted; one that was sent twice stands here twice.
+    unanswered: VecDeque<(u64, Instant)>,
+    /// In the worker's list of streams that wait for outcomes.
+    watched: bool,
     refused: Option<u64>,
     in_place: VecDeque<Accepted>,
 }
@@ -136,7 +138,7 @@ impl Sends {
         if self.refused.is_some_and(|refused| n > refused) {
             return Err(Code::BLOCKED);
         }
-        if self.unanswered >= limit {
+        if self.unanswered.len() as u64 >= limit {
             self.refuse(n);
             return Err(Code::UNANSWERED);
         }
@@ -150,21 +152,26 @@ impl Sends {
         self.refused = Some(n);
     }
 
-    /// Command `n` was submitted.
-    pub(super) fn submitted(&mut self, n: u64) {
-        let (first, last) = self.carried.unwrap_or((n, n));
-        self.carried = Some((first.min(n), last.max(n)));
-        self.unanswered += 1;
+    /// Command `n` was submitted. True when [`Self::overdue`] has to be asked from now on.
+    pub(super) fn submitted(&mut self, n: u64, now: Instant) -> bool {
+        self.unanswered.push_back((n, now));
+        !std::mem::replace(&mut self.watched, true)
+    }
+
+    /// Whether a command waits for its outcome since `since` or longer; `None` when none waits and this need not be
+    /// asked again.
+    pub(super) fn overdue(&mut self, since: Instant) -> Option<bool> {
+        self.watched = !self.unanswered.is_empty();
+        self.unanswered.front().map(|(_, at)| *at <= since)
     }
 
     /// Command `outcome.n` is decided. `event`: it became an event just now; `at_head`: this stream has
-    /// everything before that event and can take it.
+    /// everything before that event and can take it. What this stream did not carry, or has answered, is nothing to it:
+    /// an order may repeat a command, and bring one after its stream is gone.
     pub(super) fn decided(&mut self, outcome: &Outcome, event: bool, at_head: bool) -> Answer {
         let Outcome { n, code, seq, number, at } = *outcome;
-        if !self.carried.is_some_and(|(first, last)| (first..=last).contains(&n)) {
-            return Answer::Nothing;
-        }
-        self.unanswered = self.unanswered.saturating_sub(1);
+        let Some(place) = self.unanswered.iter().position(|(waiting, _)| *waiting == n) else { return Answer::Nothing };
+        self.unanswered.remove(place);
         if code != Code::DONE {
             let info = if code == Code::MISSING { seq } else { 0 };
             return Answer::Rejected(Rejected { n, code, retry_after: 0, info });
@@ -198,9 +205,11 @@ mod tests {
         Outcome { n, code, seq, number: seq, at: 9 }
     }
 
+    const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+
     fn carried(range: std::ops::RangeInclusive<u64>) -> Sends {
         let mut sends = Sends::default();
-        range.for_each(|n| sends.submitted(n));
+        range.for_each(|n| _ = sends.submitted(n, Instant::now()));
         sends
     }
 
@@ -223,10 +232,28 @@ mod tests {
     #[test]
     fn a_repeat_is_not_answered_twice_while_its_place_is_to_come() {
         let mut sends = carried(1..=1);
-        sends.submitted(1);
+        sends.submitted(1, Instant::now());
         assert_eq!(sends.decided(&outcome(1, Code::DONE, 7), true, true), Answer::Nothing);
         assert_eq!(sends.decided(&outcome(1, Code::DONE, 7), false, true), Answer::Nothing);
         assert_eq!(sends.take_in_place(7).map(|accepted| accepted.n), Some(1));
+    }
+
+    #[test]
+    fn an_outcome_that_comes_again_is_not_told_again() {
+        let mut sends = carried(1..=2);
+        assert!(sends.decided(&outcome(1, Code::DONE, 7), true, false) != Answer::Nothing);
+        assert_eq!(sends.decided(&outcome(1, Code::DONE, 7), false, false), Answer::Nothing);
+        let now = Instant::now();
+        assert_eq!(
+            (sends.overdue(now), sends.overdue(now - HOUR)),
+            (Some(true), Some(false)),
+            "the second still waits"
+        );
+        assert!(!sends.submitted(3, now), "looked at already");
+        assert!(sends.decided(&outcome(2, Code::FORBIDDEN, 0), false, false) != Answer::Nothing);
+        assert!(sends.decided(&outcome(3, Code::FORBIDDEN, 0), false, false) != Answer::Nothing);
+        assert_eq!(sends.overdue(now), None);
+        assert!(sends.submitted(4, now), "to be looked at again");
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct Worker {
     unread: Vec<StreamKey>,
     /// Streams with a read mark to submit.
     marked: Vec<StreamKey>,
+    /// Streams that wait for outcomes, each once, and when they were last looked at.
+    unanswered: VecDeque<(Instant, StreamKey)>,
     /// Streams whose cursor is ahead of this relay.
     ahead: Vec<StreamKey>,
     ring_bytes: usize,
@@ -218,6 +220,7 @@ impl Worker {
             behind: VecDeque::new(),
             unread: Vec::new(),
             marked: Vec::new(),
+            unanswered: VecDeque::new(),
             ahead: Vec::new(),
             ring_bytes: 0,
             send_window,

@@ -26,11 +26,27 @@ impl Worker {
                 self.read_rows(key);
             }
         }
+        self.give_up_unanswered();
         let shown = self.roster.expire(self.now);
         self.show(shown);
         if self.now >= self.next_sweep {
             self.next_sweep = self.now + self.shared.config.presence.sweep;
             self.sweep();
+        }
+    }
+
+    /// Ends streams whose commands do not come back: an order may lose one. The client opens again, sees what was
+    /// decided, and sends the rest again.
+    fn give_up_unanswered(&mut self) {
+        let timeout = self.shared.config.limits.answer_timeout;
+        let Some(since) = self.now.checked_sub(timeout) else { return };
+        while let Some((_, key)) = self.unanswered.pop_front_if(|(looked, _)| *looked <= since) {
+            let overdue = self.streams.get_mut(key).and_then(Stream::follower).and_then(|f| f.sends.overdue(since));
+            match overdue {
+                Some(true) => self.end_after(key, Code::LOST, 0),
+                Some(false) => self.unanswered.push_back((self.now, key)),
+                None => {}
+            }
         }
     }
 
