@@ -8,11 +8,11 @@ pub mod command;
 pub mod fold;
 pub mod row;
 
-pub use command::{Action, Authority, By, Command, CommandError, JoinAs};
+pub use command::{Action, Authority, By, Command, CommandError, JoinAs, NO_CONVERSATION};
 pub use fold::{Changed, Effect, Folded, Keys, NewEvent, Rows, fold, keys};
 pub use row::{
     ConversationRow, EditsRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Origin, Policy, Recorded, RowError,
-    SendsRow,
+    SendsRow, UserRow,
 };
 
 /// Milliseconds since the Unix epoch.

@@ -238,6 +238,7 @@ impl Worker {
             Effect::Marked { user, mark } => {
                 self.tell_marked(user, &Marked { conversation: id, seq: mark.seq, number: mark.number });
             }
+            Effect::Seen { .. } => {}
             Effect::Rewritten { seq, row } => {
                 if let Some(conversation) = self.conversations.get_mut(&id) {
                     let before = conversation.ring.bytes();

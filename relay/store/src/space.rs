@@ -34,8 +34,7 @@ spaces! {
     members_by_user: "The present memberships again, by user.",
     sends: "Which commands of which device were decided, and how.",
     marks: "How far users have read.",
-    #[expect(dead_code, reason = "part of the format, so that later versions find it")]
-    users: "Reserved for what is known of users.",
+    users: "When users were last seen.",
     meta: "Format, generation, and later positions.",
     local: "What only this store knows; never in dumps.",
 }

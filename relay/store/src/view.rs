@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use fjall::UserValue;
-use quip_core::{ConversationRow, EditsRow, EventRow, Keys, MarkRow, MemberRow, SendsRow};
+use quip_core::{ConversationRow, EditsRow, EventRow, Keys, MarkRow, MemberRow, SendsRow, UserRow};
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
 use crate::{ReadError, keys, list, store::Inner};
@@ -148,6 +148,14 @@ impl View {
         self.inner.spaces.marks.get(&keys::mark::encode(user, id), MarkRow::decode)
     }
 
+    /// What is known of a user apart from conversations.
+    ///
+    /// # Errors
+    /// When the record is damaged or the store fails.
+    pub fn user(&self, user: &UserId) -> Result<Option<UserRow>, ReadError> {
+        self.inner.spaces.users.get(&keys::user::encode(user), UserRow::decode)
+    }
+
     /// The events of `seqs` that are stored, from one end until `limit` is reached.
     ///
     /// The caller keeps `seqs` to what is kept and visible. A page that begins later than asked, or is empty, means
@@ -191,6 +199,10 @@ impl View {
     /// Reads the rows that a command needs, and thereby has them in the store's memory when the sequencer looks for them.
     /// What cannot be read is left to the sequencer, which meets it again and says so.
     pub fn warm(&self, keys: &Keys<'_>) {
+        if let Some(user) = keys.user {
+            let _ = self.user(user);
+            return;
+        }
         let id = keys.conversation;
         let _ = self.conversation(id);
         for user in [keys.actor, keys.target].into_iter().flatten() {

@@ -1,6 +1,6 @@
 //! Commands as bytes, for logs. Every number here is fixed for ever.
 //!
-//! Version byte; 16 bytes of conversation; who: 0 = a relay, 1 = a device with user (length, bytes),
+//! Version byte; 16 bytes of conversation (zeros in a command about a user); who: 0 = a relay, 1 = a device with user (length, bytes),
 //! 16 bytes of device and varint `n`; authority: a byte of bits, the policy byte, varint of group
 //! members; varint action; its fields in order. Seqs, kinds and lengths are varints.
 
@@ -41,6 +41,7 @@ const SET_TITLE: u8 = 10;
 const MARK: u8 = 11;
 const SET_POLICY: u8 = 12;
 const TRIM: u8 = 13;
+const SEEN: u8 = 14;
 
 const EXISTING: u8 = 0;
 const DIRECT: u8 = 1;
@@ -214,6 +215,11 @@ pub(crate) fn put_action(action: &Action, out: &mut impl Sink) {
             out.put_u8(TRIM);
             out.put_varint(*first_kept);
         }
+        Action::Seen { user, at } => {
+            out.put_u8(SEEN);
+            put_user(user, out);
+            out.put_varint(*at);
+        }
     }
 }
 
@@ -258,6 +264,7 @@ fn read_action(from: &mut Reader<'_>) -> Result<Action, CommandError> {
         MARK => Action::Mark { seq: from.varint()?, number: from.varint()? },
         SET_POLICY => Action::SetPolicy { policy: Policy::read(from)? },
         TRIM => Action::Trim { first_kept: from.varint()? },
+        SEEN => Action::Seen { user: from.user()?, at: from.varint()? },
         _ => return Err(CommandError::UnknownAction(number)),
     };
     Ok(action)

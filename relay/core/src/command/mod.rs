@@ -6,15 +6,18 @@ use bytes::Bytes;
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
 pub use self::codec::{CommandError, VERSION};
-use crate::row::Policy;
+use crate::{Timestamp, row::Policy};
 
 /// Bytes of rows, keys and their places in a journal that a command writes at most for each byte of its weight.
 pub const WRITTEN: usize = 16;
 
-/// One command about one conversation.
+/// Stands where a command about a user has no conversation. No conversation has this id: its first byte is no kind.
+pub const NO_CONVERSATION: ConversationId = ConversationId([0; 16]);
+
+/// One command about one conversation, or with [`Action::Seen`] about one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// Which conversation.
+    /// Which conversation; [`NO_CONVERSATION`] in a command about a user.
     pub conversation: ConversationId,
     /// Who, and as which of their commands.
     pub by: By,
@@ -36,7 +39,7 @@ pub enum By {
         /// The send number; 0 only for [`Action::Mark`].
         n: u64,
     },
-    /// A relay, for standing policy and trimming.
+    /// A relay, for standing policy, trimming and who was seen when.
     Relay,
 }
 
@@ -133,6 +136,13 @@ pub enum Action {
         /// The oldest event to keep.
         first_kept: u64,
     },
+    /// A user was heard. By a relay only, and of no conversation.
+    Seen {
+        /// Who.
+        user: UserId,
+        /// When, by the relay's clock.
+        at: Timestamp,
+    },
 }
 
 /// As what a join may create the conversation.
@@ -149,6 +159,12 @@ pub enum JoinAs {
 }
 
 impl Command {
+    /// What a relay submits of a user that it heard at `at`.
+    pub fn seen(user: UserId, at: Timestamp) -> Self {
+        let action = Action::Seen { user, at };
+        Self { conversation: NO_CONVERSATION, by: By::Relay, authority: Authority::default(), action }
+    }
+
     /// Bytes that this command holds while it waits, and more for one that writes much: at most [`WRITTEN`] bytes are
     /// written for each. What the limits on waiting commands and on batches count.
     pub fn weight(&self) -> usize {

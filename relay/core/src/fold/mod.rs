@@ -14,7 +14,7 @@ use quip_protocol::{Code, ConversationId, DeviceId, UserId, conversation::Outcom
 
 use self::{sends::Numbered, step::Step};
 use crate::{
-    Action, By, Command, ConversationRow, EditsRow, EventRow, JoinAs, MarkRow, MemberRow, SendsRow, Timestamp,
+    Action, By, Command, ConversationRow, EditsRow, EventRow, JoinAs, MarkRow, MemberRow, SendsRow, Timestamp, UserRow,
 };
 
 /// The rows that a command needs.
@@ -34,6 +34,8 @@ pub struct Keys<'a> {
     pub edits: Option<u64>,
     /// The acting user's read mark.
     pub mark: bool,
+    /// The row of this user, of a command about a user.
+    pub user: Option<&'a UserId>,
 }
 
 /// Those rows, as they are before the command and, in [`Folded`], after it.
@@ -53,6 +55,8 @@ pub struct Rows {
     pub edits: Option<EditsRow>,
     /// The acting user's read mark.
     pub mark: Option<MarkRow>,
+    /// What is known of the user that the command is about.
+    pub user: Option<UserRow>,
     /// One of these, but for the send numbers, could not be read: the command is refused.
     pub damaged: bool,
 }
@@ -72,6 +76,8 @@ pub struct Changed {
     pub edits: bool,
     /// [`Rows::mark`].
     pub mark: bool,
+    /// [`Rows::user`].
+    pub user: bool,
 }
 
 /// What a command came to.
@@ -130,6 +136,13 @@ pub enum Effect {
         /// To where.
         mark: MarkRow,
     },
+    /// A user was heard last at this time, as far as is known; also when that was known before.
+    Seen {
+        /// Who.
+        user: UserId,
+        /// When.
+        at: Timestamp,
+    },
     /// An event was replaced by a tombstone, which is to be written in its place.
     Rewritten {
         /// Its seq.
@@ -149,8 +162,14 @@ pub fn keys(command: &Command) -> Keys<'_> {
         event: None,
         edits: None,
         mark: false,
+        user: None,
     };
-    let By::Device { user, device, n } = &command.by else { return keys };
+    let By::Device { user, device, n } = &command.by else {
+        if let Action::Seen { user, .. } = &command.action {
+            keys.user = Some(user);
+        }
+        return keys;
+    };
     keys.actor = Some(user);
     keys.device = (*n > 0).then_some(*device);
     match &command.action {
@@ -168,7 +187,8 @@ pub fn keys(command: &Command) -> Keys<'_> {
         | Action::Leave
         | Action::SetTitle { .. }
         | Action::SetPolicy { .. }
-        | Action::Trim { .. } => {}
+        | Action::Trim { .. }
+        | Action::Seen { .. } => {}
     }
     keys
 }
@@ -183,6 +203,7 @@ pub fn keys(command: &Command) -> Keys<'_> {
 pub fn fold(command: &Command, at: Timestamp, rows: Rows) -> Folded {
     let at = rows.conversation.as_ref().map_or(at, |conversation| at.max(conversation.last_at));
     match (&command.by, &command.action) {
+        (By::Relay, Action::Seen { user, at: heard }) => relay::seen(user, (*heard).min(at), rows),
         (By::Relay, action) => relay::fold(action, rows),
         (By::Device { user, .. }, Action::Mark { seq, number }) => mark::mark(user, *seq, *number, rows),
         (By::Device { user, device, n }, action) => {
@@ -224,7 +245,7 @@ fn decide(step: &mut Step<'_>, action: &Action) -> step::Verdict {
         Action::Remove { user, ban } => member::remove(step, user, *ban),
         Action::SetRole { user, role } => member::set_role(step, user, *role),
         Action::SetTitle { title } => member::set_title(step, title),
-        Action::SetPolicy { .. } | Action::Trim { .. } => Err(Code::FORBIDDEN),
+        Action::SetPolicy { .. } | Action::Trim { .. } | Action::Seen { .. } => Err(Code::FORBIDDEN),
         Action::Mark { .. } => unreachable!("read marks carry no number"),
     }
 }

@@ -5,8 +5,8 @@ use quip_protocol::limit;
 use thiserror::Error;
 
 use super::{
-    ConversationRow, EditsRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Policy, SendsRow, edits_codec,
-    sends_codec,
+    ConversationRow, EditsRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Policy, SendsRow, UserRow,
+    edits_codec, sends_codec,
 };
 use crate::codec::{Malformed, Reader, Sink};
 
@@ -184,6 +184,24 @@ impl MarkRow {
     /// When the version is not known, or the bytes are not such a row.
     pub fn decode(bytes: &[u8]) -> Result<Self, RowError> {
         decode("mark", bytes, |from| Ok(Self { seq: from.varint()?, number: from.varint()? }))
+    }
+}
+
+impl UserRow {
+    /// The row as it is stored.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(11);
+        out.put_u8(VERSION);
+        out.put_varint(self.seen);
+        out
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the version is not known, or the bytes are not such a row.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RowError> {
+        decode("user", bytes, |from| Ok(Self { seen: from.varint()? }))
     }
 }
 

@@ -153,3 +153,10 @@ pub struct MarkRow {
     /// Its message number.
     pub number: u64,
 }
+
+/// What is known of a user apart from conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UserRow {
+    /// When a relay last heard of them, as far as it was written down; 0 = never.
+    pub seen: Timestamp,
+}

@@ -344,3 +344,23 @@ fn time_never_goes_back() {
     };
     assert_eq!([post(500, 2), post(400, 3), post(0, 4), post(501, 5)], [500, 500, 500, 501]);
 }
+
+#[test]
+fn a_user_was_seen_at_the_latest_time_that_has_passed() {
+    let mut world = World::default();
+    let mut seen = |heard, at| {
+        let folded = world.apply(&Command::seen(user("a"), heard), at);
+        assert!(folded.outcome.is_none() && folded.event.is_none());
+        let [Effect::Seen { user: of, at }] = &folded.effects[..] else { panic!("{:?}", folded.effects) };
+        assert_eq!(*of, user("a"));
+        (folded.changed.user, *at)
+    };
+    assert_eq!(seen(500, 600), (true, 500));
+    assert_eq!(seen(400, 700), (false, 500), "came late");
+    assert_eq!(seen(500, 800), (false, 500), "came twice");
+    assert_eq!(seen(5000, 900), (true, 900), "a relay whose clock is ahead says nothing of the future");
+    assert_eq!(world.user_row("a").unwrap().seen, 900);
+    assert_eq!(world.user_row("b"), None);
+    let id = world.group_of("a", &[]);
+    assert_eq!(world.refused(id, "a", Action::Seen { user: user("a"), at: 1 }), Code::FORBIDDEN);
+}

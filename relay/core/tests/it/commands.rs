@@ -40,6 +40,7 @@ fn actions() -> Vec<(Action, &'static str)> {
         (Action::Mark { seq: 300, number: 2 }, "0b ac02 02"),
         (Action::SetPolicy { policy: Policy { history_open: true, joins_shown: false } }, "0c 01"),
         (Action::Trim { first_kept: 300 }, "0d ac02"),
+        (Action::Seen { user: bob(), at: 300 }, "0e 03 626f62 ac02"),
     ]
 }
 
@@ -63,6 +64,14 @@ fn golden_commands() {
 }
 
 #[test]
+fn a_command_about_a_user_has_zeros_for_a_conversation() {
+    let seen = Command::seen(user("bob"), 300);
+    assert_eq!(hex(&seen.encode()), "01".to_owned() + &"00".repeat(16) + "00000000" + "0e03626f62ac02");
+    assert_eq!(seen.conversation.kind(), None, "no conversation has that id");
+    assert_eq!(Command::decode(&seen.encode()), Ok(seen));
+}
+
+#[test]
 fn authority_bits() {
     let none = Authority::default();
     for (authority, bits) in [
@@ -83,7 +92,7 @@ fn authority_bits() {
 fn what_is_not_known_stops_the_log() {
     let mut bytes = by_relay(Action::Leave).encode();
     let last = bytes.len() - 1;
-    for action in [0, 14, 0x7f] {
+    for action in [0, 15, 0x7f] {
         bytes[last] = action;
         assert_eq!(Command::decode(&bytes), Err(CommandError::UnknownAction(action.into())));
     }
@@ -128,7 +137,7 @@ fn bits_of_no_meaning_are_refused() {
 
 proptest! {
     #[test]
-    fn damaged_commands_never_panic(which in 0..18usize, at: prop::sample::Index, byte: u8) {
+    fn damaged_commands_never_panic(which in 0..19usize, at: prop::sample::Index, byte: u8) {
         let (action, _) = actions().swap_remove(which);
         let mut bytes = by_device(action).encode();
         let at = at.index(bytes.len());

@@ -42,6 +42,8 @@ pub(crate) struct Talk {
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) talks: BTreeMap<ConversationId, Talk>,
+    /// When users were heard last.
+    pub(crate) seen: BTreeMap<String, u64>,
     /// Everything that a device was ever told, in order of `n`, with what it had asked for.
     pub(crate) told: BTreeMap<(ConversationId, UserId, DeviceId), Vec<(Action, Outcome)>>,
 }
@@ -113,6 +115,10 @@ impl Model {
         let id = command.conversation;
         let (user, device, n) = match &command.by {
             By::Relay => {
+                if let Action::Seen { user, at: heard } = &command.action {
+                    let seen = self.seen.entry(user.as_str().to_owned()).or_default();
+                    *seen = (*seen).max((*heard).min(at));
+                }
                 self.standing_order(id, &command.action);
                 return None;
             }
@@ -176,7 +182,7 @@ impl Model {
         let name = user.as_str();
         match action {
             Action::Join(how) => return self.join(id, user, may, how, at),
-            Action::SetPolicy { .. } | Action::Trim { .. } => return Err(Code::FORBIDDEN),
+            Action::SetPolicy { .. } | Action::Trim { .. } | Action::Seen { .. } => return Err(Code::FORBIDDEN),
             _ => {}
         }
         let talk = self.talks.get_mut(&id).ok_or(Code::NOT_FOUND)?;
@@ -298,7 +304,13 @@ impl Model {
                 talk.title.clone_from(title);
                 Ok(Some((kind::TITLE, bytes(&event::Titled { title }))))
             }
-            Action::Join(_) | Action::Mark { .. } | Action::SetPolicy { .. } | Action::Trim { .. } => unreachable!(),
+            Action::Join(_)
+            | Action::Mark { .. }
+            | Action::SetPolicy { .. }
+            | Action::Trim { .. }
+            | Action::Seen { .. } => {
+                unreachable!()
+            }
         }
     }
 

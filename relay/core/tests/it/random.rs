@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
-use quip_core::{Action, Authority, By, Command, JoinAs, MemberState, Naming, Policy};
+use quip_core::{Action, Authority, By, Command, JoinAs, MemberState, NO_CONVERSATION, Naming, Policy};
 use quip_protocol::{ConversationId, UserId, event::kind};
 
 use crate::{
@@ -81,6 +81,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (seq(), 0..30u64).prop_map(|(seq, number)| Action::Mark { seq, number }),
         1 => policy().prop_map(|policy| Action::SetPolicy { policy }),
         1 => seq().prop_map(|first_kept| Action::Trim { first_kept }),
+        3 => (who(), 0..1000u64).prop_map(|(user, at)| Action::Seen { user, at }),
     ]
 }
 
@@ -161,9 +162,11 @@ fn log(lines: &[Line], model: &mut Model, mut check: impl FnMut(&Command, u64, &
                 let action = aim(action.clone(), model.talks.get(&id), &user);
                 // Half of what is a relay's to ask is asked by one.
                 let by = match action {
-                    Action::SetPolicy { .. } | Action::Trim { .. } if at % 2 == 0 => By::Relay,
+                    Action::SetPolicy { .. } | Action::Trim { .. } | Action::Seen { .. } if at % 2 == 0 => By::Relay,
                     _ => By::Device { user, device, n },
                 };
+                let about_a_user = matches!((&by, &action), (By::Relay, Action::Seen { .. }));
+                let id = if about_a_user { NO_CONVERSATION } else { id };
                 (Command { conversation: id, by, authority: *authority, action }, *at)
             }
         };
@@ -205,6 +208,10 @@ fn assert_same(world: &World, model: &Model) {
             let mark = world.read_mark(id, name).map_or((0, 0), |mark| (mark.seq, mark.number));
             assert_eq!(mark, person.mark);
         }
+    }
+    for name in NAMES {
+        let seen = world.user_row(name).map_or(0, |row| row.seen);
+        assert_eq!(seen, model.seen.get(name).copied().unwrap_or_default(), "{name}: the latest of all");
     }
     for ((id, user, device), told) in &model.told {
         let row = world.sends(*id, user.as_str(), device.0[0]);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quip_core::{
     ConversationRow, EditsRow, EventRow, MarkRow, MemberRow, MemberState, Naming, Origin, Policy, Recorded, RowError,
-    SendsRow, row,
+    SendsRow, UserRow, row,
 };
 use quip_protocol::Code;
 
@@ -100,6 +100,14 @@ fn golden_mark() {
     let row = MarkRow { seq: 300, number: 2 };
     assert_eq!(hex(&row.encode()), joined(&["01", "ac02", "02"]));
     assert_eq!(MarkRow::decode(&row.encode()), Ok(row));
+}
+
+#[test]
+fn golden_user() {
+    // version | seen
+    let row = UserRow { seen: 1_700_000_000_000 };
+    assert_eq!(hex(&row.encode()), joined(&["01", "80d095ffbc31"]));
+    assert_eq!(UserRow::decode(&row.encode()), Ok(row));
 }
 
 #[test]
@@ -200,6 +208,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, Decode)> {
         ("edits", edits().encode(), |b| EditsRow::decode(b).map(drop)),
         ("event", event().encode(), |b| EventRow::decode(b).map(drop)),
         ("event", event().encode(), |b| EventRow::frame_of(b).map(drop)),
+        ("user", UserRow { seen: 300 }.encode(), |b| UserRow::decode(b).map(drop)),
     ]
 }
 
@@ -297,7 +306,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_rows_never_panic(which in 0..7usize, at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+    fn damaged_rows_never_panic(which in 0..8usize, at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
         let (_, mut bytes, decode) = all().swap_remove(which);
         let at = at.index(bytes.len());
         bytes[at] = byte;

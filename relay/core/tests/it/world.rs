@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quip_core::{
     Action, Authority, By, Command, ConversationRow, EditsRow, Effect, EventRow, Folded, JoinAs, MarkRow, MemberRow,
-    Policy, Rows, SendsRow, command, fold, keys,
+    Policy, Rows, SendsRow, UserRow, command, fold, keys,
 };
 use quip_protocol::{
     Code, ConversationId, DeviceId, Event, RoomName, UserId, conversation::Outcome, event, frame, limit,
@@ -72,6 +72,7 @@ pub(crate) enum Key {
     Event(ConversationId, u64),
     Edits(ConversationId, u64),
     Mark(ConversationId, String),
+    User(String),
 }
 
 /// Rows as bytes, and the time.
@@ -178,6 +179,10 @@ impl World {
         self.rows.get(&Key::Mark(id, name.into())).map(|bytes| MarkRow::decode(bytes).unwrap())
     }
 
+    pub(crate) fn user_row(&self, name: &str) -> Option<UserRow> {
+        self.rows.get(&Key::User(name.into())).map(|bytes| UserRow::decode(bytes).unwrap())
+    }
+
     pub(crate) fn event_row(&self, id: ConversationId, seq: u64) -> Option<EventRow> {
         self.rows.get(&Key::Event(id, seq)).map(|bytes| EventRow::decode(bytes).unwrap())
     }
@@ -202,6 +207,7 @@ impl World {
             sends: keys.device.and_then(|device| self.sends(id, actor.expect("a device has a user"), device.0[0])),
             event: keys.event.and_then(|seq| self.event_row(id, seq)),
             edits: keys.edits.and_then(|message| self.edits(id, message)),
+            user: keys.user.and_then(|user| self.user_row(user.as_str())),
             mark: if keys.mark { actor.and_then(|actor| self.read_mark(id, actor)) } else { None },
             damaged: false,
         }
@@ -270,6 +276,10 @@ fn writes(command: &Command, folded: &Folded) -> Vec<(Key, Option<Vec<u8>>)> {
     if changed.mark {
         writes.push((Key::Mark(id, actor()), Some(rows.mark.unwrap().encode())));
     }
+    if changed.user {
+        let user = keys.user.expect("changed rows have a key").as_str().to_owned();
+        writes.push((Key::User(user), Some(rows.user.unwrap().encode())));
+    }
     if let Some(event) = &folded.event {
         writes.push((Key::Event(id, event.seq), Some(event.row.encode())));
     }
@@ -287,6 +297,7 @@ fn check(command: &Command, before: &Rows, folded: &Folded) {
     assert_eq!(after.event, before.event, "events are rewritten by effects");
     assert!(changed.edits || after.edits == before.edits);
     assert!(changed.mark || after.mark == before.mark);
+    assert!(changed.user || after.user == before.user);
     assert_eq!(matches!(command.by, By::Device { n: 1.., .. }), folded.outcome.is_some());
 
     let head = before.conversation.as_ref().map_or(0, |row| row.head);

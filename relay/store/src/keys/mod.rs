@@ -13,6 +13,7 @@ pub(crate) mod membership;
 pub(crate) mod meta;
 pub(crate) mod sends;
 pub(crate) mod trim;
+pub(crate) mod user;
 
 use quip_protocol::{ConversationId, UserId};
 

@@ -60,6 +60,7 @@ fn action(random: &mut StdRng, place: ConversationId, at: u64) -> Action {
         25 => Action::SetTitle { title: format!("title {at}") },
         26 => Action::Mark { seq: target, number: target },
         27 if random.random_bool(0.2) => Action::Trim { first_kept: target / 2 },
+        28 => Action::Seen { user: user(random), at: random.random_range(0..1 << 40) },
         _ if place == places()[0] => Action::Join(JoinAs::Room(ROOM.to_owned())),
         _ => Action::Join(JoinAs::NewGroup),
     }
@@ -75,7 +76,7 @@ fn log(seed: u64, length: u64) -> Vec<Ordered> {
         let (user, device) = (user(random), DeviceId([random.random_range(0..2); 16]));
         let action = action(random, place, position);
         let by = match action {
-            Action::Trim { .. } => By::Relay,
+            Action::Trim { .. } | Action::Seen { .. } => By::Relay,
             Action::Mark { .. } => By::Device { user, device, n: 0 },
             _ => {
                 let n = last.entry((place, user.clone(), device)).or_insert(0);
@@ -85,7 +86,10 @@ fn log(seed: u64, length: u64) -> Vec<Ordered> {
         };
         let policy = quip_core::Policy { history_open: true, joins_shown: seed.is_multiple_of(2) };
         let authority = Authority { join: true, post: true, create: true, moderate: false, policy, group_members: 10 };
-        let mut command = Command { conversation: place, by, authority, action };
+        let mut command = match action {
+            Action::Seen { user, at } => Command::seen(user, at),
+            action => Command { conversation: place, by, authority, action },
+        };
         if position > 9 && random.random_ratio(1, 10) {
             let again = log[random.random_range(0..log.len())].command.clone();
             // In its stead, so that its own number stays the next one.
@@ -130,7 +134,7 @@ fn rows(store: &Store) -> Rows {
     let mut rows: Rows =
         [&spaces.conversations, &spaces.members, &spaces.members_by_user, &spaces.sends, &spaces.marks]
             .into_iter()
-            .chain([&spaces.events, &spaces.edits])
+            .chain([&spaces.events, &spaces.edits, &spaces.users])
             .flat_map(all)
             .collect();
     for id in places() {
@@ -145,18 +149,20 @@ fn rows(store: &Store) -> Rows {
 
 #[test]
 fn one_log_makes_one_store_however_it_is_cut() {
-    let (mut events, mut edits) = (0, 0);
+    let (mut events, mut edits, mut users) = (0, 0, 0);
     for seed in 0..6 {
         println!("seed {seed}");
         let log = log(seed, 1200);
         let whole = apply(&log, seed, log.len(), 1);
         let count = |space| whole.keys().filter(|(name, _)| *name == space).count();
         (events, edits) = (events + count("events"), edits + count("edits"));
+        users += count("users");
         for (most, parts) in [(1, 1), (7, 5), (300, 2)] {
             let cut = apply(&log, seed, most, parts);
             let differs = whole.iter().find(|(key, row)| cut.get(key) != Some(row));
             assert!(differs.is_none() && cut.len() == whole.len(), "at most {most} in {parts} parts: {differs:?}");
         }
     }
+    assert!(users == 6 * NAMES.len(), "{users} users were seen");
     assert!(events > 500 && edits > 20, "the logs come to little: {events} events, {edits} edited");
 }

@@ -2,7 +2,9 @@
 
 use fjall::OwnedWriteBatch;
 use hashbrown::HashMap;
-use quip_core::{Changed, ConversationRow, EditsRow, EventRow, Keys, MarkRow, MemberRow, MemberState, Rows, SendsRow};
+use quip_core::{
+    Changed, ConversationRow, EditsRow, EventRow, Keys, MarkRow, MemberRow, MemberState, Rows, SendsRow, UserRow,
+};
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
 use super::table::Table;
@@ -17,6 +19,7 @@ pub(super) struct Working {
     members: Table<(ConversationId, UserId), MemberRow>,
     sends: Table<(ConversationId, DeviceId, UserId), SendsRow>,
     marks: Table<(UserId, ConversationId), MarkRow>,
+    users: Table<UserId, UserRow>,
     /// Events of this batch: new ones, and tombstones.
     events: HashMap<(ConversationId, u64), EventRow>,
     /// Edits of messages that this batch changed.
@@ -31,6 +34,7 @@ pub(super) struct Places {
     target: Option<usize>,
     sends: Option<usize>,
     mark: Option<usize>,
+    user: Option<usize>,
     edits: Option<u64>,
 }
 
@@ -41,6 +45,7 @@ impl Working {
             members: Table::new(limit),
             sends: Table::new(limit),
             marks: Table::new(limit),
+            users: Table::new(limit),
             events: HashMap::new(),
             edits: HashMap::new(),
             turnovers: 0,
@@ -51,12 +56,19 @@ impl Working {
     /// that this one number tells about all of them: those that were used at one number are here until it has gone up
     /// by two.
     pub(super) fn make_room(&mut self) -> u64 {
-        let full = [self.conversations.is_full(), self.members.is_full(), self.sends.is_full(), self.marks.is_full()];
+        let full = [
+            self.conversations.is_full(),
+            self.members.is_full(),
+            self.sends.is_full(),
+            self.marks.is_full(),
+            self.users.is_full(),
+        ];
         if full.contains(&true) {
             self.conversations.turn_over();
             self.members.turn_over();
             self.sends.turn_over();
             self.marks.turn_over();
+            self.users.turn_over();
             self.turnovers += 1;
         }
         self.turnovers
@@ -77,6 +89,7 @@ impl Working {
             target: places.target.and_then(|place| self.members.take(place)),
             sends: places.sends.and_then(|place| self.sends.take(place)),
             mark: places.mark.and_then(|place| self.marks.take(place)),
+            user: places.user.and_then(|place| self.users.take(place)),
             event: event.flatten().flatten(),
             edits: edits.flatten().flatten(),
             damaged,
@@ -101,8 +114,13 @@ impl Working {
             sound(self.marks.place((user.clone(), id), read), damaged)
         });
         let mark = mark.transpose()?.flatten();
-        let conversation = sound(self.conversations.place(id, |id| view.conversation(*id)), damaged)?;
-        Ok(Places { conversation, actor, target, sends, mark, edits: keys.edits })
+        let user = keys.user.map(|user| sound(self.users.place(user.clone(), |user| view.user(user)), damaged));
+        let user = user.transpose()?.flatten();
+        let conversation = match keys.user {
+            Some(_) => None,
+            None => sound(self.conversations.place(id, |id| view.conversation(*id)), damaged)?,
+        };
+        Ok(Places { conversation, actor, target, sends, mark, user, edits: keys.edits })
     }
 
     fn event(&self, id: ConversationId, seq: u64, view: &View) -> Result<Option<EventRow>, ReadError> {
@@ -128,6 +146,9 @@ impl Working {
         }
         if let Some(place) = places.mark {
             self.marks.put(place, rows.mark, changed.mark);
+        }
+        if let Some(place) = places.user {
+            self.users.put(place, rows.user, changed.user);
         }
         if let Some(message) = places.edits.filter(|_| changed.edits) {
             self.edits.insert((id, message), rows.edits);
@@ -172,6 +193,9 @@ impl Working {
         });
         self.marks.finish(|(user, id), row, _| {
             put(batch, &spaces.marks, &keys::mark::encode(user, *id), row.map(MarkRow::encode));
+        });
+        self.users.finish(|user, row, _| {
+            put(batch, &spaces.users, &keys::user::encode(user), row.map(UserRow::encode));
         });
     }
 }

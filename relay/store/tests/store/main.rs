@@ -7,5 +7,6 @@ mod harness;
 mod once;
 mod pages;
 mod readers;
+mod seen;
 mod sequencer;
 mod trims;
