@@ -13,7 +13,7 @@ use quip_protocol::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Broken, Limits, Link, buffer::Buffer, tls, transport};
+use super::{Broken, Limits, Link, buffer::Buffer, socket, tls, transport};
 use crate::{Config, ConnectError, ConnectionLost, TokenSource, config::Timing};
 
 /// Makes connections.
@@ -266,7 +266,7 @@ fn closed(
 }
 
 fn endpoint(remote: SocketAddr) -> std::io::Result<Endpoint> {
-    Endpoint::new(EndpointConfig::default(), None, transport::socket(remote)?, Arc::new(TokioRuntime))
+    Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket::bind(remote)?, Arc::new(TokioRuntime))
 }
 
 /// The name in `name:port`, without the brackets of an IPv6 address.

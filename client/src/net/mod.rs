@@ -1,6 +1,6 @@
 //! The IO: one task for the connection, one for each open conversation.
 //!
-//! * [`dial`] makes a connection and says Hello ([`tls`], [`transport`]);
+//! * [`dial`] makes a connection and says Hello ([`tls`], [`transport`], [`socket`]);
 //! * [`session`] keeps it: the session stream, tokens, signs that it is time to move;
 //! * [`driver`] goes from one session to the next, reconnecting with pauses ([`backoff`]);
 //! * [`stream`] runs one conversation over whatever connection there is;
@@ -23,6 +23,7 @@ mod buffer;
 mod dial;
 mod driver;
 mod session;
+mod socket;
 mod stream;
 mod tls;
 mod transport;

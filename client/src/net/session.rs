@@ -17,7 +17,7 @@ use super::{
     Broken, Dialer, Hub,
     backoff::Backoff,
     dial::{CHUNK, Session},
-    transport,
+    socket,
 };
 use crate::{ClientEvent, ClosedReason, ConnectionLost, Presence, TokenError};
 
@@ -199,7 +199,7 @@ impl<'a> Keeping<'a> {
             }
             Some(Order::Rebind) => {
                 let remote = self.session.link.connection.remote_address();
-                let rebound = transport::socket(remote).and_then(|socket| self.session.endpoint.rebind(socket));
+                let rebound = socket::bind(remote).and_then(|socket| self.session.endpoint.rebind_abstract(socket));
                 if let Err(error) = rebound {
                     tracing::warn!(%error, "no new socket");
                 }

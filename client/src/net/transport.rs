@@ -1,10 +1,6 @@
 //! QUIC settings.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use quinn::{AckFrequencyConfig, TransportConfig, VarInt};
 
@@ -39,14 +35,6 @@ pub(super) fn config(streams: u64, keepalive: Duration, idle: Duration) -> Arc<T
 fn connection_window(streams: u64) -> VarInt {
     let bytes = streams.saturating_add(REQUESTS).saturating_mul(STREAM_WINDOW.into());
     VarInt::from_u64(bytes).unwrap_or(VarInt::MAX)
-}
-
-/// A socket from which `remote` can be reached.
-pub(super) fn socket(remote: SocketAddr) -> std::io::Result<UdpSocket> {
-    match remote {
-        SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),
-    }
 }
 
 #[cfg(test)]
