@@ -88,7 +88,7 @@ pub fn serve_on(
     let (submit, order) = order(order_limits(&config));
     let mailbox = Mailbox::new(config.limits.inbox_bytes);
     let sequencer = Sequencer::new(store, order, vec![mailbox.sink()], sequencer_config(&config));
-    let readers = ReadersConfig { threads: config.store.readers, ..ReadersConfig::default() };
+    let readers = ReadersConfig { threads: config.store.readers, waiting: config.store.reads_waiting };
     let generation = view.generation();
     let readers = Readers::start(view, readers)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

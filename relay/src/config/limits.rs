@@ -25,8 +25,9 @@ section! {
         /// Conversation streams that one connection may have open. quinn allocates stream slots up front: 1,024
         /// cost 115 KB a connection, 8 cost 31 KB, so a client is given what it asks for up to this.
         streams_per_connection: usize [Count] = 1024, 1..=65_536;
-        /// Streams of one connection that catch up at once, so that history never fills the connection's window.
-        catching_up_per_connection: usize [Count] = 4, 1..=64;
+        /// Reads from the store under way for one connection (opening, catching up, requests), so that nobody fills the
+        /// readers' queue, nor history a connection's window.
+        reads_per_connection: usize [Count] = 4, 1..=64;
 
         /// Bytes of one frame after its length; the protocol allows no more than 64 KiB, and a `Hello` with a token
         /// needs more than 8.

@@ -52,6 +52,8 @@ section! {
         worker_threads: usize [Count] = 2, 1..=64;
         /// Threads that read for clients which open, catch up or ask, and before commands about what may not be in memory.
         readers: usize [Count] = 2, 1..=64;
+        /// Reads that wait for one of them; beyond it, clients are told to retry.
+        reads_waiting: usize [Count] = 4096, 1..=1 << 20;
         /// Rows of each kind (conversations, memberships, send numbers, read marks) that the sequencer keeps in memory, and
         /// twice as many for a while. About 100 MB at the default if every device had 64 outcomes, usually a tenth of it.
         cached_rows: usize [Count] = 16_384, 16..=1 << 24;

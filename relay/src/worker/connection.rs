@@ -6,7 +6,9 @@ use quinn::ConnectionStats;
 use quip_core::{Authority, Naming, Policy, Timestamp};
 use quip_protocol::{ConversationId, DeviceId, InstanceId, Kind, RoomName, UserId};
 
-use super::{StreamKey, rate::Rate};
+use quip_store::Job;
+
+use super::{StreamKey, rate::Rate, turns::Turns};
 use crate::{
     auth::{Action, Identity},
     config::{Config, HistoryPolicy},
@@ -24,10 +26,8 @@ pub(super) struct Connection {
     pub(super) streams: Vec<StreamKey>,
     /// Conversations that are open here.
     pub(super) open: Vec<(ConversationId, StreamKey)>,
-    /// Streams that read pages from the store now.
-    pub(super) catching_up: usize,
-    /// Streams that would, when others are done.
-    pub(super) queued: Vec<StreamKey>,
+    /// Reads from the store.
+    pub(super) turns: Turns<Job>,
     /// Streams whose request is not answered in full.
     pub(super) requests: usize,
     /// Bytes of unfinished frames on all streams.
@@ -70,8 +70,7 @@ impl Connection {
             session_stream: None,
             streams: Vec::new(),
             open: Vec::new(),
-            catching_up: 0,
-            queued: Vec::new(),
+            turns: Turns::default(),
             requests: 0,
             partial: 0,
             heard: Heard { frames: 0, at: now, time: 0, reachable: true },

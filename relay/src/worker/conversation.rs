@@ -19,6 +19,7 @@ use super::{
     ring::Ring,
     session::presence,
     stream::Stream,
+    turns::Wanted,
 };
 
 /// A conversation that somebody has open here.
@@ -80,7 +81,7 @@ impl Worker {
             self.order(key, n, command);
             return Next::Frame;
         }
-        match self.warm(key, command) {
+        match self.warm(Wanted::By(key), command) {
             Ok(()) => Next::Hold,
             Err(Busy) => {
                 self.refuse(key, n, Code::BUSY, Some(Duration::from_millis(RETRY_AFTER_MS)));
@@ -90,8 +91,8 @@ impl Worker {
     }
 
     /// Has a reader bring what a command needs into memory.
-    fn warm(&mut self, key: StreamKey, command: Command) -> Result<(), Busy> {
-        self.try_ask(key, move |view| {
+    fn warm(&mut self, wanted: Wanted, command: Command) -> Result<(), Busy> {
+        self.try_ask(wanted, move |view| {
             view.warm(&quip_core::keys(&command));
             Read::Warm(Box::new(command))
         })
@@ -160,8 +161,8 @@ impl Worker {
     pub(super) fn submit_mark(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let at = stream.connection;
-        let Some(follower) = stream.follower() else { return };
-        let (id, authority, Some(mark)) = (follower.id, follower.authority, follower.mark.take()) else { return };
+        let Some(follower) = stream.follower().filter(|follower| !follower.marking) else { return };
+        let (id, authority, Some(mark)) = (follower.id, follower.authority, follower.mark) else { return };
         let Some(session) = &self.connections[at].session else { return };
         let by = By::Device { user: session.identity.user.clone(), device: session.device, n: 0 };
         let action = Action::Mark { seq: mark.seq, number: mark.number };
@@ -170,29 +171,30 @@ impl Worker {
             return self.order_mark(key, command);
         }
         follower.marking = true;
-        if self.warm(key, command).is_err() {
-            self.mark_later(key, mark);
+        if self.warm(Wanted::ForMark(key), command).is_err() {
+            self.mark_again(key);
         }
     }
 
-    /// Also of a stream that is gone: it has closed since, and what its user has read stays read.
+    /// The stream may be gone by now: what its user has read stays read.
     fn order_mark(&mut self, key: StreamKey, command: Command) {
-        let Action::Mark { seq, number } = command.action else { return };
-        let submitted = self.shared.submit.submit(command);
+        let Action::Mark { seq, .. } = command.action else { return };
+        let submitted = self.shared.submit.submit(command).is_ok();
+        let Some(follower) = self.streams.get_mut(key).and_then(Stream::follower) else { return };
+        if submitted {
+            follower.warmth.used(true, self.turnovers);
+            follower.mark.take_if(|mark| mark.seq <= seq);
+        }
+        self.mark_again(key);
+    }
+
+    /// A mark has no number to refuse: what is not submitted, or came meanwhile, waits for the next tick.
+    pub(super) fn mark_again(&mut self, key: StreamKey) {
         let Some(follower) = self.streams.get_mut(key).and_then(Stream::follower) else { return };
         follower.marking = false;
-        match submitted {
-            Ok(()) => follower.warmth.used(true, self.turnovers),
-            Err(_) => self.mark_later(key, Mark { seq, number }),
+        if follower.mark.is_some() {
+            self.marked.push(key);
         }
-    }
-
-    /// A mark has no number to refuse; it waits for a better moment.
-    fn mark_later(&mut self, key: StreamKey, mark: Mark) {
-        if let Some(follower) = self.streams[key].follower() {
-            follower.marking = false;
-        }
-        self.mark(key, mark);
     }
 
     /// Routes the outcome of a command to the stream that carried it.

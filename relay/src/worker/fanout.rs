@@ -10,7 +10,7 @@ use quip_protocol::{
 use quip_store::{Committed, Page, ReadError};
 
 use super::{
-    ConnectionKey, StreamKey, Worker,
+    StreamKey, Worker,
     conversation::Conversation,
     reads::{self, Read, read_code},
     stream::{Flushed, Role, Stream},
@@ -125,11 +125,10 @@ impl Worker {
         }
     }
 
-    /// Asks for a follower's next events, when its connection has not enough such reads under way.
+    /// Asks for a follower's next events.
     fn want_page(&mut self, key: StreamKey, to: u64) {
         let stream = &mut self.streams[key];
         stream.priority(CATCHING_UP);
-        let at = stream.connection;
         let Some(follower) = stream.follower() else { return };
         follower.live = false;
         follower.reading = true;
@@ -137,19 +136,12 @@ impl Worker {
         let acks: Vec<_> = follower.sends.give_up_places().collect();
         acks.iter().for_each(|ack| stream.out.control(ack));
         stream.out.put_control();
-        let connection = &mut self.connections[at];
-        if connection.catching_up >= self.shared.config.limits.catching_up_per_connection {
-            connection.queued.push(key);
-            return;
-        }
-        connection.catching_up += 1;
         self.ask(key, move |view| Read::Page(reads::page(view, id, from..=to, PAGE_BYTES)));
     }
 
     /// A follower's next events were read.
     pub(super) fn page(&mut self, key: StreamKey, page: Result<Page, ReadError>) {
         let stream = &mut self.streams[key];
-        let at = stream.connection;
         let Some(follower) = stream.follower() else { return };
         follower.reading = false;
         let cursor = follower.cursor;
@@ -167,24 +159,6 @@ impl Worker {
             Err(error) => {
                 tracing::error!(%error, "a follower cannot catch up");
                 self.end(key, read_code(&error), 0);
-            }
-        }
-        self.read_next(at);
-    }
-
-    /// A read of a connection's is over: the next one may begin.
-    pub(super) fn read_next(&mut self, at: ConnectionKey) {
-        let Some(connection) = self.connections.get_mut(at) else { return };
-        connection.catching_up = connection.catching_up.saturating_sub(1);
-        // One that needs no page by now, or whose stream takes nothing, leaves its turn to the next.
-        while let Some(connection) = self.connections.get_mut(at)
-            && connection.catching_up < self.shared.config.limits.catching_up_per_connection
-            && !connection.queued.is_empty()
-        {
-            let key = connection.queued.remove(0);
-            if let Some(follower) = self.streams.get_mut(key).and_then(|stream| stream.follower()) {
-                follower.reading = false;
-                self.pump(key);
             }
         }
     }

@@ -33,9 +33,9 @@ pub(super) struct Follower {
     pub(super) reading: bool,
     /// What the token and config allow in this conversation.
     pub(super) authority: Authority,
-    /// The newest read mark that was not submitted yet.
+    /// The newest read mark that is not submitted yet.
     pub(super) mark: Option<Mark>,
-    /// An earlier one is with a reader.
+    /// A reader is at it, or at an earlier one.
     pub(super) marking: bool,
     /// Whether the sequencer has the rows that this stream's commands need.
     pub(super) warmth: Warmth,

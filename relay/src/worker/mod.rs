@@ -43,6 +43,7 @@ mod session;
 mod signals;
 mod stream;
 mod sweep;
+mod turns;
 mod warmth;
 
 use connection::Connection;

@@ -6,16 +6,16 @@ use quip_protocol::{
     conversation::{End, Open, Opened, Outcome, Skip, Start, Target, skip},
     limit,
 };
-use quip_store::{Busy, ReadError, View};
+use quip_store::ReadError;
 
 use super::{
     ConnectionKey, StreamKey, Worker,
     connection::room_of,
     follower::{Follower, Phase},
     intake::Next,
-    reads::{self, OpenRows, Read, Reply, encode_end, read_code},
+    reads::{self, OpenRows, Read, encode_end, read_code},
     session::presence,
-    stream::Role,
+    stream::{Role, Stream},
 };
 
 /// How many looks at the store a cursor ahead of it is given, one a tick: 2 s.
@@ -124,42 +124,8 @@ impl Worker {
         self.shared.config.limits.presence_group_members
     }
 
-    /// Has a reader thread read something for a stream.
-    pub(super) fn ask(&mut self, stream: StreamKey, read: impl FnOnce(&View) -> Read + Send + 'static) {
-        if self.try_ask(stream, read).is_err() {
-            self.end(stream, Code::BUSY, 0);
-        }
-    }
-
-    /// The same, unless the readers have too much to do.
-    pub(super) fn try_ask(
-        &mut self,
-        stream: StreamKey,
-        read: impl FnOnce(&View) -> Read + Send + 'static,
-    ) -> Result<(), Busy> {
-        let inbox = std::sync::Arc::clone(&self.inbox);
-        self.shared.readers.run(Box::new(move |view| inbox.answer(Reply { stream, read: read(view) })))
-    }
-
-    /// A read for a stream is done.
-    pub(super) fn read(&mut self, reply: Reply) {
-        let key = reply.stream;
-        if let Read::Warm(command) = reply.read {
-            return self.warmed(key, *command);
-        }
-        if !self.streams.contains_key(key) {
-            return;
-        }
-        match reply.read {
-            Read::Warm(_) => {}
-            Read::Rows(rows) => self.rows(key, rows),
-            Read::Page(page) => self.page(key, page),
-            Read::Answer(answer) => self.answer(key, &answer),
-            Read::Members(members) => self.answer_presence(key, members),
-        }
-    }
-
-    fn rows(&mut self, key: StreamKey, rows: Result<Option<Box<OpenRows>>, ReadError>) {
+    /// The rows of a conversation that is being opened were read.
+    pub(super) fn rows(&mut self, key: StreamKey, rows: Result<Option<Box<OpenRows>>, ReadError>) {
         let Some(follower) = self.streams[key].follower() else { return };
         if follower.outdated {
             return self.read_rows(key);
@@ -323,15 +289,17 @@ impl Worker {
 
     /// Takes a follower off its conversation.
     pub(super) fn detach(&mut self, key: StreamKey) {
+        if let Some(follower) = self.streams.get_mut(key).and_then(Stream::follower) {
+            // A newer one does not wait until an older one was read for.
+            follower.marking = false;
+        }
         self.submit_mark(key);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let at = stream.connection;
-        let Role::Conversation(follower) = std::mem::replace(&mut stream.role, Role::Ending) else { return };
         let Some(connection) = self.connections.get_mut(at) else { return };
+        connection.turns.forget(key);
+        let Role::Conversation(follower) = std::mem::replace(&mut stream.role, Role::Ending) else { return };
         connection.open.retain(|(_, open)| *open != key);
-        // One that waits for its turn to read has none to give back.
-        let reads = follower.reading && !connection.queued.contains(&key);
-        connection.queued.retain(|queued| *queued != key);
         let user = connection.user().cloned();
         let device = connection.session.as_ref().map(|session| session.device);
         if let (Some(user), Some(device)) = (user, device) {
@@ -342,9 +310,6 @@ impl Worker {
         }
         follower.watching.iter().flatten().for_each(|user| self.roster.unwatch(user, at));
         self.leave_conversation(follower.id, key);
-        if reads {
-            self.read_next(at);
-        }
     }
 
     fn leave_conversation(&mut self, id: ConversationId, key: StreamKey) {

@@ -11,11 +11,12 @@ use quip_protocol::{
 };
 use quip_store::{Direction, Page, PageLimit, ReadError, View};
 
-use super::StreamKey;
+use super::{ConnectionKey, StreamKey};
 
 /// The answer to one read, for one stream.
 #[derive(Debug)]
 pub(super) struct Reply {
+    pub(super) connection: ConnectionKey,
     pub(super) stream: StreamKey,
     pub(super) read: Read,
 }

@@ -15,10 +15,7 @@ impl Worker {
     pub(super) fn tick(&mut self) {
         self.next_tick = self.now + TICK;
         for key in std::mem::take(&mut self.marked) {
-            match self.streams.get_mut(key).and_then(Stream::follower) {
-                Some(follower) if follower.marking => self.marked.push(key),
-                _ => self.submit_mark(key),
-            }
+            self.submit_mark(key);
         }
         for key in std::mem::take(&mut self.ahead) {
             let waits = self.streams.get_mut(key).and_then(|stream| stream.follower());
