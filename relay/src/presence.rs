@@ -3,6 +3,8 @@
 //! A user's state is the best of their connections. A broken connection shows after a pause, so that a
 //! reconnect stays unseen; a goodbye or a connection that was silent for the idle timeout shows at once.
 
+mod ledger;
+
 use std::{
     collections::{HashMap, VecDeque},
     hash::Hash,
@@ -12,13 +14,13 @@ use std::{
 use quip_core::Timestamp;
 use quip_protocol::{UserId, session::presence};
 
-/// Presence of all users that are, were lately, or are watched here. `K` names a connection.
+pub use ledger::{Ledger, LedgerConfig};
+
+/// Presence of all users that are, were a moment ago, or are watched here. `K` names a connection.
 #[derive(Debug)]
 pub struct Roster<K> {
     users: HashMap<UserId, Entry<K>>,
     leaving: VecDeque<(Instant, UserId)>,
-    remembered: VecDeque<(u64, UserId)>,
-    serial: u64,
     config: RosterConfig,
 }
 
@@ -27,8 +29,6 @@ pub struct Roster<K> {
 pub struct RosterConfig {
     /// How long a broken connection is not shown.
     pub offline_after: Duration,
-    /// Offline users whose last-seen time is kept in memory; the longest gone are forgotten first.
-    pub remembered: usize,
 }
 
 /// How a connection ended.
@@ -58,7 +58,7 @@ pub struct Shown<K> {
 pub struct State {
     /// One of [`presence`].
     pub state: u8,
-    /// When the user was last heard while not online; 0 = online, never, or not known.
+    /// When the user was last heard while not online; 0 = online, never, or not known here.
     pub last_seen: Timestamp,
 }
 
@@ -69,21 +69,19 @@ struct Entry<K> {
     shown: State,
     /// When a break is shown, and when the user was last heard before it.
     leaving: Option<(Instant, Timestamp)>,
-    /// Its place among the remembered.
-    remembered: u64,
 }
 
 impl<K> Default for Entry<K> {
     fn default() -> Self {
         let shown = State { state: presence::OFFLINE, last_seen: 0 };
-        Self { connections: Vec::new(), watchers: Vec::new(), shown, leaving: None, remembered: 0 }
+        Self { connections: Vec::new(), watchers: Vec::new(), shown, leaving: None }
     }
 }
 
 impl<K: Copy + Eq + Hash> Roster<K> {
     /// An empty roster.
     pub fn new(config: RosterConfig) -> Self {
-        Self { users: HashMap::new(), leaving: VecDeque::new(), remembered: VecDeque::new(), serial: 0, config }
+        Self { users: HashMap::new(), leaving: VecDeque::new(), config }
     }
 
     /// The connections of a user.
@@ -129,7 +127,7 @@ impl<K: Copy + Eq + Hash> Roster<K> {
             return None;
         }
         let shown = entry.show(user, at);
-        self.remember(user);
+        self.forget(user);
         shown
     }
 
@@ -141,19 +139,18 @@ impl<K: Copy + Eq + Hash> Roster<K> {
             let Some(entry) = self.users.get_mut(&user) else { continue };
             let Some((_, last_seen)) = entry.leaving.take_if(|(leaving_at, _)| *leaving_at == at) else { continue };
             shown.extend(entry.show(&user, last_seen));
-            self.remember(&user);
+            self.forget(&user);
         }
         shown
     }
 
     /// `watcher` wants to see `user` from now on (counted, so that it may want it twice).
-    pub fn watch(&mut self, user: &UserId, watcher: K) -> State {
+    pub fn watch(&mut self, user: &UserId, watcher: K) {
         let entry = self.users.entry(user.clone()).or_default();
         match entry.watchers.iter_mut().find(|(key, _)| *key == watcher) {
             Some((_, times)) => *times += 1,
             None => entry.watchers.push((watcher, 1)),
         }
-        entry.shown
     }
 
     /// Takes one [`Roster::watch`] back.
@@ -161,21 +158,13 @@ impl<K: Copy + Eq + Hash> Roster<K> {
         let Some(entry) = self.users.get_mut(user) else { return };
         entry.watchers.iter_mut().filter(|(key, _)| *key == watcher).for_each(|(_, times)| *times -= 1);
         entry.watchers.retain(|(_, times)| *times > 0);
-        if entry.is_idle() && entry.shown.last_seen == 0 {
-            self.users.remove(user);
-        }
+        self.forget(user);
     }
 
-    fn remember(&mut self, user: &UserId) {
-        let Some(entry) = self.users.get_mut(user).filter(|entry| entry.is_idle()) else { return };
-        self.serial += 1;
-        entry.remembered = self.serial;
-        self.remembered.push_back((self.serial, user.clone()));
-        while self.remembered.len() > self.config.remembered {
-            let Some((serial, oldest)) = self.remembered.pop_front() else { break };
-            if self.users.get(&oldest).is_some_and(|entry| entry.is_idle() && entry.remembered == serial) {
-                self.users.remove(&oldest);
-            }
+    /// Forgets one who has no connection and no watcher.
+    fn forget(&mut self, user: &UserId) {
+        if self.users.get(user).is_some_and(Entry::is_idle) {
+            self.users.remove(user);
         }
     }
 }
@@ -210,7 +199,7 @@ mod tests {
     }
 
     fn roster() -> Roster<u32> {
-        Roster::new(RosterConfig { offline_after: Duration::from_secs(3), remembered: 2 })
+        Roster::new(RosterConfig { offline_after: Duration::from_secs(3) })
     }
 
     fn shown(shown: Option<Shown<u32>>) -> Option<(u8, u64)> {
@@ -273,15 +262,17 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_gone_are_forgotten() {
+    fn who_is_gone_and_not_watched_is_forgotten() {
         let (mut roster, now) = (roster(), Instant::now());
-        for (index, name) in ["a", "b", "c"].iter().enumerate() {
-            let user = UserId::parse(name).unwrap();
-            roster.connected(&user, index as u32);
-            roster.disconnected(&user, index as u32, Gone::Goodbye, 1 + index as u64, now);
-        }
-        let seen = |name| roster.state(&UserId::parse(name).unwrap()).last_seen;
-        assert_eq!((seen("a"), seen("b"), seen("c")), (0, 2, 3));
-        assert_eq!(roster.users.len(), 2);
+        roster.connected(&alice(), 1);
+        roster.watch(&alice(), 8);
+        roster.disconnected(&alice(), 1, Gone::Goodbye, 7, now);
+        assert_eq!(roster.state(&alice()).last_seen, 7);
+        roster.unwatch(&alice(), 8);
+        assert!(roster.users.is_empty());
+        roster.connected(&alice(), 1);
+        roster.disconnected(&alice(), 1, Gone::Broken, 9, now);
+        roster.expire(now + Duration::from_secs(3));
+        assert!(roster.users.is_empty() && roster.leaving.is_empty());
     }
 }

@@ -1,13 +1,13 @@
 //! Puts the parts together, runs them, and takes them apart in order.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use quip_order::{Limits as OrderLimits, Order, Submit, embedded};
 use quip_store::{OpenError, Readers, ReadersConfig, Sequencer, SequencerConfig, SequencerError, Store, StoreConfig};
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{Notify, watch},
 };
 
 use crate::{
@@ -101,13 +101,23 @@ pub fn serve_on(
 
     let (phase, phases) = watch::channel(Phase::Running);
     let sequencing = spawn_sequencer(sequencer, phase.clone())?;
-    let shared = Arc::new(Shared { config, authenticator, submit: Arc::clone(&submit), readers, generation });
+    let shared = Arc::new(Shared {
+        config,
+        authenticator,
+        submit: Arc::clone(&submit),
+        readers,
+        generation,
+        all_seen: Notify::new(),
+    });
     started(&Started { listen, fingerprint: certificate.fingerprint(), data: folder.path().to_owned() });
     runtime.block_on(async {
         let worker = Worker::run(Arc::clone(&shared), mailbox, endpoint, phases.clone());
         let stop = async {
             stopped(term, int, phases).await;
             drain(&phase);
+            if tokio::time::timeout(LAST_SEEN_WITHIN, shared.all_seen.notified()).await.is_err() {
+                tracing::warn!("not everyone's last-seen time was written in {LAST_SEEN_WITHIN:?}");
+            }
             submit.close();
             std::future::pending::<()>().await;
         };
@@ -199,6 +209,9 @@ fn sequencer_config(config: &Config) -> SequencerConfig {
         ..SequencerConfig::default()
     }
 }
+
+/// How long the end waits until it is written when those who are online were last heard.
+const LAST_SEEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Exit status after a commit that did not come back.
 pub const EXIT_STUCK: i32 = 74;

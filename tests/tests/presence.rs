@@ -311,6 +311,28 @@ async fn small_groups_are_live_and_larger_ones_are_asked() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_group_that_outgrows_the_limit_is_no_longer_told_live() -> Result<()> {
+    let relay = Relay::with(&format!("{QUICK}\n[limits]\npresence_group_members = 2\n"))?;
+    let id = ConversationId::group(rand::random());
+    let (mut alice, bob) = (login(&relay, "alice", 1).await?, login(&relay, "bob", 1).await?);
+    let (mut group, _) = alice.enter(&Target::NewGroup(id)).await?;
+    group.done(&Add { n: 2, user: "bob" }).await?;
+    assert_eq!(shown(&mut alice).await?, of("bob", presence::ONLINE));
+    group.done(&Add { n: 3, user: "carol" }).await?;
+    let (_direct, _) = alice.enter(&direct("dave")).await?;
+    assert_eq!(shown(&mut alice).await?, ("dave".to_owned(), presence::OFFLINE, false));
+    bob.quic.close(0u32.into(), b"bye");
+    until("bob is offline", async || {
+        let members = PresenceIn { conversation: id, after: "alice", limit: 1 };
+        let (frames, _) = alice.ask(&members).await?;
+        Ok(frames[0].to::<Presence<'_>>().is_some_and(|bob| bob.state == presence::OFFLINE))
+    })
+    .await?;
+    assert_eq!(shown_by_now(&relay, &mut alice, "alice").await?, [], "three are too many");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_connection_that_says_no_hello_is_nobody() -> Result<()> {
     let relay = Relay::with(QUICK)?;
     let nobody = Raw::connect_with(&relay, alive()).await?;

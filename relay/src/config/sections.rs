@@ -22,6 +22,9 @@ section! {
         sweep: Duration [Period] = Duration::from_secs(1), Duration::from_millis(10)..=Duration::from_secs(60);
         /// How long others do not see that a user's last connection broke, so that a reconnect stays unseen.
         offline_after: Duration [Period] = Duration::from_secs(3), Duration::ZERO..=Duration::from_secs(60);
+        /// How often a user's last-seen time is written at most: on coming, then every so often while they are here, and
+        /// after they left. So much of it a relay that is killed may lose.
+        last_seen_every: Duration [Period] = Duration::from_secs(300), Duration::from_millis(100)..=Duration::from_secs(86_400);
     }
 }
 

@@ -192,7 +192,7 @@ fn unknown_keys_get_a_suggestion() {
         "[presence]\nheartbeat = 1\n",
         concat!(
             "2:1: unknown key `heartbeat` in [presence]\n  |\n2 | heartbeat = 1\n",
-            "  | ^^^^^^^^^ the keys here are keepalive, idle_timeout, sweep, offline_after"
+            "  | ^^^^^^^^^ the keys here are keepalive, idle_timeout, sweep, offline_after, last_seen_every"
         ),
     );
     assert_refused(

@@ -240,7 +240,7 @@ impl Worker {
             Effect::Marked { user, mark } => {
                 self.tell_marked(user, &Marked { conversation: id, seq: mark.seq, number: mark.number });
             }
-            Effect::Seen { .. } => {}
+            Effect::Seen { user, at } => self.ledger.written(user, *at),
             Effect::Rewritten { seq, row } => {
                 if let Some(conversation) = self.conversations.get_mut(&id) {
                     let before = conversation.ring.bytes();
@@ -266,7 +266,8 @@ impl Worker {
         }
     }
 
-    /// Those who see a small group's presence live also see who comes while it is open, and no more who went.
+    /// Those who see a small group's presence live also see who comes while it is open, and no more who went. Once it is
+    /// too large for that they are told nothing more, until they open it again.
     fn companion(&mut self, id: ConversationId, user: &UserId, member: bool) {
         let Some(conversation) = self.conversations.get(&id).filter(|_| id.kind() == Some(Kind::Group)) else { return };
         let most = self.shared.config.limits.presence_group_members;
@@ -279,8 +280,12 @@ impl Worker {
             match (known, member) {
                 (None, true) if !theirs && watching.len() + 1 < most => {
                     watching.push(user.clone());
-                    let now = self.roster.watch(user, at);
-                    self.tell(at, &presence(user, now));
+                    self.roster.watch(user, at);
+                    self.tell(at, &presence(user, self.presence_of(user, 0)));
+                }
+                (None, true) if !theirs => {
+                    let all = stream.follower().and_then(|follower| follower.watching.take());
+                    all.iter().flatten().for_each(|user| self.roster.unwatch(user, at));
                 }
                 (Some(place), false) => {
                     watching.swap_remove(place);

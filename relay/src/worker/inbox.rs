@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quip_core::Effect;
+use quip_core::{Command, Effect};
 use quip_store::{Change, Committed, Sink};
 use tokio::sync::Notify;
 
@@ -19,6 +19,8 @@ pub(super) enum Mail {
     Committed(Arc<Committed>),
     /// A read is done.
     Read(Reply),
+    /// The rows of these commands, which say when users were seen, are in memory.
+    Seen(Vec<Command>),
 }
 
 /// A worker's mailbox.
@@ -57,6 +59,11 @@ impl Inbox {
     /// Delivers the answer to a read.
     pub(super) fn answer(&self, reply: Reply) {
         self.put(Mail::Read(reply), 0);
+    }
+
+    /// Delivers commands whose rows were read.
+    pub(super) fn seen(&self, commands: Vec<Command>) {
+        self.put(Mail::Seen(commands), 0);
     }
 
     fn put(&self, mail: Mail, bytes: usize) {

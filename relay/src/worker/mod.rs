@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::{
     auth::Authenticator,
     config::Config,
-    presence::{Roster, RosterConfig},
+    presence::{Ledger, LedgerConfig, Roster, RosterConfig},
 };
 
 mod commands;
@@ -39,6 +39,7 @@ mod reads;
 mod ready;
 mod requests;
 mod ring;
+mod seen;
 mod session;
 mod signals;
 mod stream;
@@ -71,6 +72,8 @@ pub struct Shared {
     pub readers: Readers,
     /// Identity of the log.
     pub generation: u64,
+    /// Notified when, at the end, every user's last-seen time was submitted.
+    pub all_seen: Notify,
 }
 
 /// What a worker is told from outside.
@@ -98,6 +101,7 @@ pub struct Worker {
     /// Which stream carries a device's commands in a conversation.
     senders: HashMap<SenderKey, StreamKey>,
     roster: Roster<ConnectionKey>,
+    ledger: Ledger,
     /// How often the sequencer's memory has turned over, as far as is known here.
     turnovers: u64,
     /// How fast each user may send.
@@ -131,8 +135,8 @@ const TICK: Duration = Duration::from_millis(100);
 const LAST_TURNS: usize = 10_000;
 /// Time for the last answers to leave.
 const LAST_WORDS: Duration = Duration::from_millis(50);
-/// Offline users whose last-seen time is kept in memory.
-const REMEMBERED: usize = 100_000;
+/// Users who left whose last-seen time may wait to be written.
+const GONE: usize = 100_000;
 
 /// Where the sequencer and the readers leave what is for a worker; made before the worker.
 pub struct Mailbox {
@@ -200,7 +204,8 @@ impl Worker {
     }
 
     fn new(shared: Arc<Shared>, mailbox: Mailbox, arrivals: mpsc::Receiver<Arrival>) -> Self {
-        let roster = RosterConfig { offline_after: shared.config.presence.offline_after, remembered: REMEMBERED };
+        let roster = RosterConfig { offline_after: shared.config.presence.offline_after };
+        let ledger = LedgerConfig { every: shared.config.presence.last_seen_every, gone: GONE };
         let now = Instant::now();
         let send_window = shared.config.limits.send_window_bytes as u64;
         let rates = UserRates::new(shared.config.limits.message_rate());
@@ -216,6 +221,7 @@ impl Worker {
             conversations: HashMap::new(),
             senders: HashMap::new(),
             roster: Roster::new(roster),
+            ledger: Ledger::new(ledger),
             turnovers: 0,
             rates,
             behind: VecDeque::new(),
@@ -242,6 +248,9 @@ impl Worker {
         if self.now >= self.next_tick {
             self.tick();
         }
+        if self.phase == Phase::Draining {
+            self.write_all_seen();
+        }
         arrived || mail || ready || behind
     }
 
@@ -259,6 +268,7 @@ impl Worker {
                 None => return false,
                 Some(Mail::Committed(batch)) => self.committed(&batch),
                 Some(Mail::Read(reply)) => self.read(reply),
+                Some(Mail::Seen(commands)) => _ = self.submit_seen(commands),
             }
         }
         true

@@ -13,7 +13,7 @@ use super::{
     connection::room_of,
     follower::{Follower, Phase},
     intake::Next,
-    reads::{self, OpenRows, Read, encode_end, read_code},
+    reads::{self, Known, OpenRows, Read, encode_end, read_code},
     session::presence,
     stream::{Role, Stream},
 };
@@ -250,17 +250,17 @@ impl Worker {
         self.ahead.push(key);
     }
 
-    fn watch(&mut self, key: StreamKey, companions: &[UserId]) {
+    fn watch(&mut self, key: StreamKey, companions: &[Known]) {
         let at = self.streams[key].connection;
         if let Some(follower) = self.streams[key].follower() {
-            follower.watching = Some(companions.to_vec());
+            follower.watching = Some(companions.iter().map(|(user, _)| user.clone()).collect());
         }
-        for user in companions {
+        for (user, stored) in companions {
             if !self.streams.contains_key(key) {
                 return;
             }
-            let now = self.roster.watch(user, at);
-            self.tell(at, &presence(user, now));
+            self.roster.watch(user, at);
+            self.tell(at, &presence(user, self.presence_of(user, *stored)));
         }
     }
 

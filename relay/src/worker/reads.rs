@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use quip_core::{Command, ConversationRow, MarkRow, MemberRow, MemberState, Naming, SendsRow};
+use quip_core::{Command, ConversationRow, MarkRow, MemberRow, MemberState, Naming, SendsRow, Timestamp};
 use quip_protocol::{
     Code, ConversationId, DeviceId, UserId,
     conversation::End,
@@ -33,8 +33,11 @@ pub(super) enum Read {
     /// Nothing for anyone: the rows of this command are in memory now.
     Warm(Box<Command>),
     /// Members whose presence was asked for, and whether there are more.
-    Members(Result<(Vec<UserId>, bool), Code>),
+    Members(Result<(Vec<Known>, bool), Code>),
 }
+
+/// A user, and when the store says that they were last seen; 0 = never.
+pub(super) type Known = (UserId, Timestamp);
 
 /// The rows that an open needs.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ pub(super) struct OpenRows {
     pub(super) sends: SendsRow,
     pub(super) mark: MarkRow,
     /// All other members, where they are few enough to see each other's presence live.
-    pub(super) companions: Option<Vec<UserId>>,
+    pub(super) companions: Option<Vec<Known>>,
 }
 
 /// Reads what an open needs. `companions` is the largest group whose members see each other live.
@@ -63,7 +66,9 @@ pub(super) fn open(
         }
         _ => None,
     };
-    let others = |all: Vec<UserId>| all.into_iter().filter(|companion| companion != user).collect();
+    let others = |all: Vec<UserId>| {
+        all.into_iter().filter(|companion| companion != user).map(|user| known(view, user)).collect()
+    };
     Ok(Some(Box::new(OpenRows {
         member: view.member(id, user)?,
         sends: view.sends(id, user, device)?.unwrap_or_default(),
@@ -141,9 +146,18 @@ pub(super) fn present(
     id: ConversationId,
     after: &str,
     limit: usize,
-) -> Result<(Vec<UserId>, bool), Code> {
+) -> Result<(Vec<Known>, bool), Code> {
     let page = member_page(view, user, id, after, limit).map_err(|refused| refused.0)?;
-    Ok((page.members.into_iter().map(|(user, _)| user).collect(), page.next.is_some()))
+    Ok((page.members.into_iter().map(|(user, _)| known(view, user)).collect(), page.next.is_some()))
+}
+
+/// Reads when a user was last seen. A record that cannot be read is no reason to show nobody.
+fn known(view: &View, user: UserId) -> Known {
+    let row = view.user(&user).unwrap_or_else(|error| {
+        tracing::error!(%error, "when a user was last seen is not known");
+        None
+    });
+    (user, row.map_or(0, |row| row.seen))
 }
 
 /// What a conversation is called for one of its members.

@@ -1,12 +1,12 @@
 //! Request streams: one request, its answer, finish.
 
-use quip_protocol::{Code, ToRelay, UserId, frame};
+use quip_protocol::{Code, ToRelay, frame};
 
 use super::{
     StreamKey, Worker,
     endpoint::STREAMS_BEFORE_HELLO,
     intake::Next,
-    reads::{self, Read, encode_end},
+    reads::{self, Known, Read, encode_end},
     session::presence,
     stream::Role,
 };
@@ -59,13 +59,13 @@ impl Worker {
     }
 
     /// The members whose presence was asked for were read.
-    pub(super) fn answer_presence(&mut self, key: StreamKey, members: Result<(Vec<UserId>, bool), Code>) {
+    pub(super) fn answer_presence(&mut self, key: StreamKey, members: Result<(Vec<Known>, bool), Code>) {
         let mut answer = Vec::new();
         match members {
             Err(code) => encode_end(code, 0, &mut answer),
             Ok((members, more)) => {
-                for user in &members {
-                    frame::encode(&presence(user, self.roster.state(user)), &mut answer);
+                for (user, stored) in &members {
+                    frame::encode(&presence(user, self.presence_of(user, *stored)), &mut answer);
                 }
                 encode_end(Code::DONE, u64::from(more), &mut answer);
             }

@@ -113,6 +113,7 @@ impl Worker {
         connection.heard.at = self.now;
         connection.heard.time = unix_time();
         connection.session = Some(session);
+        self.ledger.came(&user, self.now);
         let shown = self.roster.connected(&user, at);
         self.show(shown);
     }
@@ -198,6 +199,9 @@ impl Worker {
     pub(super) fn left(&mut self, key: ConnectionKey, connection: &Connection) {
         let Some(user) = connection.user() else { return };
         let shown = self.roster.disconnected(user, key, connection.gone, connection.heard.time, self.now);
+        if self.roster.connections(user).next().is_none() {
+            self.ledger.left(user, connection.heard.time);
+        }
         self.show(shown);
     }
 }

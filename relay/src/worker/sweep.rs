@@ -24,6 +24,9 @@ impl Worker {
             }
         }
         self.give_up_unanswered();
+        if self.phase == Phase::Running {
+            self.write_seen();
+        }
         let shown = self.roster.expire(self.now);
         self.show(shown);
         if self.now >= self.next_sweep {
@@ -129,6 +132,7 @@ impl Worker {
             for key in keys {
                 self.tell(key, &GoAway { code: Code::SHUTDOWN, within: GO_AWAY_WITHIN_MS });
             }
+            self.ledger.close(self.now);
         }
         self.phase = phase;
     }
