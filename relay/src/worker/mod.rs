@@ -208,6 +208,7 @@ impl Worker {
         let ledger = LedgerConfig { every: shared.config.presence.last_seen_every, gone: GONE };
         let now = Instant::now();
         let send_window = shared.config.limits.send_window_bytes as u64;
+        let next_sweep = now + shared.config.presence.sweep;
         let rates = UserRates::new(shared.config.limits.message_rate());
         Self {
             shared,
@@ -234,7 +235,7 @@ impl Worker {
             phase: Phase::Running,
             now,
             next_tick: now + TICK,
-            next_sweep: now,
+            next_sweep,
         }
     }
 
