@@ -18,6 +18,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     up: Arc<AtomicBool>,
     down: Arc<AtomicBool>,
+    heard: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -32,8 +33,10 @@ impl Proxy {
         relay_side.connect(relay).await?;
         let address = client_side.local_addr()?;
         let (up, down) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
-        let task = tokio::spawn(pass(client_side, relay_side, Arc::clone(&up), Arc::clone(&down)));
-        Ok(Self { address, up, down, task })
+        let heard = Arc::new(AtomicBool::new(false));
+        let wire = Wire { up: Arc::clone(&up), down: Arc::clone(&down), heard: Arc::clone(&heard) };
+        let task = tokio::spawn(wire.pass(client_side, relay_side));
+        Ok(Self { address, up, down, heard, task })
     }
 
     /// Whether what the client sends arrives.
@@ -44,6 +47,11 @@ impl Proxy {
     /// Whether what the relay sends arrives.
     pub fn down(&self, open: bool) {
         self.down.store(open, Ordering::SeqCst);
+    }
+
+    /// Whether the relay has sent anything, passed on or not.
+    pub fn heard(&self) -> bool {
+        self.heard.load(Ordering::SeqCst)
     }
 
     /// Cuts both directions.
@@ -59,22 +67,33 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(client_side: UdpSocket, relay_side: UdpSocket, up: Arc<AtomicBool>, down: Arc<AtomicBool>) {
-    let mut client = None;
-    let (mut from_client, mut from_relay) = (vec![0; 65_536], vec![0; 65_536]);
-    loop {
-        // A datagram that cannot be passed on is lost, as on any wire.
-        tokio::select! {
-            received = client_side.recv_from(&mut from_client) => {
-                let Ok((length, from)) = received else { continue };
-                client = Some(from);
-                if up.load(Ordering::SeqCst) {
-                    let _ = relay_side.send(&from_client[..length]).await;
+/// What the passing task knows of a [`Proxy`].
+struct Wire {
+    up: Arc<AtomicBool>,
+    down: Arc<AtomicBool>,
+    heard: Arc<AtomicBool>,
+}
+
+impl Wire {
+    async fn pass(self, client_side: UdpSocket, relay_side: UdpSocket) {
+        let mut client = None;
+        let (mut from_client, mut from_relay) = (vec![0; 65_536], vec![0; 65_536]);
+        loop {
+            // A datagram that cannot be passed on is lost, as on any wire.
+            tokio::select! {
+                received = client_side.recv_from(&mut from_client) => {
+                    let Ok((length, from)) = received else { continue };
+                    client = Some(from);
+                    if self.up.load(Ordering::SeqCst) {
+                        let _ = relay_side.send(&from_client[..length]).await;
+                    }
                 }
-            }
-            received = relay_side.recv(&mut from_relay) => {
-                if let (Ok(length), Some(client), true) = (received, client, down.load(Ordering::SeqCst)) {
-                    let _ = client_side.send_to(&from_relay[..length], client).await;
+                received = relay_side.recv(&mut from_relay) => {
+                    let Ok(length) = received else { continue };
+                    self.heard.store(true, Ordering::SeqCst);
+                    if let (Some(client), true) = (client, self.down.load(Ordering::SeqCst)) {
+                        let _ = client_side.send_to(&from_relay[..length], client).await;
+                    }
                 }
             }
         }

@@ -160,6 +160,14 @@ fn violations() -> Vec<Case> {
         level: LEVEL,
         streams: 4,
     });
+    let named = frame::to_bytes(&Hello {
+        token: "x",
+        device: DEVICE,
+        instance: InstanceId([1; 16]),
+        client: &"x".repeat(limit::TEXT + 1),
+        level: LEVEL,
+        streams: 4,
+    });
     let post = frame::to_bytes(&Post { n: 2, kind: kind::TEXT, body: Blob(b"hi") });
     let list = frame::to_bytes(&List { after: ConversationId([0; 16]), limit: 1 });
     let over = varint(limit::FRAME as u64 + 1);
@@ -192,6 +200,7 @@ fn violations() -> Vec<Case> {
             Code::MALFORMED,
         ),
         case("a hello without a token's end", At::Door, raw_frame(Hello::TYPE, &[200, 1, b'x']), Code::MALFORMED),
+        case("a hello with a long name of the client", At::Door, named.to_vec(), Code::MALFORMED),
         case("a second hello", At::Session, hello.to_vec(), Code::UNEXPECTED),
         case("a hello elsewhere", At::Fresh, hello.to_vec(), Code::UNEXPECTED),
         case("a hello in a conversation", At::Open, hello.to_vec(), Code::UNEXPECTED),

@@ -87,9 +87,19 @@ async fn recent_events_of_all_conversations_share_a_limit() -> Result<()> {
 
 #[tokio::test]
 async fn what_all_clients_have_not_acknowledged_shares_a_limit() -> Result<()> {
+    unacknowledged("send_window_total_bytes = \"1MiB\"").await
+}
+
+#[tokio::test]
+async fn what_a_client_has_not_acknowledged_has_a_limit() -> Result<()> {
+    unacknowledged("send_window_bytes = \"64KiB\"").await
+}
+
+/// Cuts clients off and writes to each more than it may have in flight by default: with `limit` there is far less.
+async fn unacknowledged(limit: &str) -> Result<()> {
     const CLIENTS: usize = 32;
     let relay = Relay::with(&format!(
-        "[limits]\nmessages_per_second = 0\nunauthenticated = \"200ms\"\nsend_window_total_bytes = \"1MiB\"\nring_bytes = \"1MiB\"\n\
+        "[limits]\nmessages_per_second = 0\nunauthenticated = \"200ms\"\n{limit}\nring_bytes = \"1MiB\"\n\
          [presence]\nsweep = \"50ms\"\n{LEAN}"
     ))?;
     let writer = Raw::login(&relay, "writer").await?;
