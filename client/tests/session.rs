@@ -327,6 +327,10 @@ async fn a_stream_that_the_relay_ends_is_read_to_its_end() {
     stream.event(1, b"the last one").await;
     stream.put(&End { code: Code::ENDED, retry_after: 0, info: 0, text: "removed" }).await;
     stream.send.finish().expect("open");
+    // Once more, for what became of the commands.
+    let (mut stream, ..) = session.open(1).await;
+    stream.put(&End { code: Code::ENDED, retry_after: 0, info: 0, text: "removed" }).await;
+    stream.send.finish().expect("open");
     assert_eq!(seq(&mut conversation).await, 1);
     assert_eq!(next(&mut conversation).await, ConversationEvent::Ended(Code::ENDED));
     assert_eq!(soon(conversation.next()).await, None);

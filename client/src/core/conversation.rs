@@ -66,6 +66,8 @@ pub(crate) struct Core {
     resync: bool,
     /// The app is to be told when the stream is open again.
     lost: bool,
+    /// The membership has ended, and the present stream only asks what became of commands without an answer.
+    parting: bool,
     next: Option<Next>,
     save_at: Option<Instant>,
     /// No handle is left; by then the stream ends, answers or not.
@@ -122,6 +124,7 @@ impl Core {
             hold: None,
             resync: false,
             lost: false,
+            parting: false,
             next: None,
             save_at: None,
             linger: None,

@@ -660,11 +660,35 @@ fn the_end_of_membership_is_the_last_event_and_drops_what_was_not_decided() {
     room.event(5);
     room.end(Code::ENDED, 0);
     room.core.finished().expect("after an End");
+    assert!(matches!(room.poll(), Next::Again(_)), "it may have been decided");
+    assert_eq!(room.reconnect(), [format!("open join 0 after {LOG}:5")]);
+    room.opened_in(LOG, 0, 5, 6, 0, &[]).expect("a good opening");
+    room.end(Code::ENDED, 0);
     assert_eq!(room.poll(), Next::Over);
     assert_eq!(room.events(), ["5 bob", "ended ENDED"]);
     assert_eq!(room.core.pop(room.now, Waker::noop()).0, Some(None));
     assert_eq!(told(&mut fate), Some(Err(ReceiptError::Unknown)));
     assert_eq!(room.kept().outbox.len(), 0);
+}
+
+#[test]
+fn a_command_that_was_decided_before_the_end_of_membership_has_its_answer() {
+    let mut room = Room::open(4);
+    let (mut accepted, mut never, mut leave) = (room.send("a"), room.send("b"), room.send("c"));
+    room.out();
+    room.ack(3, 6);
+    room.event(5);
+    room.event(6);
+    room.end(Code::ENDED, 0);
+    assert!(matches!(room.poll(), Next::Again(_)));
+    room.reconnect();
+    let outcomes = [outcome(1, Code::DONE, 5), outcome(2, Code::FORBIDDEN, 0), outcome(3, Code::DONE, 6)];
+    room.opened_in(LOG, 0, 6, 7, 3, &outcomes).expect("a good opening");
+    room.end(Code::ENDED, 0);
+    assert_eq!(room.poll(), Next::Over);
+    assert_eq!((told(&mut accepted), told(&mut leave)), (at(5), at(6)));
+    assert_eq!(told(&mut never), Some(Err(ReceiptError::Refused(Code::FORBIDDEN))));
+    assert_eq!(room.events(), ["5 bob", "6 bob own 3", "ended ENDED"], "and nothing of a lost connection");
 }
 
 #[test]

@@ -180,8 +180,7 @@ impl Core {
     }
 
     fn on_end(&mut self, code: Code, retry_after: Duration, end: &End<'_>) {
-        if code == Code::ENDED && self.stream == Stream::Open && !self.want_join && self.delivery.lacks_events() {
-            // A former member may still read up to the end of the membership: what was let go comes first.
+        if code == Code::ENDED && self.stream == Stream::Open && !self.want_join && self.has_to_part() {
             self.stream = Stream::Drained;
             self.next = Some(Next::Again(PAUSE));
             return;
@@ -208,6 +207,13 @@ impl Core {
                 Some(Next::Over)
             }
         };
+    }
+
+    /// A former member may still read up to the end of the membership, and is told what was decided: what was let go comes
+    /// first, and so do answers that did not come before the end. Those are asked for once, for the rest never comes.
+    fn has_to_part(&mut self) -> bool {
+        let unknown = !self.outbox.is_empty() && !std::mem::replace(&mut self.parting, true);
+        unknown || self.delivery.lacks_events()
     }
 
     /// A refused `Open` that carried a join, or should have: whether another one may do better.
