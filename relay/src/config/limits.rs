@@ -72,6 +72,14 @@ section! {
         group_members: usize [Count] = 1000, 2..=100_000;
         /// Groups up to this size see each member's presence live; larger ones see a count.
         presence_group_members: usize [Count] = 64, 0..=1024;
+        /// From a group's first message to when its members who do not have it open are told, once for all that came in
+        /// between.
+        changed_interval: Duration [Period] = Duration::from_secs(1), Duration::from_millis(100)..=Duration::from_secs(600);
+        /// Members of larger groups are not told of messages in groups that they do not have open.
+        changed_group_members: usize [Count] = 1000, 0..=100_000;
+        /// Members that are looked at each second to find those who are here; beyond it they are told later, and with as
+        /// many groups waiting, not at all.
+        changed_members_per_second: usize [Count] = 50_000, 100..=10_000_000;
         /// Events in one page of history.
         history_page: usize [Count] = 100, 1..=1000;
         /// Conversations in one page of a user's list.

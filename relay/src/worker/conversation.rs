@@ -231,6 +231,7 @@ impl Worker {
                     self.ended(id, user, *to);
                 }
                 self.companion(id, user, *to == u64::MAX);
+                self.news.membership(id);
                 self.tell_changed(user, &Changed { conversation: id, head, number, role: *role });
             }
             Effect::Touched { user } => {

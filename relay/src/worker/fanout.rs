@@ -38,6 +38,7 @@ impl Worker {
     pub(super) fn committed(&mut self, batch: &Arc<Committed>) {
         self.turnovers = batch.turnovers;
         for change in &batch.changes {
+            self.note(change);
             if let Some(event) = &change.event
                 && let Some(conversation) = self.conversations.get_mut(&change.conversation)
             {

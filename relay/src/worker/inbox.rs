@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use quip_core::{Command, Effect};
-use quip_store::{Change, Committed, Sink};
+use quip_store::{Change, Committed, Members, ReadError, Sink};
 use tokio::sync::Notify;
 
 use super::reads::Reply;
@@ -21,6 +21,8 @@ pub(super) enum Mail {
     Read(Reply),
     /// The rows of these commands, which say when users were seen, are in memory.
     Seen(Vec<Command>),
+    /// Members of groups with new messages were read.
+    News(Vec<Result<Members, ReadError>>),
 }
 
 /// A worker's mailbox.
@@ -64,6 +66,11 @@ impl Inbox {
     /// Delivers commands whose rows were read.
     pub(super) fn seen(&self, commands: Vec<Command>) {
         self.put(Mail::Seen(commands), 0);
+    }
+
+    /// Delivers members of groups with new messages.
+    pub(super) fn news(&self, pages: Vec<Result<Members, ReadError>>) {
+        self.put(Mail::News(pages), 0);
     }
 
     fn put(&self, mail: Mail, bytes: usize) {

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     auth::Authenticator,
-    config::Config,
+    config::{Config, Limits},
     presence::{Ledger, LedgerConfig, Roster, RosterConfig},
 };
 
@@ -33,6 +33,7 @@ mod fanout;
 mod follower;
 mod inbox;
 mod intake;
+mod news;
 mod opening;
 mod rate;
 mod reads;
@@ -51,6 +52,7 @@ use connection::Connection;
 use conversation::Conversation;
 use endpoint::{Arrival, Arrivals};
 use inbox::{Inbox, InboxSink, Mail};
+use news::{News, NewsConfig};
 use rate::UserRates;
 use ready::{Ready, Side, StreamWaker};
 use stream::Stream;
@@ -106,6 +108,8 @@ pub struct Worker {
     turnovers: u64,
     /// How fast each user may send.
     rates: UserRates,
+    /// New messages of groups, for those who do not have them open.
+    news: News,
     /// Conversations with followers that may be behind.
     behind: VecDeque<ConversationId>,
     /// Streams with more to read than one turn takes.
@@ -210,6 +214,7 @@ impl Worker {
         let send_window = shared.config.limits.send_window_bytes as u64;
         let next_sweep = now + shared.config.presence.sweep;
         let rates = UserRates::new(shared.config.limits.message_rate());
+        let news = News::new(news_config(&shared.config.limits));
         Self {
             shared,
             ready: Ready::new(Arc::clone(&mailbox.wake)),
@@ -225,6 +230,7 @@ impl Worker {
             ledger: Ledger::new(ledger),
             turnovers: 0,
             rates,
+            news,
             behind: VecDeque::new(),
             unread: Vec::new(),
             marked: Vec::new(),
@@ -270,6 +276,7 @@ impl Worker {
                 Some(Mail::Committed(batch)) => self.committed(&batch),
                 Some(Mail::Read(reply)) => self.read(reply),
                 Some(Mail::Seen(commands)) => _ = self.submit_seen(commands),
+                Some(Mail::News(pages)) => self.tell_news(pages),
             }
         }
         true
@@ -286,6 +293,16 @@ impl Worker {
             }
         }
         !self.unread.is_empty()
+    }
+}
+
+fn news_config(limits: &Limits) -> NewsConfig {
+    let members = limits.changed_members_per_second;
+    NewsConfig {
+        interval: limits.changed_interval,
+        members_a_tick: (members as f64 * TICK.as_secs_f64()).ceil() as usize,
+        // Each costs at least one look: more of them would wait for longer than a second.
+        groups: members,
     }
 }
 

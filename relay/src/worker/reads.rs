@@ -9,9 +9,9 @@ use quip_protocol::{
     frame,
     request::{Entry, History, List, Member, Page as PageHead},
 };
-use quip_store::{Direction, Page, PageLimit, ReadError, View};
+use quip_store::{Direction, Members, Page, PageLimit, ReadError, View};
 
-use super::{ConnectionKey, StreamKey};
+use super::{ConnectionKey, StreamKey, news::Place};
 
 /// The answer to one read, for one stream.
 #[derive(Debug)]
@@ -160,6 +160,31 @@ fn known(view: &View, user: UserId) -> Known {
     (user, row.map_or(0, |row| row.seen))
 }
 
+/// Members of these groups, each from the place where it was left off, until there are enough of them. A group with more
+/// than `most` has none here.
+pub(super) fn news(view: &View, places: &[Place], most: usize) -> Vec<Result<Members, ReadError>> {
+    let (mut pages, mut found) = (Vec::new(), 0);
+    for (id, after) in places {
+        let page = group_members(view, *id, after.as_ref(), most);
+        found += page.as_ref().map_or(0, |page| page.members.len());
+        pages.push(page);
+        if found >= NEWS_MEMBERS {
+            break;
+        }
+    }
+    pages
+}
+
+fn group_members(view: &View, id: ConversationId, after: Option<&UserId>, most: usize) -> Result<Members, ReadError> {
+    match view.conversation(id)? {
+        Some(group) if group.members as usize <= most => view.members(id, after, NEWS_MEMBERS),
+        _ => Ok(Members::default()),
+    }
+}
+
+/// Members of one page, and of all pages of one read but for the last page.
+const NEWS_MEMBERS: usize = 256;
+
 /// What a conversation is called for one of its members.
 pub(super) fn name<'a>(naming: &'a Naming, user: &UserId) -> &'a str {
     match naming {
@@ -187,13 +212,7 @@ pub(super) fn read_code(error: &ReadError) -> Code {
     }
 }
 
-fn member_page(
-    view: &View,
-    user: &UserId,
-    id: ConversationId,
-    after: &str,
-    limit: usize,
-) -> Result<quip_store::Members, Refused> {
+fn member_page(view: &View, user: &UserId, id: ConversationId, after: &str, limit: usize) -> Result<Members, Refused> {
     // Who is in is for those who are in; what was said stays readable up to one's leaving.
     let (_, member) = membership(view, id, user)?;
     if member.state != MemberState::Member {

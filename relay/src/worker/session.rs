@@ -1,12 +1,18 @@
 //! The session stream: who the client is, and what it is told besides conversations.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use quinn::VarInt;
 use quip_protocol::{
-    Code, ConversationId, Items, LEVEL, Message, UserId, limit,
+    Code, ConversationId, Items, Kind, LEVEL, Message, UserId,
+    event::kind,
+    limit,
     session::{Changed, Hello, Marked, Presence, Refreshed, Welcome},
 };
+use quip_store::{Change, Members, ReadError, View};
 
 use super::{
     ConnectionKey, StreamKey, Worker,
@@ -14,7 +20,7 @@ use super::{
     endpoint::STREAMS_BEFORE_HELLO,
     intake::Next,
     rate::Rate,
-    unix_time,
+    reads, unix_time,
 };
 use crate::{
     auth::{AuthError, Identity},
@@ -178,6 +184,37 @@ impl Worker {
         };
         let at: Vec<_> = self.roster.connections(user).filter(unopened).collect();
         at.into_iter().for_each(|at| self.tell(at, changed));
+    }
+
+    /// Takes note of a group's event, to be told to members who do not have it open.
+    pub(super) fn note(&mut self, change: &Change) {
+        if let Some(event) = change.event.as_ref().filter(|_| change.conversation.kind() == Some(Kind::Group)) {
+            self.news.event(change.conversation, event.seq, event.number, kind::counts(event.kind), self.now);
+        }
+    }
+
+    /// Has members of groups with new messages read, if it is time for some.
+    pub(super) fn read_news(&mut self) {
+        let places = self.news.next(self.now);
+        if places.is_empty() {
+            return;
+        }
+        let (inbox, most) = (Arc::clone(&self.inbox), self.shared.config.limits.changed_group_members);
+        let job = Box::new(move |view: &View| inbox.news(reads::news(view, &places, most)));
+        if self.shared.readers.run(job).is_err() {
+            self.news.put_off();
+        }
+    }
+
+    /// Members of groups with new messages were read.
+    pub(super) fn tell_news(&mut self, pages: Vec<Result<Members, ReadError>>) {
+        for told in self.news.told(pages, self.now) {
+            for (user, role) in &told.members {
+                let (conversation, head, number) = (told.id, told.head, told.number);
+                self.tell_changed(user, &Changed { conversation, head, number, role: *role });
+            }
+        }
+        self.read_news();
     }
 
     /// Tells all of a user's connections that a read mark moved.

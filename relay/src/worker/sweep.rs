@@ -27,6 +27,8 @@ impl Worker {
         if self.phase == Phase::Running {
             self.write_seen();
         }
+        self.news.tick();
+        self.read_news();
         let shown = self.roster.expire(self.now);
         self.show(shown);
         if self.now >= self.next_sweep {
