@@ -64,7 +64,7 @@ pub struct Started {
 pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), ServeError> {
     serve_on(config, started, |limits| {
         let (submit, order) = embedded(limits);
-        (submit, order)
+        (submit as _, order)
     })
 }
 

@@ -13,16 +13,13 @@ use super::{
     StreamKey, Worker,
     conversation::Conversation,
     reads::{self, Read, read_code},
-    stream::{Flushed, Role, Stream},
+    stream::{Flushed, Role, Stream, priority},
 };
 
 /// Streams written to before everything else on the thread has its turn.
 const WRITES_A_TURN: usize = 32;
 /// Bytes of one page for a follower that catches up.
 const PAGE_BYTES: usize = 16 << 10;
-/// Priorities among a connection's streams: live events before catching up.
-const LIVE: i32 = 2;
-const CATCHING_UP: i32 = 1;
 
 /// What a stream needs after it was given what is in memory.
 enum Needs {
@@ -129,7 +126,7 @@ impl Worker {
     /// Asks for a follower's next events.
     fn want_page(&mut self, key: StreamKey, to: u64) {
         let stream = &mut self.streams[key];
-        stream.priority(CATCHING_UP);
+        stream.set_priority(priority::CATCHING_UP);
         let Some(follower) = stream.follower() else { return };
         follower.live = false;
         follower.reading = true;
@@ -199,9 +196,9 @@ fn fill(
     if follower.cursor >= follower.until && out.is_empty() {
         return Needs::End;
     }
-    if !follower.live {
-        follower.live = true;
-        stream.priority(LIVE);
-    }
+    follower.live = true;
+    // What memory has of a catch-up is no more urgent than the rest of it.
+    let has_everything = follower.cursor >= last;
+    stream.set_priority(if has_everything { priority::LIVE } else { priority::CATCHING_UP });
     Needs::Nothing
 }

@@ -20,7 +20,9 @@ use super::{
     endpoint::STREAMS_BEFORE_HELLO,
     intake::Next,
     rate::Rate,
-    reads, unix_time,
+    reads,
+    stream::priority,
+    unix_time,
 };
 use crate::{
     auth::{AuthError, Identity},
@@ -112,7 +114,7 @@ impl Worker {
             relays: Items::encode(config.relays.iter().map(String::as_str)),
         };
         self.streams[key].out.control(&welcome);
-        self.streams[key].priority(SESSION_PRIORITY);
+        self.streams[key].set_priority(priority::SESSION);
         let connection = &mut self.connections[at];
         connection.quic.set_max_concurrent_bi_streams(VarInt::from_u32(credit));
         connection.quic.set_send_window(self.send_window);
@@ -265,9 +267,6 @@ pub(super) fn presence(user: &UserId, now: State) -> Presence<'_> {
 fn stream_credit(conversations: usize) -> u32 {
     (conversations as u32 + 1 + STREAMS_BEFORE_HELLO) * 8 / 7 + 1
 }
-
-/// Priority of the session stream among a connection's streams.
-const SESSION_PRIORITY: i32 = 3;
 
 fn auth_code(error: &AuthError) -> Code {
     match error {

@@ -27,6 +27,7 @@ pub(super) struct Stream {
     pub(super) is_request: bool,
     /// Frames are not looked at until what came before them is decided.
     pub(super) held: bool,
+    priority: i32,
     send: SendStream,
     recv: Option<RecvStream>,
     pub(super) out: Out,
@@ -80,6 +81,16 @@ pub(super) enum Flushed {
     Gone,
 }
 
+/// Priorities among a connection's streams. A new stream, such as a request, has 0, the lowest.
+pub(super) mod priority {
+    /// Events that are not new.
+    pub(in super::super) const CATCHING_UP: i32 = 1;
+    /// Events as they happen, to a stream that has all before them.
+    pub(in super::super) const LIVE: i32 = 2;
+    /// The session stream.
+    pub(in super::super) const SESSION: i32 = 3;
+}
+
 /// Chunks that one write hands to QUIC.
 pub(super) const CHUNKS: usize = 32;
 /// Bytes from which on nothing is added to one write.
@@ -101,6 +112,7 @@ impl Stream {
             partial: Vec::new(),
             is_request: false,
             held: false,
+            priority: 0,
             send,
             recv: Some(recv),
             out: Out::default(),
@@ -161,9 +173,12 @@ impl Stream {
     }
 
     /// Sets the priority among the connection's streams; higher goes first.
-    pub(super) fn priority(&self, priority: i32) {
-        // A stream that is gone already needs no priority.
-        let _ = self.send.set_priority(priority);
+    pub(super) fn set_priority(&mut self, priority: i32) {
+        if self.priority != priority {
+            self.priority = priority;
+            // A stream that is gone already needs no priority.
+            let _ = self.send.set_priority(priority);
+        }
     }
 
     /// Ends the relay's side after what was written, and the client's with it.
