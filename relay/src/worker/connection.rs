@@ -8,7 +8,7 @@ use quip_protocol::{ConversationId, DeviceId, InstanceId, Kind, RoomName, UserId
 
 use quip_store::Job;
 
-use super::{StreamKey, rate::Rate, turns::Turns};
+use super::{StreamKey, live_first::Unsent, rate::Rate, turns::Turns};
 use crate::{
     auth::{Action, Identity},
     config::{Config, HistoryPolicy},
@@ -32,6 +32,7 @@ pub(super) struct Connection {
     pub(super) requests: usize,
     /// Bytes of unfinished frames on all streams.
     pub(super) partial: usize,
+    unsent: Unsent,
     pub(super) heard: Heard,
     pub(super) gone: Gone,
 }
@@ -64,7 +65,6 @@ pub(super) struct Session {
 impl Connection {
     pub(super) fn new(quic: quinn::Connection, number: u64, now: Instant) -> Self {
         Self {
-            quic,
             number,
             session: None,
             session_stream: None,
@@ -73,9 +73,19 @@ impl Connection {
             turns: Turns::default(),
             requests: 0,
             partial: 0,
+            unsent: Unsent::of(&quic),
             heard: Heard { frames: 0, at: now, time: 0, reachable: true },
             gone: Gone::Broken,
+            quic,
         }
+    }
+
+    /// Counts the live bytes that are written to its streams.
+    pub(super) fn unsent(&mut self) -> &Unsent {
+        if self.unsent.is_stale() {
+            self.unsent = Unsent::of(&self.quic);
+        }
+        &self.unsent
     }
 
     /// Who the client is, once it said so.

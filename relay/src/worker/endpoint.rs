@@ -12,6 +12,7 @@ use quip_protocol::ALPN;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
 
+use super::live_first::LiveFirstConfig;
 use crate::{
     config::{Config, Limits},
     identity::{Certificate, NodeKeys},
@@ -153,7 +154,7 @@ fn transport(config: &Config) -> TransportConfig {
         .datagram_send_buffer_size(16 << 10)
         .initial_rtt(Duration::from_millis(100))
         .ack_frequency_config(Some(ack_frequency))
-        .congestion_controller_factory(Arc::new(congestion))
+        .congestion_controller_factory(Arc::new(LiveFirstConfig(Arc::new(congestion))))
         .enable_segmentation_offload(config.segmentation_offload)
         .mtu_discovery_config(None);
     transport

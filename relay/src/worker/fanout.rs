@@ -115,7 +115,9 @@ impl Worker {
                 }
                 return;
             }
-            match stream.flush(key, &self.ready) {
+            let connection = &mut self.connections[stream.connection];
+            let unsent = if stream.is_live() { Some(connection.unsent()) } else { None };
+            match stream.flush(key, &self.ready, unsent) {
                 Flushed::All => {}
                 Flushed::Blocked => return,
                 Flushed::Gone => return self.drop_stream(key),

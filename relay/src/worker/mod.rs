@@ -33,6 +33,7 @@ mod fanout;
 mod follower;
 mod inbox;
 mod intake;
+mod live_first;
 mod news;
 mod opening;
 mod rate;

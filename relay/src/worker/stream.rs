@@ -14,6 +14,7 @@ use quip_protocol::{Code, Message, frame};
 use super::{
     ConnectionKey, StreamKey,
     follower::Follower,
+    live_first::Unsent,
     ready::{Ready, Side},
 };
 
@@ -120,6 +121,11 @@ impl Stream {
         }
     }
 
+    /// What is written here should leave at once.
+    pub(super) fn is_live(&self) -> bool {
+        self.priority >= priority::LIVE
+    }
+
     /// The QUIC stream id.
     pub(super) fn id(&self) -> u64 {
         VarInt::from(self.send.id()).into_inner()
@@ -153,14 +159,17 @@ impl Stream {
         }
     }
 
-    /// Writes what the stream takes.
-    pub(super) fn flush(&mut self, key: StreamKey, ready: &Arc<Ready>) -> Flushed {
+    /// Writes what the stream takes; `unsent` is the connection's, if it is live data.
+    pub(super) fn flush(&mut self, key: StreamKey, ready: &Arc<Ready>, unsent: Option<&Unsent>) -> Flushed {
         while !self.out.chunks.is_empty() {
             let waker = self.out.waker.as_ref().unwrap_or(Waker::noop());
             let mut context = Context::from_waker(waker);
             let wrote = pin!(self.send.write_chunks(&mut self.out.chunks)).poll(&mut context);
             match wrote {
-                Poll::Ready(Ok(written)) => drop(self.out.chunks.drain(..written.chunks)),
+                Poll::Ready(Ok(written)) => {
+                    drop(self.out.chunks.drain(..written.chunks));
+                    unsent.inspect(|unsent| unsent.add(written.bytes));
+                }
                 Poll::Ready(Err(_)) => return Flushed::Gone,
                 Poll::Pending if self.out.waker.is_none() => self.out.waker = Some(ready.waker(key, Side::Write)),
                 Poll::Pending => {
