@@ -14,6 +14,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use crate::{
+    check::{Faults, Sequence, Tamper},
     report::{Report, Sample},
     stats::Latencies,
 };
@@ -24,6 +25,8 @@ pub(crate) const PAYLOAD: usize = 32;
 pub(crate) const SETTLE: Duration = Duration::from_millis(100);
 /// How long after the last send a message may still arrive.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+/// How long a message may still arrive after the last one has; streams keep their order, so none should.
+const LATE: Duration = Duration::from_millis(500);
 /// Lag of the generator, at the 99th percentile, above which it counts as the limit.
 const LAG_LIMIT: Duration = Duration::from_millis(1);
 /// Share of the offered rate that must be achieved.
@@ -78,6 +81,11 @@ impl Plan {
 
     pub(crate) fn intended(&self, number: u64) -> Instant {
         self.start + Duration::from_nanos(self.gap.as_nanos() as u64 * number)
+    }
+
+    /// Between two messages.
+    pub(crate) fn gap(&self) -> Duration {
+        self.gap
     }
 
     /// Messages that are measured.
@@ -149,34 +157,72 @@ pub(crate) async fn drive(plan: Plan, outlet: &mut impl Outlet) -> Result<Sent> 
 /// What one receiver saw; it also holds the promise "once, in order" against every message.
 pub(crate) struct Received {
     pub(crate) latency: Latencies,
-    next: u64,
+    tamper: Tamper,
+    sequence: Sequence,
     last: Instant,
+    /// Every message and when it came, for whoever asks for that.
+    trace: Option<Vec<(u64, Instant)>>,
 }
 
 impl Received {
     pub(crate) fn new(plan: &Plan) -> Self {
-        Self { latency: Latencies::new(), next: 0, last: plan.start }
+        let (tamper, sequence) = (Tamper::default(), Sequence::default());
+        Self { latency: Latencies::new(), tamper, sequence, last: plan.start, trace: None }
+    }
+
+    /// As [`Received::new`], keeping when each message came.
+    pub(crate) fn traced(plan: &Plan) -> Self {
+        Self { trace: Some(Vec::new()), ..Self::new(plan) }
     }
 
     /// Counts a message that arrived now.
     pub(crate) fn record(&mut self, plan: &Plan, payload: &[u8]) -> Result<()> {
-        self.record_number(plan, number(payload)?)
-    }
-
-    /// Counts message `number`, from 0, which arrived now.
-    pub(crate) fn record_number(&mut self, plan: &Plan, number: u64) -> Result<()> {
-        let now = Instant::now();
-        ensure!(number == self.next, "message {number} arrived where {} was due", self.next);
-        self.next += 1;
-        self.last = now;
-        if number >= plan.warm {
-            self.latency.record(now.saturating_duration_since(plan.intended(number)));
+        for number in self.tamper.pass(number(payload)?) {
+            self.record_number(plan, number)?;
         }
         Ok(())
     }
 
+    /// Counts message `number`, from 0, which arrived now.
+    pub(crate) fn record_number(&mut self, plan: &Plan, number: u64) -> Result<()> {
+        self.record_at(plan, number, Instant::now())
+    }
+
+    /// Counts message `number`, from 0, which arrived then.
+    pub(crate) fn record_at(&mut self, plan: &Plan, number: u64, now: Instant) -> Result<()> {
+        ensure!(number < plan.total, "message {number} arrived, and only {} were sent", plan.total);
+        self.last = now;
+        let is_new = self.sequence.record(number);
+        if is_new && number >= plan.warm {
+            self.latency.record(now.saturating_duration_since(plan.intended(number)));
+        }
+        self.trace.iter_mut().for_each(|trace| trace.push((number, now)));
+        Ok(())
+    }
+
+    /// One more than the highest number so far.
+    pub(crate) fn next(&self) -> u64 {
+        self.sequence.next()
+    }
+
     pub(crate) fn is_complete(&self, plan: &Plan) -> bool {
-        self.next >= plan.total
+        self.sequence.is_complete(plan.total)
+    }
+
+    /// When what has not arrived is lost.
+    pub(crate) fn give_up_at(&self, plan: &Plan) -> Instant {
+        let latest = plan.end() + DRAIN;
+        if self.next() < plan.total { latest } else { latest.min(self.last + LATE) }
+    }
+
+    /// The verdict when nothing more comes.
+    pub(crate) fn faults(&self, plan: &Plan) -> Faults {
+        self.sequence.faults(plan.total)
+    }
+
+    /// Every message and when it came, if that was asked for.
+    pub(crate) fn trace(&self) -> &[(u64, Instant)] {
+        self.trace.as_deref().unwrap_or_default()
     }
 }
 
@@ -203,16 +249,16 @@ pub(crate) fn summarise(pace: &Pace, lanes: &[(Plan, Sent, Received)]) -> Sample
     sample.push_latency(&latency);
     sample.push("offered_per_s", pace.rate);
     sample.push("achieved_per_s", achieved);
-    let lost = measured(lanes) - latency.count();
-    sample.push("lost", lost as f64);
+    let faults: Faults = lanes.iter().map(|(plan, _, received)| received.faults(plan)).sum();
+    faults.add_to(&mut sample);
     sample.push("blocked_writes", blocked as f64);
     sample.push("generator_lag_p50_us", lag.micros(0.5));
     sample.push("generator_lag_p99_us", lag.micros(0.99));
     if lag.micros(0.99) > LAG_LIMIT.as_micros() as f64 {
         sample.generator_was_limit(format!("it sent {:.0} µs late at p99", lag.micros(0.99)));
     }
-    if lost > 0 {
-        sample.doubt(format!("{lost} messages had not arrived {DRAIN:?} after the last one was due"));
+    if faults.lost > 0 {
+        sample.doubt(format!("{} messages had not arrived {DRAIN:?} after the last one was due", faults.lost));
     }
     if achieved < pace.rate * ACHIEVED_LIMIT {
         sample.doubt(format!("{achieved:.0}/s achieved of {:.0}/s offered", pace.rate));
@@ -221,14 +267,15 @@ pub(crate) fn summarise(pace: &Pace, lanes: &[(Plan, Sent, Received)]) -> Sample
 }
 
 /// The text of a message: its number, padded.
-fn payload(number: u64) -> [u8; PAYLOAD] {
+pub(crate) fn payload(number: u64) -> [u8; PAYLOAD] {
     let mut text = [b'.'; PAYLOAD];
     let digits = format!("{number:016x}");
     text[..digits.len()].copy_from_slice(digits.as_bytes());
     text
 }
 
-fn number(payload: &[u8]) -> Result<u64> {
+/// The number in the text of a message.
+pub(crate) fn number(payload: &[u8]) -> Result<u64> {
     let digits = payload.get(..16).unwrap_or_default();
     Ok(u64::from_str_radix(std::str::from_utf8(digits)?, 16)?)
 }
@@ -291,13 +338,17 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_or_missing_message_is_an_error() {
+    fn repeated_and_missing_messages_are_counted_and_strange_ones_an_error() {
         let plan = Plan::lane(&PACE, Instant::now(), 0, 1);
-        let mut received = Received::new(&plan);
-        received.record(&plan, &payload(0)).unwrap();
-        assert!(received.record(&plan, &payload(0)).is_err());
-        assert!(received.record(&plan, &payload(2)).is_err());
-        received.record(&plan, &payload(1)).unwrap();
+        let mut received = Received::traced(&plan);
+        for number in (0..plan.total).filter(|number| *number != 20).chain([30]) {
+            received.record(&plan, &payload(number)).unwrap();
+        }
+        assert!(!received.is_complete(&plan));
+        assert_eq!(received.faults(&plan), Faults { lost: 1, duplicated: 1, reordered: 0 });
+        assert_eq!(received.latency.count(), plan.measured() - 1);
+        assert_eq!(received.trace().len() as u64, plan.total);
+        assert!(received.record(&plan, &payload(plan.total)).is_err());
     }
 
     /// Notes when each message left, and blocks at message 20 for the given time.

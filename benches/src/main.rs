@@ -5,6 +5,7 @@
 //! runs from that time to receipt, so a stall anywhere is counted in full.
 
 mod bare;
+mod check;
 mod commit;
 mod guard;
 mod link;
@@ -12,19 +13,21 @@ mod load;
 mod machine;
 mod meter;
 mod proc;
+mod progress;
 mod relay;
 mod report;
 mod saturate;
 mod scenario;
 mod stats;
 mod transport;
+mod void;
 mod wire;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use scenario::{history, hol, idle, ingest, latency};
+use scenario::{history, hol, idle, ingest, latency, migrate, reconnect};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -52,6 +55,10 @@ enum Scenario {
     Ingest(ingest::Args),
     /// Memory and CPU of connections on which nothing happens.
     Idle(idle::Args),
+    /// Many clients that are lost at once: until all are back and caught up, and nothing lost.
+    Reconnect(reconnect::Args),
+    /// A client that changes its port or address while it talks: the gap, and nothing lost.
+    Migrate(migrate::Args),
     /// A page of history, cached and cold, beside an empty page.
     History(history::Args),
     /// What quiet conversations feel of a bulk catch-up beside them over a lossy link; needs root.
@@ -68,6 +75,7 @@ fn main() -> Result<ExitCode> {
     if !matches!(cli.scenario, Scenario::BareServer) {
         guard::install()?;
     }
+    check::plant(cli.output.plant);
     let report = match cli.scenario {
         Scenario::Bare(topology) => bare::run(&topology, &cli.output)?,
         Scenario::Commit(args) => commit::run(&args, &cli.output)?,
@@ -75,10 +83,16 @@ fn main() -> Result<ExitCode> {
         Scenario::Ingest(args) => ingest::run(&args, &cli.output)?,
         Scenario::Idle(args) => idle::run(&args, &cli.output)?,
         Scenario::History(args) => history::run(&args, &cli.output)?,
+        Scenario::Reconnect(args) => reconnect::run(&args, &cli.output)?,
+        Scenario::Migrate(args) => migrate::run(&args, &cli.output)?,
         Scenario::Hol(args) => hol::run(&args, &cli.output)?,
         Scenario::Link(args) => return link::run(&args, &cli.output),
         Scenario::BareServer => return bare::server::run().map(|()| ExitCode::SUCCESS),
     };
     report.print(&cli.output)?;
+    if !report.is_sound() {
+        eprintln!("messages were lost, came twice or out of order: see the report");
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -69,8 +69,7 @@ impl Usage {
     /// Adds shares of one core, CPU time per message and memory to a run.
     pub(crate) fn add_to(&self, sample: &mut Sample, messages: u64) {
         if messages > 0 {
-            let per_message = self.server.as_micros() as f64 / messages as f64;
-            sample.push("server_cpu_us_per_message", per_message);
+            sample.push("server_cpu_us_per_message", self.server_micros_per(messages));
         }
         let generator = self.percent(self.generator);
         sample.push("server_cpu_percent", self.percent(self.server));
@@ -81,6 +80,11 @@ impl Usage {
         if generator > GENERATOR_CPU_LIMIT {
             sample.generator_was_limit(format!("it used {generator:.0} % of its one core"));
         }
+    }
+
+    /// The server's CPU time divided by how often it did what it did, in microseconds.
+    pub(crate) fn server_micros_per(&self, count: u64) -> f64 {
+        self.server.as_micros() as f64 / count.max(1) as f64
     }
 
     /// Adds what a run shows that this process serves itself: only what others used.

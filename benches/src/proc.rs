@@ -29,6 +29,12 @@ pub(crate) fn disk_reads(pid: u32) -> Result<u64> {
     bytes.with_context(|| format!("unexpected content of {path}"))
 }
 
+/// Datagrams that the kernel threw away because the receive buffer of the sockets on `port` was full; 0 if there are none.
+pub(crate) fn udp_drops(port: u16) -> Result<u64> {
+    let sockets = fs::read_to_string("/proc/net/udp").context("/proc/net/udp")?;
+    Ok(parse_drops(&sockets, port))
+}
+
 /// Memory of a process in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
@@ -71,6 +77,12 @@ fn parse_machine(stat: &str) -> Option<Duration> {
     Some(ticks(busy))
 }
 
+fn parse_drops(sockets: &str, port: u16) -> u64 {
+    let ending = format!(":{port:04X}");
+    let ours = sockets.lines().filter(|line| line.split_whitespace().nth(1).is_some_and(|at| at.ends_with(&ending)));
+    ours.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
+}
+
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -97,6 +109,14 @@ mod tests {
     fn machine_time_leaves_out_idle_and_iowait() {
         let stat = "cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 9 9 9";
         assert_eq!(parse_machine(stat), Some(Duration::from_millis(630)));
+    }
+
+    #[test]
+    fn drops_are_those_of_the_port() {
+        let sockets = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  1: 0100007F:1151 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 7 2 0000 12
+  2: 0100007F:1152 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 8 2 0000 5";
+        assert_eq!((parse_drops(sockets, 0x1151), parse_drops(sockets, 0x1152), parse_drops(sockets, 1)), (12, 5, 0));
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! A `quip-relay` process of the harness's own, with a data folder that goes when it goes.
 
 use std::{
-    ffi::OsStr,
     fs::{self, File},
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -31,55 +30,74 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How long tokens are good for: longer than any scenario runs.
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// What a relay without a config file has on loopback.
-const WITHOUT_RATES: &str = "[limits]\nmessages_per_second = 0\n";
+/// The keys of a configuration that lifts rates, as a relay without a config file on loopback does.
+const WITHOUT_RATES: &str = "limits.messages_per_second = 0";
 
 /// A running relay.
 pub(crate) struct Relay {
     program: PathBuf,
     data: TempDir,
     child: Child,
+    config: PathBuf,
     pub(crate) address: SocketAddr,
     pub(crate) pin: Fingerprint,
     signing: EncodingKey,
 }
 
 impl Relay {
-    /// Starts a relay without a config file on an empty data folder and a free port.
+    /// Starts a relay on an empty data folder and a free port, without rates and with what `--relay-set` says.
     pub(crate) fn start(options: &Options) -> Result<Self> {
-        let (program, data) = (find(options)?, data_folder(options)?);
-        let started = launch(&program, data.path(), &["--listen".as_ref(), "127.0.0.1:0".as_ref()], Command::spawn)?;
-        Self::started(program, data, started)
+        Self::start_with(options, &[])
+    }
+
+    /// As [`Relay::start`], with more lines for its configuration, such as `limits.incoming = 2048`.
+    pub(crate) fn start_with(options: &Options, settings: &[String]) -> Result<Self> {
+        Self::start_on((Ipv4Addr::LOCALHOST, 0).into(), options, settings, Command::spawn)
     }
 
     /// As [`Relay::start`], on the address of one side of a link. It cannot be restarted.
     pub(crate) fn start_within(side: &Namespace, options: &Options) -> Result<Self> {
-        let (program, data) = (find(options)?, data_folder(options)?);
-        let config = data.path().join("bench.toml");
-        fs::write(&config, format!("listen = \"{}:0\"\n{WITHOUT_RATES}", side.address()))?;
-        let arguments = ["--config".as_ref(), config.as_os_str()];
-        let started = launch(&program, data.path(), &arguments, |command| side.spawn(command))?;
-        Self::started(program, data, started)
+        Self::start_on((side.address(), 0).into(), options, &[], |command| side.spawn(command))
     }
 
-    fn started(program: PathBuf, data: TempDir, started: Started) -> Result<Self> {
+    fn start_on(
+        listen: SocketAddr,
+        options: &Options,
+        settings: &[String],
+        spawn: impl FnOnce(&mut Command) -> io::Result<Child>,
+    ) -> Result<Self> {
+        let (program, data) = (find(options)?, data_folder(options)?);
+        let config = data.path().join("bench.toml");
+        let lines = [&[WITHOUT_RATES.to_owned()], &*options.relay_set, settings].concat();
+        fs::write(&config, lines.join("\n"))?;
+        let Started { child, address, pin } = launch(&program, data.path(), &config, listen, spawn)?;
         let pem = read(data.path(), "keys/signing.pem")?;
         let signing = EncodingKey::from_ed_pem(pem.as_bytes()).context("keys/signing.pem")?;
-        let Started { child, address, pin } = started;
-        Ok(Self { program, data, child, address, pin, signing })
+        Ok(Self { program, data, child, config, address, pin, signing })
     }
 
     /// Ends the process in an orderly way and starts another on the same data, with empty caches.
     ///
     /// `between` runs while no relay does.
     pub(crate) fn restart(&mut self, between: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        assert!(self.address.ip().is_loopback(), "a relay behind a link is not restarted");
         self.stop()?;
         between(self.data.path())?;
+        self.start_again((Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// Kills the process as a crash would, and starts another on the same data and address.
+    pub(crate) fn crash(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        guard::release(&self.child);
+        self.start_again(self.address)
+    }
+
+    fn start_again(&mut self, listen: SocketAddr) -> Result<()> {
+        assert!(self.address.ip().is_loopback(), "a relay behind a link is not restarted");
         fs::remove_file(self.data.path().join("listen")).context("DATA/listen of the ended relay")?;
-        let Started { child, address, pin } =
-            launch(&self.program, self.data.path(), &["--listen".as_ref(), "127.0.0.1:0".as_ref()], Command::spawn)?;
-        (self.child, self.address, self.pin) = (child, address, pin);
+        let started = launch(&self.program, self.data.path(), &self.config, listen, Command::spawn)?;
+        (self.child, self.address, self.pin) = (started.child, started.address, started.pin);
         Ok(())
     }
 
@@ -161,12 +179,13 @@ fn data_folder(options: &Options) -> Result<TempDir> {
 fn launch(
     program: &Path,
     data: &Path,
-    arguments: &[&OsStr],
+    config: &Path,
+    listen: SocketAddr,
     spawn: impl FnOnce(&mut Command) -> io::Result<Child>,
 ) -> Result<Started> {
     let log = data.join("bench-relay.log");
     let mut command = Command::new(program);
-    command.arg("serve").args(arguments).arg("--data").arg(data);
+    command.arg("serve").arg("--config").arg(config).arg("--data").arg(data).args(["--listen", &listen.to_string()]);
     command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
     let started = guard::start(Some(data), || spawn(&mut command));
     let mut child = started.with_context(|| format!("cannot start {}", program.display()))?;

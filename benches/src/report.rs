@@ -6,7 +6,9 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    check::{Faults, Plant},
     machine::Machine,
+    progress::Progress,
     stats::{Latencies, Spread},
 };
 
@@ -25,6 +27,12 @@ pub(crate) struct Options {
     /// The relay to measure; without it, `quip-relay` beside this program.
     #[arg(long, global = true)]
     pub(crate) relay_bin: Option<PathBuf>,
+    /// One more line for the relay's configuration, such as limits.incoming=2048; may be repeated.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub(crate) relay_set: Vec<String>,
+    /// Lose, repeat or swap one received message, to see that the scenario fails.
+    #[arg(long, global = true, hide = true)]
+    pub(crate) plant: Option<Plant>,
 }
 
 /// One run of one row: metrics by name, and what makes the run doubtful.
@@ -64,6 +72,15 @@ impl Sample {
         let found = self.metrics.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| *value)
     }
+
+    /// What was lost, duplicated or reordered, in words; `None` if nothing was.
+    fn faults(&self) -> Option<String> {
+        let found: Vec<String> = Faults::METRICS
+            .iter()
+            .filter_map(|metric| Some(format!("{metric} {}", self.get(metric).filter(|count| *count > 0.0)?)))
+            .collect();
+        (!found.is_empty()).then(|| found.join(", "))
+    }
 }
 
 /// All runs of a scenario.
@@ -75,6 +92,7 @@ pub(crate) struct Report {
     results: Vec<(&'static str, f64)>,
     rows: Vec<(String, Vec<Sample>)>,
     notes: Vec<String>,
+    progress: Progress,
 }
 
 impl Report {
@@ -87,6 +105,7 @@ impl Report {
             results: Vec::new(),
             rows: Vec::new(),
             notes: Vec::new(),
+            progress: Progress::new(scenario, options),
         }
     }
 
@@ -119,7 +138,7 @@ impl Report {
         });
         let samples = &mut self.rows[index].1;
         samples.push(sample);
-        eprintln!("{}: run {}/{} of {row}", self.scenario, samples.len(), self.runs);
+        self.progress.measured(row, samples.len());
     }
 
     /// A metric of a row over its runs; `None` if the row does not have it.
@@ -128,8 +147,14 @@ impl Report {
         Spread::of(samples.iter().filter_map(|sample| sample.get(metric)))
     }
 
+    /// Whether no run of any row lost, repeated or reordered a message.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.rows.iter().all(|(_, samples)| samples.iter().all(|sample| sample.faults().is_none()))
+    }
+
     /// Writes the report to standard output.
     pub(crate) fn print(&self, options: &Options) -> Result<()> {
+        self.progress.finish();
         if options.json {
             println!("{}", serde_json::to_string(&self.to_json()?)?);
         } else {
@@ -149,6 +174,7 @@ impl Report {
             "runs": self.runs,
             "rows": rows,
             "generator_was_limit": self.rows.iter().any(|(_, s)| limits(s).next().is_some()),
+            "sound": self.is_sound(),
             "doubtful": self.rows.iter().any(|(_, s)| doubts(s).next().is_some()),
             "data_in_memory": self.machine.keeps_data_in_memory(),
             "notes": self.notes,
@@ -170,6 +196,9 @@ impl Report {
             text += &format!("{name}: {}\n", number(*value));
         }
         for (name, samples) in &self.rows {
+            for (run, faults) in (1..).zip(samples).filter_map(|(run, sample)| Some((run, sample.faults()?))) {
+                text += &format!("THE PROMISE WAS BROKEN: {name}, run {run}: {faults}\n");
+            }
             for (run, reason) in limits(samples) {
                 text += &format!("THE GENERATOR WAS THE LIMIT: {name}, run {run}: {reason}\n");
             }
@@ -293,7 +322,14 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let options = Options { json: true, runs: 3, dir: std::env::temp_dir(), relay_bin: None };
+        let options = Options {
+            json: true,
+            runs: 3,
+            dir: std::env::temp_dir(),
+            relay_bin: None,
+            relay_set: Vec::new(),
+            plant: None,
+        };
         let mut report = Report::new("test", &options);
         for value in [30.0, 10.0, 20.0] {
             let mut sample = Sample::default();
@@ -323,6 +359,18 @@ mod tests {
         report.add("bare", sample);
         assert_eq!(report.to_json().unwrap()["generator_was_limit"], true);
         assert!(report.to_text().contains("THE GENERATOR WAS THE LIMIT: bare, run 4: too slow"));
+    }
+
+    #[test]
+    fn a_lost_message_makes_the_report_unsound_in_both_forms() {
+        let mut report = report();
+        for lost in [0, 2] {
+            let mut sample = Sample::default();
+            Faults { lost, ..Faults::default() }.add_to(&mut sample);
+            report.add("bare", sample);
+            assert_eq!(report.to_json().unwrap()["sound"], lost == 0);
+        }
+        assert!(report.to_text().contains("THE PROMISE WAS BROKEN: bare, run 5: lost 2"));
     }
 
     #[test]

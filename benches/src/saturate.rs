@@ -11,6 +11,7 @@ use quinn::Connection;
 use tokio::time::sleep_until;
 
 use crate::{
+    check::Tamper,
     meter::Usage,
     report::{Report, Sample},
     stats::Latencies,
@@ -64,12 +65,13 @@ pub(crate) struct Tally {
     /// The first message of those under way that was refused for now, and how many were.
     refused: Option<(u64, usize)>,
     refusals: u64,
+    tamper: Tamper,
 }
 
 impl Tally {
     pub(crate) fn new(span: Span) -> Self {
         let (under_way, turnaround) = (VecDeque::new(), Latencies::new());
-        Self { span, sent: 0, under_way, turnaround, refused: None, refusals: 0 }
+        Self { span, sent: 0, under_way, turnaround, refused: None, refusals: 0, tamper: Tamper::default() }
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -88,8 +90,12 @@ impl Tally {
         self.sent
     }
 
-    /// Counts the answer to message `number`; answers come once and in order.
+    /// Counts the answer to message `number`; answers come once and in order, anything else is an error.
     pub(crate) fn answered(&mut self, number: u64) -> Result<()> {
+        self.tamper.pass(number).try_for_each(|number| self.count(number))
+    }
+
+    fn count(&mut self, number: u64) -> Result<()> {
         let due = self.sent - self.under_way.len() as u64 + 1;
         ensure!(number == due, "an answer to message {number} where {due} was due");
         let sent_at = self.under_way.pop_front().context("an answer to nothing")?;

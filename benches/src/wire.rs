@@ -3,13 +3,13 @@
 //! The relay is what is measured, so the generator does no more than the protocol demands.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BytesMut};
-use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
 use quip_link::Namespace;
 use quip_protocol::{
     ALPN, Blob, Code, ConversationId, DeviceId, InstanceId, LEVEL, ToClient, UserId,
@@ -21,10 +21,27 @@ use quip_protocol::{
 use tokio::sync::Semaphore;
 
 use crate::{
+    check::{Faults, Sequence, Tamper},
     load::{Outlet, PAYLOAD},
     relay::Relay,
-    transport,
+    transport::{self, Fingerprint},
+    void::Void,
 };
+
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// What a client is to the relay over all its connections.
+#[derive(Clone, Copy)]
+pub(crate) struct Identity {
+    device: DeviceId,
+    instance: InstanceId,
+}
+
+impl Identity {
+    pub(crate) fn new() -> Self {
+        Self { device: DeviceId(rand::random()), instance: InstanceId(rand::random()) }
+    }
+}
 
 /// One socket, from which any number of clients connect to a relay.
 #[derive(Clone)]
@@ -37,28 +54,43 @@ pub(crate) struct Clients {
 impl Clients {
     /// Clients that each open up to `streams` conversations.
     pub(crate) fn new(relay: &Relay, streams: u32) -> Result<Self> {
-        Self::on(transport::endpoint((Ipv4Addr::LOCALHOST, 0).into(), None)?, relay, streams)
+        Self::on(transport::endpoint(LOOPBACK, None)?, relay, transport::client_config, streams)
+    }
+
+    /// As [`Clients::new`], for handshakes in great number, see [`transport::crowd_config`].
+    pub(crate) fn crowd(relay: &Relay, streams: u32) -> Result<Self> {
+        Self::on(transport::endpoint(LOOPBACK, None)?, relay, transport::crowd_config, streams)
     }
 
     /// As [`Clients::new`], from one side of a link.
     pub(crate) fn within(side: &Namespace, relay: &Relay, streams: u32) -> Result<Self> {
-        Self::on(transport::endpoint_within(side, None)?, relay, streams)
+        Self::on(transport::endpoint_within(side, None)?, relay, transport::client_config, streams)
     }
 
-    fn on(mut endpoint: Endpoint, relay: &Relay, streams: u32) -> Result<Self> {
-        endpoint.set_default_client_config(transport::client_config(relay.pin, ALPN, streams)?);
+    fn on(
+        mut endpoint: Endpoint,
+        relay: &Relay,
+        config: impl FnOnce(Fingerprint, &[u8], u32) -> Result<ClientConfig>,
+        streams: u32,
+    ) -> Result<Self> {
+        endpoint.set_default_client_config(config(relay.pin, ALPN, streams)?);
         Ok(Self { endpoint, relay: relay.address, streams })
     }
 
     /// Connects a new device of the user that the token names.
     pub(crate) async fn connect(&self, token: &str) -> Result<Session> {
+        self.connect_as(Identity::new(), token).await
+    }
+
+    /// Connects a device that may have been connected before.
+    pub(crate) async fn connect_as(&self, who: Identity, token: &str) -> Result<Session> {
         let connecting = self.endpoint.connect(self.relay, "localhost")?;
         let connection = connecting.await.context("the relay does not answer")?;
         let (mut send, receive) = connection.open_bi().await?;
         let hello = Hello {
             token,
-            device: DeviceId(rand::random()),
-            instance: InstanceId(rand::random()),
+            device: who.device,
+            instance: who.instance,
             client: concat!("quip-bench ", env!("CARGO_PKG_VERSION")),
             level: LEVEL,
             streams: self.streams.into(),
@@ -73,6 +105,21 @@ impl Clients {
         }
         tokio::spawn(drain(reader));
         Ok(Session { connection, _session_stream: send })
+    }
+
+    /// Goes on from another socket, on `address`.
+    pub(crate) fn rebind(&self, address: IpAddr) -> Result<()> {
+        Ok(self.endpoint.rebind(transport::socket((address, 0).into())?.into())?)
+    }
+
+    /// Ends all connections, which must be alive, without a word that the relay could hear. (quinn 0.11.12 panics when a
+    /// socket is replaced in the moment in which a connection is lost.)
+    pub(crate) fn vanish(self) -> Result<()> {
+        // The endpoint goes on hearing the socket before its latest one.
+        self.endpoint.rebind_abstract(Arc::new(Void))?;
+        self.endpoint.rebind_abstract(Arc::new(Void))?;
+        self.endpoint.close(code(Code::BYE), b"");
+        Ok(())
     }
 
     /// Ends all connections with a goodbye and waits until the relay has heard it.
@@ -101,11 +148,13 @@ impl Session {
         let (mut send, receive) = self.connection.open_bi().await?;
         send.write_all(&frame::to_bytes(&Open::new(&target, join.into(), start))).await?;
         let mut reader = Reader::new(receive);
-        let (id, head, last_n) = match reader.next().await? {
-            Some(ToClient::Opened(Opened { conversation, head, last_n, .. })) => (conversation, head, last_n),
+        let (id, generation, head, last_n) = match reader.next().await? {
+            Some(ToClient::Opened(Opened { conversation, generation, head, last_n, .. })) => {
+                (conversation, generation, head, last_n)
+            }
             other => bail!("{other:?} where Opened was due"),
         };
-        Ok(Conversation { id, head, last_n, send, reader })
+        Ok(Conversation { id, generation, head, last_n, send, reader })
     }
 
     /// Fetches a page from the beginning of a conversation, or with no `events` an empty one from
@@ -117,12 +166,23 @@ impl Session {
         send.write_all(&frame::to_bytes(&request)).await?;
         send.finish()?;
         let mut reader = Reader::new(receive);
+        let (mut tamper, mut seqs) = (Tamper::default(), Sequence::default());
         let mut count = 0;
         loop {
             match reader.next().await? {
                 Some(ToClient::Page(_)) => {}
-                Some(ToClient::Event(_)) => count += 1,
-                Some(ToClient::End(end)) if end.code == Code::DONE => return Ok(count),
+                Some(ToClient::Event(event)) => {
+                    // The first event has number 1.
+                    for seq in tamper.pass(event.seq - 1) {
+                        seqs.record(seq);
+                        count += 1;
+                    }
+                }
+                Some(ToClient::End(end)) if end.code == Code::DONE => {
+                    let faults = seqs.faults(events);
+                    ensure!(faults == Faults::default(), "a page with {faults:?}");
+                    return Ok(count);
+                }
                 other => bail!("{other:?} in a page of history"),
             }
         }
@@ -132,6 +192,8 @@ impl Session {
 /// An open conversation stream.
 pub(crate) struct Conversation {
     pub(crate) id: ConversationId,
+    /// The log that its events' numbers are of.
+    pub(crate) generation: u64,
     /// The newest event when it was opened.
     pub(crate) head: u64,
     /// The last number of this device that was decided.

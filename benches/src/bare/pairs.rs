@@ -12,7 +12,7 @@ use super::{
     wire::{Role, Splitter, frame},
 };
 use crate::{
-    load::{self, DRAIN, Outlet, PAYLOAD, Pace, Plan, Received, SETTLE, Sent},
+    load::{self, Outlet, PAYLOAD, Pace, Plan, Received, SETTLE, Sent},
     meter::Usage,
     report::{Options, Report, Sample},
 };
@@ -82,9 +82,8 @@ impl Outlet for Framed {
 async fn receive(plan: Plan, from: &mut RecvStream) -> Result<Received> {
     let (mut splitter, mut frames) = (Splitter::default(), Vec::new());
     let mut received = Received::new(&plan);
-    let give_up = (plan.end() + DRAIN).into();
     while !received.is_complete(&plan) {
-        let Ok(chunk) = timeout_at(give_up, from.read_chunk(usize::MAX, true)).await else {
+        let Ok(chunk) = timeout_at(received.give_up_at(&plan).into(), from.read_chunk(usize::MAX, true)).await else {
             break;
         };
         let Some(chunk) = chunk? else { break };

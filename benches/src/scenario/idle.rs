@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use quinn::SendStream;
 use tokio::{task::JoinSet, time::sleep};
 
@@ -17,15 +18,37 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Connections, each of a user of its own.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    connections: u32,
+    /// Connections, each of a user of its own; several sizes (1000,5000,10000) give a row each.
+    #[arg(long, default_value = "1000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    connections: Vec<u32>,
     /// Conversations that each connection keeps open.
     #[arg(long, default_value_t = 4)]
     conversations: u32,
     /// Measured seconds of idling.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// Seconds of calm before memory is read, for what handshakes took to be given back.
+    #[arg(long, default_value_t = 3.0)]
+    calm: f64,
+    /// Segmentation offload of the relay; without it, the relay's own default.
+    #[arg(long)]
+    gso: Option<Gso>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Gso {
+    On,
+    Off,
+    /// A row for each.
+    Both,
+}
+
+/// One row: how many connections, to which relay.
+#[derive(Clone, Copy)]
+struct Size {
+    connections: u32,
+    /// Whether the relay has segmentation offload, if not by its own default.
+    offload: Option<bool>,
 }
 
 /// A session with its open conversations.
@@ -37,52 +60,92 @@ struct Idle {
 
 /// Handshakes under way at once.
 const AT_ONCE: usize = 32;
-/// For allocations of the handshakes to be given back.
-const CALM: Duration = Duration::from_secs(3);
 const QUIP: &str = "quip";
 
 pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     let mut report = Report::new("idle", options);
-    report.setting("connections", args.connections);
+    let sizes = sizes(args);
+    match &*args.connections {
+        [one] => report.setting("connections", *one),
+        several => report.setting("connections", several),
+    }
     report.setting("conversations", args.conversations);
     report.setting("seconds", args.seconds);
-    for _ in 0..options.runs {
-        report.add(QUIP, measure(args, options)?);
+    if let Some(gso) = args.gso {
+        report.setting("gso", gso.to_possible_value().map(|name| name.get_name().to_owned()));
     }
-    report.result_of(QUIP, "relay_bytes_per_connection");
+    for _ in 0..options.runs {
+        for size in &sizes {
+            report.add(&row(*size, args), measure(*size, args, options)?);
+        }
+    }
+    if let [_] = &*sizes {
+        report.result_of(QUIP, "relay_bytes_per_connection");
+    }
     report.note(
         "resident memory with connections minus before, by connection; socket buffers of the kernel are not in it",
     );
+    report.note("all connections share one socket of the generator, so that no limit on open files is touched");
     Ok(report)
+}
+
+fn sizes(args: &Args) -> Vec<Size> {
+    let offloads: &[Option<bool>] = match args.gso {
+        None => &[None],
+        Some(Gso::On) => &[Some(true)],
+        Some(Gso::Off) => &[Some(false)],
+        Some(Gso::Both) => &[Some(false), Some(true)],
+    };
+    let mut sizes = Vec::new();
+    for connections in &args.connections {
+        sizes.extend(offloads.iter().map(|offload| Size { connections: *connections, offload: *offload }));
+    }
+    sizes
+}
+
+/// A row is called what tells it from the others.
+fn row(size: Size, args: &Args) -> String {
+    let mut name = QUIP.to_owned();
+    if args.connections.len() > 1 {
+        name += &format!(" {}", size.connections);
+    }
+    match (args.gso, size.offload) {
+        (Some(Gso::Both), Some(true)) => name += ", gso on",
+        (Some(Gso::Both), _) => name += ", gso off",
+        _ => {}
+    }
+    name
 }
 
 /// Conversations are made first and the relay is started anew, so that what is measured is idling
 /// connections and not the rows that creating conversations leaves in memory.
-fn measure(args: &Args, options: &Options) -> Result<Sample> {
-    let mut relay = Relay::start(options)?;
+fn measure(size: Size, args: &Args, options: &Options) -> Result<Sample> {
+    let settings: Vec<String> = size.offload.iter().map(|on| format!("segmentation_offload = {on}")).collect();
+    let mut relay = Relay::start_with(options, &settings)?;
     let runtime = bare::runtime()?;
     if args.conversations > 0 {
         runtime.block_on(async {
             let clients = Clients::new(&relay, args.conversations)?;
-            connect_all(&clients, &relay, args, true).await?;
+            connect_all(&clients, &relay, size.connections, args.conversations, true).await?;
             clients.close().await;
             anyhow::Ok(())
         })?;
     }
     relay.restart(|_| Ok(()))?;
-    runtime.block_on(idle(&relay, args))
+    runtime.block_on(idle(&relay, size.connections, args))
 }
 
-async fn idle(relay: &Relay, args: &Args) -> Result<Sample> {
+async fn idle(relay: &Relay, connections: u32, args: &Args) -> Result<Sample> {
     let clients = Clients::new(relay, args.conversations)?;
+    let calm = Duration::from_secs_f64(args.calm);
     // The first connection makes what all share; it stays, and is not counted.
     let _first = connect(&clients, &relay.token("first")?, Vec::new(), false).await?;
-    sleep(CALM).await;
+    sleep(calm).await;
     let before = proc::memory(relay.pid())?;
     let began = Instant::now();
-    let sessions = connect_all(&clients, relay, args, false).await?;
+    let sessions = connect_all(&clients, relay, connections, args.conversations, false).await?;
     let connecting = began.elapsed();
-    sleep(CALM).await;
+    sleep(calm).await;
     let from = Instant::now();
     let to = from + Duration::from_secs_f64(args.seconds);
     let usage = Usage::between(from, to, relay.pid()).await?;
@@ -91,7 +154,7 @@ async fn idle(relay: &Relay, args: &Args) -> Result<Sample> {
         let lost = idle.session.connection.close_reason();
         lost.map_or(Ok(()), Err).context("a connection did not stay")?;
     }
-    let count = f64::from(args.connections);
+    let count = f64::from(connections);
     let per = |after: u64, before: u64| (after as f64 - before as f64) / count;
     let mut sample = Sample::default();
     sample.push("relay_bytes_per_connection", per(after.rss, before.rss));
@@ -102,11 +165,17 @@ async fn idle(relay: &Relay, args: &Args) -> Result<Sample> {
     Ok(sample)
 }
 
-async fn connect_all(clients: &Clients, relay: &Relay, args: &Args, join: bool) -> Result<Vec<Idle>> {
+async fn connect_all(
+    clients: &Clients,
+    relay: &Relay,
+    connections: u32,
+    conversations: u32,
+    join: bool,
+) -> Result<Vec<Idle>> {
     let (mut sessions, mut tasks) = (Vec::new(), JoinSet::new());
-    for user in 0..args.connections {
+    for user in 0..connections {
         let token = relay.token(&format!("user-{user}"))?;
-        let peers = (0..args.conversations).map(|peer| format!("peer-{user}-{peer}")).collect();
+        let peers = (0..conversations).map(|peer| format!("peer-{user}-{peer}")).collect();
         if tasks.len() >= AT_ONCE {
             sessions.push(tasks.join_next().await.context("tasks are under way")???);
         }

@@ -8,7 +8,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout_at};
 
 use crate::{
     bare, commit,
-    load::{self, DRAIN, Pace, Plan, Received, SETTLE, Sent},
+    load::{self, Pace, Plan, Received, SETTLE, Sent},
     meter::Usage,
     relay::Relay,
     report::{Options, Report, Sample},
@@ -25,8 +25,8 @@ pub(crate) struct Args {
     pace: Pace,
 }
 
-/// Length of each run of the commit floor.
-const COMMIT: Duration = Duration::from_secs(2);
+/// Most seconds of each run of the commit floor.
+const COMMIT: f64 = 2.0;
 const QUIP: &str = "quip";
 const BARE: &str = "bare";
 const FLOOR: &str = "commit";
@@ -43,8 +43,9 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
         let quip = measure(&args.pace, args.pairs, options)?;
         let bare = bare::measure_pairs(&args.pace, args.pairs)?;
         let interval = Duration::from_secs_f64(1.0 / args.pace.rate.min(MOST_PACED));
-        let commit = commit::measure_store(&options.dir, 1, COMMIT, Some(interval))?;
-        let fastest = commit::measure_store(&options.dir, 1, COMMIT, None)?;
+        let length = Duration::from_secs_f64(COMMIT.min(args.pace.seconds));
+        let commit = commit::measure_store(&options.dir, 1, length, Some(interval))?;
+        let fastest = commit::measure_store(&options.dir, 1, length, None)?;
         let over = difference(&quip, &bare, &commit)?;
         for (row, sample) in [(QUIP, quip), (BARE, bare), (FLOOR, commit), (FASTEST, fastest), (OVER, over)] {
             report.add(row, sample);
@@ -93,7 +94,8 @@ async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<Sample> {
     let start = Instant::now() + SETTLE;
     let mut lanes = JoinSet::new();
     for (lane, (from, to)) in (0..).zip(conversations) {
-        lanes.spawn(run_pair(Plan::lane(pace, start, lane, pairs), from, to));
+        let plan = Plan::lane(pace, start, lane, pairs);
+        lanes.spawn(run_pair(plan, from, to, Received::new(&plan)));
     }
     let whole = Plan::lane(pace, start, 0, pairs);
     let usage = Usage::between(whole.measured_from(), whole.end(), relay.pid()).await?;
@@ -112,13 +114,18 @@ async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<Sample> {
 }
 
 /// Delivery to the other side, and acceptance to the sender.
-async fn run_pair(plan: Plan, from: Conversation, mut to: Conversation) -> Result<(Plan, Sent, Received, Received)> {
+pub(super) async fn run_pair(
+    plan: Plan,
+    from: Conversation,
+    mut to: Conversation,
+    received: Received,
+) -> Result<(Plan, Sent, Received, Received)> {
     let first_n = from.last_n + 1;
     let mut poster = Poster::new(from.send, from.last_n);
     let (mut answers, credit) = (from.reader, poster.credit.clone());
     let (sent, received, answered) = tokio::try_join!(
         load::drive(plan, &mut poster),
-        receive(plan, &mut to.reader),
+        receive_as(received, plan, &mut to.reader),
         accept(plan, &mut answers, first_n, &credit),
     )?;
     Ok((plan, sent, received, answered))
@@ -126,8 +133,12 @@ async fn run_pair(plan: Plan, from: Conversation, mut to: Conversation) -> Resul
 
 /// Reads events until all messages are there, or some time after they should have been.
 pub(super) async fn receive(plan: Plan, reader: &mut Reader) -> Result<Received> {
-    let mut received = Received::new(&plan);
-    while !received.is_complete(&plan) && fill(&plan, reader).await? {
+    receive_as(Received::new(&plan), plan, reader).await
+}
+
+/// As [`receive`], to what has received nothing yet.
+pub(super) async fn receive_as(mut received: Received, plan: Plan, reader: &mut Reader) -> Result<Received> {
+    while !received.is_complete(&plan) && fill(received.give_up_at(&plan), reader).await? {
         while let Some(message) = reader.buffered()? {
             match message {
                 ToClient::Event(event) if event.kind == kind::TEXT => {
@@ -144,7 +155,7 @@ pub(super) async fn receive(plan: Plan, reader: &mut Reader) -> Result<Received>
 /// Reads answers likewise, and gives the credit of each back.
 pub(super) async fn accept(plan: Plan, reader: &mut Reader, first_n: u64, credit: &Semaphore) -> Result<Received> {
     let mut answered = Received::new(&plan);
-    while !answered.is_complete(&plan) && fill(&plan, reader).await? {
+    while !answered.is_complete(&plan) && fill(answered.give_up_at(&plan), reader).await? {
         while let Some(message) = reader.buffered()? {
             let n = match message {
                 ToClient::Accepted(accepted) => accepted.n,
@@ -156,6 +167,8 @@ pub(super) async fn accept(plan: Plan, reader: &mut Reader, first_n: u64, credit
             if n < first_n {
                 continue;
             }
+            let due = first_n + answered.next();
+            ensure!(n == due, "an answer to message {n} where {due} was due");
             answered.record_number(&plan, n - first_n)?;
             credit.add_permits(1);
         }
@@ -164,8 +177,8 @@ pub(super) async fn accept(plan: Plan, reader: &mut Reader, first_n: u64, credit
 }
 
 /// False when there is nothing more to wait for.
-async fn fill(plan: &Plan, reader: &mut Reader) -> Result<bool> {
-    match timeout_at((plan.end() + DRAIN).into(), reader.fill()).await {
+async fn fill(give_up_at: Instant, reader: &mut Reader) -> Result<bool> {
+    match timeout_at(give_up_at.into(), reader.fill()).await {
         Err(_) => Ok(false),
         Ok(more) => {
             ensure!(more?, "the relay ended the stream");

@@ -5,3 +5,5 @@ pub(crate) mod hol;
 pub(crate) mod idle;
 pub(crate) mod ingest;
 pub(crate) mod latency;
+pub(crate) mod migrate;
+pub(crate) mod reconnect;

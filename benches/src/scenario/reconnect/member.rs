@@ -1,0 +1,120 @@
+//! A client that is lost and comes back.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use quip_protocol::{ToClient, conversation::Start, event::kind};
+use tokio::time::timeout;
+
+use super::storm::{Back, Storm};
+use crate::{
+    check::{Faults, Sequence, Tamper},
+    load,
+    relay::Relay,
+    wire::{Clients, Conversation, Identity, Session},
+};
+
+/// How long nothing may come before it is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long a message may come after a later one and count as reordered, not lost.
+const LATE: Duration = Duration::from_secs(1);
+
+/// A user with one device and one conversation.
+pub(super) struct Member {
+    name: String,
+    writer: String,
+    token: Arc<str>,
+    who: Identity,
+    line: Option<Line>,
+    /// Log and number of the latest event.
+    cursor: (u64, u64),
+    tamper: Tamper,
+    sequence: Sequence,
+}
+
+/// What a member has while it is connected.
+struct Line {
+    conversation: Conversation,
+    _session: Session,
+}
+
+/// How long a member took, since the start of the storm.
+pub(super) struct Times {
+    pub(super) welcomed: Duration,
+    /// When it had all that it had missed.
+    pub(super) caught_up: Duration,
+    pub(super) failed: u32,
+}
+
+impl Member {
+    pub(super) fn new(relay: &Relay, name: String, writer: String) -> Result<Self> {
+        let token = relay.token(&name)?.into();
+        let (tamper, sequence) = (Tamper::default(), Sequence::default());
+        Ok(Self { name, writer, token, who: Identity::new(), line: None, cursor: (0, 0), tamper, sequence })
+    }
+
+    /// Connects for the first time.
+    pub(super) async fn join(mut self, clients: Clients) -> Result<Self> {
+        let session = clients.connect_as(self.who, &self.token).await?;
+        let conversation = session.open_direct(&self.writer, true).await?;
+        self.cursor = (conversation.generation, conversation.head);
+        self.line = Some(Line { conversation, _session: session });
+        Ok(self)
+    }
+
+    /// Is without a connection, and knows no more than where it was.
+    pub(super) fn lose(&mut self) {
+        self.line = None;
+    }
+
+    /// Comes back, and reads on from its cursor until it has `total` messages.
+    pub(super) async fn come_back(mut self, clients: Clients, storm: Storm, total: u64) -> Result<(Self, Times)> {
+        let (token, who) = (self.token.clone(), self.who);
+        let connect = || {
+            let (clients, token) = (clients.clone(), token.clone());
+            async move { clients.connect_as(who, &token).await }
+        };
+        let Back { value: session, after: welcomed, failed } = storm.come(connect).await?;
+        let (generation, seq) = self.cursor;
+        let start = Start::After { generation, seq };
+        let conversation = session.open_direct_from(&self.writer, false, start).await?;
+        ensure!(conversation.generation == generation, "{} finds another log", self.name);
+        self.line = Some(Line { conversation, _session: session });
+        let member = self.read(total).await?;
+        Ok((member, Times { welcomed, caught_up: storm.start.elapsed(), failed }))
+    }
+
+    /// Reads until all of the first `total` messages are there, or nothing more is to be expected.
+    pub(super) async fn read(mut self, total: u64) -> Result<Self> {
+        while !self.sequence.is_complete(total) {
+            let patience = if self.sequence.next() < total { SILENCE } else { LATE };
+            // What has not come by then is counted as lost.
+            let Ok(read) = timeout(patience, self.read_one()).await else { break };
+            read.with_context(|| self.name.clone())?;
+        }
+        Ok(self)
+    }
+
+    async fn read_one(&mut self) -> Result<()> {
+        let line = self.line.as_mut().context("not connected")?;
+        match line.conversation.reader.next().await?.context("the relay ended the stream")? {
+            ToClient::Event(event) => {
+                self.cursor.1 = event.seq;
+                if event.kind == kind::TEXT {
+                    for number in self.tamper.pass(load::number(event.body.0)?) {
+                        self.sequence.record(number);
+                    }
+                }
+            }
+            // The own join, in its event's place.
+            ToClient::Accepted(accepted) => self.cursor.1 = accepted.seq,
+            ToClient::Ack(_) => {}
+            other => bail!("was told {other:?}"),
+        }
+        Ok(())
+    }
+
+    pub(super) fn faults(&self, total: u64) -> Faults {
+        self.sequence.faults(total)
+    }
+}

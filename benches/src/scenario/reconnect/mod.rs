@@ -1,0 +1,250 @@
+//! A reconnect storm: many clients are lost at once, come back at once, and catch up on what they missed.
+//!
+//! Each client has one conversation, in which it has heard one message. While it is away, others write to it. It comes
+//! back as the client library does: a new connection after a pause with jitter, `Hello` with its device and instance,
+//! `Open` at its cursor. The harness's own lean clients do this, because thousands of whole ones do not fit beside the
+//! relay on a small machine: they share a few sockets, and do not check the server's signature in the handshake.
+//!
+//! * `--cut relay`: the relay is killed with a message to each client under way and started again. Writers come back
+//!   first and find out what was accepted. The storm begins when they are done, so that the relay itself is up.
+//! * `--cut clients`: the relay stays, and still believes the lost clients to be there.
+
+mod crowd;
+mod floor;
+mod member;
+mod storm;
+mod talk;
+mod writer;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::oneshot,
+};
+
+use self::{
+    crowd::Crowd,
+    floor::LULL,
+    storm::{Storm, Watch, rate},
+    talk::Talkers,
+};
+use crate::{
+    load::Pace,
+    relay::Relay,
+    report::{Options, Report, Sample},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Clients that are lost and come back.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    clients: u32,
+    /// What breaks.
+    #[arg(long, value_enum, default_value_t = Cut::Relay)]
+    cut: Cut,
+    /// Bound of a client's first pause, which doubles with each failure; that of the client library.
+    #[arg(long, default_value = "100ms", value_parser = quip_link::duration)]
+    jitter: Duration,
+    /// Messages that each client misses.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    missed: u64,
+    /// Other clients, half of them senders, that talk before and during the storm; needs --cut clients.
+    #[arg(long, default_value_t = 0)]
+    talking: u32,
+    /// Messages per second of those who talk, all together.
+    #[arg(long, default_value_t = 1000.0)]
+    rate: f64,
+    /// Seconds for which they talk without a storm, and at least with it.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Cut {
+    /// The relay is killed and started again.
+    Relay,
+    /// All clients lose their network at once.
+    Clients,
+}
+
+const FIRST: &str = "first message";
+const WELCOMES: &str = "welcomes";
+const BARE: &str = "bare";
+const STORM: &str = "storm";
+const ALONE: &str = "talking alone";
+const BESIDE: &str = "talking in the storm";
+/// Slowest pace of a storm for which those who talk have enough to say, in clients a second.
+const SLOWEST: f64 = 400.0;
+/// Load before the measured part of what is said, in seconds.
+const WARMUP: f64 = 0.5;
+/// Niceness of the crowd's thread, so that on a small machine it does not take the talkers' time.
+const NICE: i32 = 10;
+
+pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
+    ensure!(args.talking == 0 || args.cut == Cut::Clients, "those who talk lose the relay too: add --cut clients");
+    ensure!(args.talking.is_multiple_of(2), "--talking {} is odd: they talk in pairs", args.talking);
+    let mut report = Report::new("reconnect", options);
+    report.setting("clients", args.clients);
+    report.setting("cut", args.cut.to_possible_value().map(|cut| cut.get_name().to_owned()));
+    report.setting("jitter_ms", args.jitter.as_secs_f64() * 1e3);
+    report.setting("missed", args.missed);
+    report.setting("talking", args.talking);
+    if args.talking > 0 {
+        report.setting("rate", args.rate);
+        report.setting("seconds", args.seconds);
+    }
+    if !options.relay_set.is_empty() {
+        report.setting("relay_set", options.relay_set.clone());
+    }
+    for _ in 0..options.runs {
+        measure_floor(args, options, &mut report)?;
+        measure_storm(args, options, &mut report)?;
+    }
+    results(&mut report);
+    Ok(report)
+}
+
+fn results(report: &mut Report) {
+    let median = |report: &Report, row, metric| report.spread(row, metric).map(|spread| spread.median);
+    let ratio = |top: Option<f64>, bottom: Option<f64>| top.zip(bottom).map(|(top, bottom)| top / bottom);
+    let rates = [median(report, WELCOMES, "welcomes_per_s"), median(report, BARE, "bare_handshakes_per_s")];
+    let cpu = [median(report, BARE, "bare_cpu_us_per_handshake"), median(report, WELCOMES, "relay_cpu_us_per_welcome")];
+    let found = [
+        ("welcomes_per_s", rates[0]),
+        ("bare_handshakes_per_s", rates[1]),
+        ("welcomes_over_bare", ratio(rates[0], rates[1])),
+        ("bare_cpu_over_welcome_cpu", ratio(cpu[0], cpu[1])),
+        ("relay_cpu_us_per_welcome", cpu[1]),
+        ("first_message_p50_us", median(report, FIRST, "p50_us")),
+        ("all_back_ms", median(report, STORM, "all_back_ms")),
+        ("all_caught_up_ms", median(report, STORM, "all_caught_up_ms")),
+        ("storm_welcomes_per_s", median(report, STORM, "welcomes_per_s")),
+        ("talking_alone_p99_us", median(report, ALONE, "p99_us")),
+        ("talking_storm_p99_us", median(report, BESIDE, "p99_us")),
+    ];
+    for (name, value) in found {
+        value.into_iter().for_each(|value| report.result(name, value));
+    }
+    report
+        .note("welcomes and bare: handshakes alone, with Hello and Welcome at the relay; storm: with catching up too");
+    report.note(
+        "where the generator is the limit, a rate is its own; CPU for each handshake says what the server could do",
+    );
+    report
+        .note("lean clients on shared sockets, which do not check the server's signature; nobody resumes TLS sessions");
+}
+
+/// First messages and handshakes alone, at a relay of its own, and handshakes at the bare forwarder.
+fn measure_floor(args: &Args, options: &Options, report: &mut Report) -> Result<()> {
+    let relay = Relay::start(options)?;
+    let runtime = thread(0)?;
+    report.add(FIRST, runtime.block_on(floor::first_message(&relay))?);
+    report.add(WELCOMES, runtime.block_on(floor::welcomes(&relay, args.clients, args.jitter))?);
+    report.add(BARE, runtime.block_on(floor::bare(args.clients, args.jitter))?);
+    Ok(())
+}
+
+/// The storm at a relay of its own, with or without others who talk.
+fn measure_storm(args: &Args, options: &Options, report: &mut Report) -> Result<()> {
+    let mut relay = Relay::start(options)?;
+    let (crowds, talks) = (thread(if args.talking > 0 { NICE } else { 0 })?, thread(0)?);
+    let mut crowd = crowds.block_on(Crowd::gather(&relay, args.clients))?;
+    let mut talkers = None;
+    if args.talking > 0 {
+        let fresh = talks.block_on(async { Talkers::new(&relay, args.talking / 2) })?;
+        let (connected, talk) = crowds.block_on(talk_alone(talks.handle(), fresh, args))?;
+        report.add(ALONE, talk);
+        talkers = Some(connected);
+    }
+    crowds.block_on(lose(&mut crowd, &mut relay, args))?;
+    let Stormed { storm, beside } = crowds.block_on(weather(&mut crowd, &relay, args, talks.handle(), talkers))?;
+    report.add(STORM, storm);
+    beside.into_iter().for_each(|sample| report.add(BESIDE, sample));
+    Ok(())
+}
+
+/// A runtime whose tasks run on one thread, which is as nice as that.
+fn thread(nice: i32) -> Result<Runtime> {
+    let be_nice = move || {
+        // Where it may not, it takes more time from the others, and their lag says so.
+        let _ = rustix::process::setpriority_process(None, nice);
+    };
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all();
+    if nice > 0 {
+        builder.on_thread_start(be_nice);
+    }
+    Ok(builder.build()?)
+}
+
+async fn talk_alone(talks: &Handle, talkers: Talkers, args: &Args) -> Result<(Talkers, Sample)> {
+    let pace = Pace { rate: args.rate, seconds: args.seconds, warmup: WARMUP };
+    let connected = talks.spawn(talkers.connect()).await??;
+    let (begin, begun) = oneshot::channel();
+    let talking = talks.spawn(connected.talk(pace, begin));
+    let plan = begun.await?;
+    let (talkers, talk) = talking.await??;
+    Ok((talkers, talk.sample(plan.measured_from(), plan.end())))
+}
+
+/// Breaks what is to break, and writes what the members miss.
+async fn lose(crowd: &mut Crowd, relay: &mut Relay, args: &Args) -> Result<()> {
+    match args.cut {
+        Cut::Clients => crowd.lose_members()?,
+        Cut::Relay => crowd.lose_relay(relay).await?,
+    }
+    crowd.post(args.missed).await
+}
+
+/// Samples of a storm, and of those who talked beside it.
+struct Stormed {
+    storm: Sample,
+    beside: Option<Sample>,
+}
+
+async fn weather(
+    crowd: &mut Crowd,
+    relay: &Relay,
+    args: &Args,
+    talks: &Handle,
+    talkers: Option<Talkers>,
+) -> Result<Stormed> {
+    let seconds = args.seconds.max(f64::from(args.clients) / SLOWEST);
+    let mut start = Instant::now() + LULL;
+    let mut talking = None;
+    if let Some(talkers) = talkers {
+        let (begin, begun) = oneshot::channel();
+        talking = Some(talks.spawn(talkers.talk(Pace { rate: args.rate, seconds, warmup: WARMUP }, begin)));
+        start = begun.await?.measured_from();
+    }
+    let storm = Storm { start, jitter: args.jitter };
+    let watch = Watch::start(storm, relay.pid(), relay.address.port());
+    let (times, watch) = tokio::try_join!(crowd.come_back(relay, storm), watch)?;
+    let over = Instant::now();
+    let (usage, dropped) = watch.finish()?;
+    let mut beside = None;
+    if let Some(talking) = talking {
+        let (_, talk) = talking.await??;
+        beside = Some(talk.sample(start, over));
+    }
+    // One more message shows that all streams live, and whatever came twice before it.
+    crowd.post(1).await?;
+    crowd.read().await?;
+    let mut storm = Sample::default();
+    let (all_back, rate) = rate(times.iter().map(|times| times.welcomed));
+    storm.push("all_back_ms", all_back.as_secs_f64() * 1e3);
+    let caught_up = times.iter().map(|times| times.caught_up).max().unwrap_or_default();
+    storm.push("all_caught_up_ms", caught_up.as_secs_f64() * 1e3);
+    storm.push("welcomes_per_s", rate);
+    if beside.is_none() {
+        storm.push("relay_cpu_us_per_welcome", usage.server_micros_per(times.len() as u64));
+    }
+    storm.push("failed_attempts", times.iter().map(|times| f64::from(times.failed)).sum());
+    storm.push("kernel_drops_at_server", dropped as f64);
+    crowd.faults().add_to(&mut storm);
+    usage.add_to(&mut storm, 0);
+    Ok(Stormed { storm, beside })
+}

@@ -1,0 +1,150 @@
+//! Every scenario against a real relay, briefly: it ends well, and it ends badly when a message is lost, comes twice or
+//! out of order. The binaries must be there: `cargo build --workspace --bins`.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+const LATENCY: &[&str] = &["latency", "--rate", "100", "--seconds", "0.5", "--warmup", "0.1"];
+const PAIRS: &[&str] = &["bare", "pairs", "--rate", "100", "--seconds", "0.5", "--warmup", "0.1"];
+const BARE_INGEST: &[&str] = &["bare", "ingest", "--senders", "2", "--seconds", "0.3", "--warmup", "0.1"];
+const INGEST: &[&str] = &["ingest", "--senders", "2", "--window", "4", "--seconds", "0.3", "--warmup", "0.1"];
+const HISTORY: &[&str] = &["history", "--page", "5", "--conversations", "4", "--messages", "10"];
+const MIGRATE: &[&str] = &["migrate", "--rate", "200", "--seconds", "1", "--warmup", "0.1", "--changes", "2"];
+const RECONNECT: &[&str] = &["reconnect", "--clients", "6", "--jitter", "5ms"];
+const IDLE: &[&str] =
+    &["idle", "--connections", "3,5", "--conversations", "2", "--seconds", "0.2", "--calm", "0.1", "--gso", "both"];
+const HOL: &[&str] = &["hol", "--rtt", "2ms", "--seconds", "0.3", "--warmup", "0.1"];
+
+fn run(arguments: &[&str]) -> Output {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_quip-bench"));
+    assert!(program.with_file_name("quip-relay").is_file(), "no quip-relay: run `cargo build --workspace --bins`");
+    Command::new(program).args(["--json", "--runs", "1"]).args(arguments).output().unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    let error = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report; {error}"))
+}
+
+/// The report of a scenario in which all goes well.
+fn sound(arguments: &[&str]) -> Value {
+    let output = run(arguments);
+    let report = report(&output);
+    assert!(output.status.success() && report["sound"] == true, "{report}");
+    report
+}
+
+/// All the numbers of one metric.
+fn sum(report: &Value, metric: &str) -> f64 {
+    let rows = report["rows"].as_object().unwrap().values();
+    rows.filter_map(|row| row[metric]["max"].as_f64()).sum()
+}
+
+/// A scenario that counts faults reports the planted one, and nothing else, and fails.
+fn counts_what_is_planted(arguments: &[&str]) {
+    for (fault, metric) in [("loss", "lost"), ("duplicate", "duplicated"), ("swap", "reordered")] {
+        let output = run(&[&["--plant", fault], arguments].concat());
+        let report = report(&output);
+        assert_eq!(output.status.code(), Some(1), "{fault}: {report}");
+        assert_eq!(report["sound"], false, "{fault}");
+        for other in ["lost", "duplicated", "reordered"] {
+            assert_eq!(sum(&report, other), f64::from(u8::from(other == metric)), "{fault}: {other} in {report}");
+        }
+    }
+}
+
+/// A scenario that checks answers or pages ends with an error at once.
+fn stops_at_what_is_planted(arguments: &[&str], words: &str) {
+    for fault in ["loss", "duplicate", "swap"] {
+        let output = run(&[&["--plant", fault], arguments].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{fault}: {error}");
+        assert!(output.stdout.is_empty() && error.contains(words), "{fault}: {error}");
+    }
+}
+
+#[test]
+fn latency() {
+    let report = sound(LATENCY);
+    assert_eq!(sum(&report, "accepted"), 50.0);
+    counts_what_is_planted(LATENCY);
+}
+
+#[test]
+fn bare_pairs() {
+    counts_what_is_planted(PAIRS);
+}
+
+#[test]
+fn ingest() {
+    assert!(sound(INGEST)["accepted_per_s"].as_f64().unwrap() > 0.0);
+    stops_at_what_is_planted(INGEST, "an answer to message");
+    stops_at_what_is_planted(BARE_INGEST, "an answer to message");
+}
+
+#[test]
+fn history() {
+    assert!(sound(HISTORY)["page_cold_p50_us"].as_f64().unwrap() > 0.0);
+    stops_at_what_is_planted(HISTORY, "a page with Faults");
+}
+
+#[test]
+fn migrate() {
+    let report = sound(MIGRATE);
+    for row in ["still", "port", "address"] {
+        assert_eq!(report["rows"][row]["measured"]["min"], 200.0, "{row}");
+    }
+    for result in ["port_gap_max_ms", "address_gap_max_ms"] {
+        assert!(report[result].as_f64().unwrap() >= 0.0, "{result}");
+    }
+    counts_what_is_planted(MIGRATE);
+}
+
+#[test]
+fn reconnect() {
+    let report = sound(RECONNECT);
+    for result in
+        ["welcomes_per_s", "bare_handshakes_per_s", "welcomes_over_bare", "first_message_p50_us", "all_caught_up_ms"]
+    {
+        assert!(report[result].as_f64().unwrap() > 0.0, "{result}");
+    }
+    counts_what_is_planted(RECONNECT);
+}
+
+#[test]
+fn reconnect_beside_others_who_talk() {
+    let beside = ["--cut", "clients", "--talking", "4", "--rate", "100", "--seconds", "0.5"];
+    let report = sound(&[&["--relay-set", "limits.incoming=64"], RECONNECT, &beside].concat());
+    assert_eq!(report["rows"]["talking alone"]["measured"]["median"], 50.0);
+    assert!(report["talking_storm_p99_us"].as_f64().unwrap() > 0.0);
+    let output = run(&[RECONNECT, &["--talking", "4"]].concat());
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("--cut clients"));
+}
+
+#[test]
+fn idle_has_a_row_for_each_size_and_offload() {
+    let report = sound(IDLE);
+    for row in ["quip 3, gso off", "quip 3, gso on", "quip 5, gso off", "quip 5, gso on"] {
+        assert!(report["rows"][row]["relay_bytes_per_connection"]["median"].is_number(), "{row}: {report}");
+        assert!(report["rows"][row]["server_cpu_percent"]["median"].is_number(), "{row}: {report}");
+    }
+    let one = sound(&["idle", "--connections", "3", "--conversations", "0", "--seconds", "0.1", "--calm", "0.1"]);
+    assert!(one["relay_bytes_per_connection"].is_number() && one["rows"]["quip"].is_object(), "{one}");
+    assert_eq!(one["settings"]["connections"], 3);
+}
+
+#[test]
+fn hol() {
+    let output = run(HOL);
+    let error = String::from_utf8_lossy(&output.stderr);
+    if error.contains("needs root") || error.contains("no /dev/net/tun") {
+        return eprintln!("skipped: {error}");
+    }
+    counts_what_is_planted(HOL);
+}
