@@ -49,11 +49,27 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
+    /// Messages of all senders, those of the warm-up too.
+    pub(crate) fn messages(&self) -> u64 {
+        let count = |seconds: f64| (seconds * self.rate).round() as u64;
+        count(self.warmup) + count(self.seconds)
+    }
+
     pub(crate) fn describe(&self, report: &mut Report) {
         report.setting("rate", self.rate);
         report.setting("seconds", self.seconds);
         report.setting("payload_bytes", PAYLOAD);
     }
+}
+
+/// When each message of a load is due, from number 0 on.
+pub(crate) trait Schedule {
+    /// All messages, those of the warm-up too.
+    fn total(&self) -> u64;
+    fn intended(&self, number: u64) -> Instant;
+    fn is_measured(&self, number: u64) -> bool;
+    fn measured_from(&self) -> Instant;
+    fn end(&self) -> Instant;
 }
 
 /// The intended send times of one sender among `lanes`.
@@ -102,6 +118,28 @@ impl Plan {
     }
 }
 
+impl Schedule for Plan {
+    fn total(&self) -> u64 {
+        self.total
+    }
+
+    fn intended(&self, number: u64) -> Instant {
+        self.intended(number)
+    }
+
+    fn is_measured(&self, number: u64) -> bool {
+        number >= self.warm
+    }
+
+    fn measured_from(&self) -> Instant {
+        self.measured_from()
+    }
+
+    fn end(&self) -> Instant {
+        self.end()
+    }
+}
+
 /// What sending itself cost, whatever happened to the messages.
 pub(crate) struct Sent {
     /// Actual minus intended send time, without time spent waiting for the peer's credit.
@@ -116,15 +154,15 @@ pub(crate) trait Outlet: Send {
     fn send(&mut self, payload: [u8; PAYLOAD]) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Sends every message of the plan at its intended time, never earlier.
-pub(crate) async fn drive(plan: Plan, outlet: &mut impl Outlet) -> Result<Sent> {
+/// Sends every message of a schedule at its intended time, never earlier.
+pub(crate) async fn drive(plan: impl Schedule, outlet: &mut impl Outlet) -> Result<Sent> {
     let timer = Timer::new()?;
     let mut sent = Sent { lag: Latencies::new(), blocked: 0 };
     // Being late because the peer held us up is the peer's doing: it counts in the latency,
     // which runs from the intended time, and not in the generator's lag.
-    let mut excused_until = plan.start;
+    let mut excused_until = plan.intended(0);
     let mut burst = 0;
-    for number in 0..plan.total {
+    for number in 0..plan.total() {
         let intended = plan.intended(number);
         if Instant::now() < intended {
             timer.sleep_until(intended).await?;
@@ -135,7 +173,7 @@ pub(crate) async fn drive(plan: Plan, outlet: &mut impl Outlet) -> Result<Sent> 
                 tokio::task::yield_now().await;
             }
         }
-        if number >= plan.warm {
+        if plan.is_measured(number) {
             sent.lag.record(Instant::now().saturating_duration_since(intended.max(excused_until)));
         }
         let mut waited = false;
@@ -147,7 +185,7 @@ pub(crate) async fn drive(plan: Plan, outlet: &mut impl Outlet) -> Result<Sent> 
         })
         .await?;
         if waited {
-            sent.blocked += u64::from(number >= plan.warm);
+            sent.blocked += u64::from(plan.is_measured(number));
             excused_until = Instant::now();
         }
     }
@@ -245,25 +283,43 @@ pub(crate) fn summarise(pace: &Pace, lanes: &[(Plan, Sent, Received)]) -> Sample
     let span = from.zip(to).map_or(0.0, |(from, to)| (to - from).as_secs_f64());
     // A run that keeps up ends one gap after its last message was due, not at it.
     let achieved = latency.count() as f64 / span.max(pace.seconds);
-    let mut sample = Sample::default();
-    sample.push_latency(&latency);
-    sample.push("offered_per_s", pace.rate);
-    sample.push("achieved_per_s", achieved);
-    let faults: Faults = lanes.iter().map(|(plan, _, received)| received.faults(plan)).sum();
-    faults.add_to(&mut sample);
-    sample.push("blocked_writes", blocked as f64);
-    sample.push("generator_lag_p50_us", lag.micros(0.5));
-    sample.push("generator_lag_p99_us", lag.micros(0.99));
-    if lag.micros(0.99) > LAG_LIMIT.as_micros() as f64 {
-        sample.generator_was_limit(format!("it sent {:.0} µs late at p99", lag.micros(0.99)));
+    let faults = lanes.iter().map(|(plan, _, received)| received.faults(plan)).sum();
+    Outcome { latency: &latency, lag: &lag, blocked, faults, offered: pace.rate, achieved }.sample()
+}
+
+/// What an open-loop run came to, whoever sent and received.
+pub(crate) struct Outcome<'a> {
+    pub(crate) latency: &'a Latencies,
+    pub(crate) lag: &'a Latencies,
+    pub(crate) blocked: u64,
+    pub(crate) faults: Faults,
+    /// Messages a second.
+    pub(crate) offered: f64,
+    pub(crate) achieved: f64,
+}
+
+impl Outcome<'_> {
+    pub(crate) fn sample(&self) -> Sample {
+        let Self { latency, lag, blocked, faults, offered, achieved } = *self;
+        let mut sample = Sample::default();
+        sample.push_latency(latency);
+        sample.push("offered_per_s", offered);
+        sample.push("achieved_per_s", achieved);
+        faults.add_to(&mut sample);
+        sample.push("blocked_writes", blocked as f64);
+        sample.push("generator_lag_p50_us", lag.micros(0.5));
+        sample.push("generator_lag_p99_us", lag.micros(0.99));
+        if lag.micros(0.99) > LAG_LIMIT.as_micros() as f64 {
+            sample.generator_was_limit(format!("it sent {:.0} µs late at p99", lag.micros(0.99)));
+        }
+        if faults.lost > 0 {
+            sample.doubt(format!("{} messages had not arrived {DRAIN:?} after the last one was due", faults.lost));
+        }
+        if achieved < offered * ACHIEVED_LIMIT {
+            sample.doubt(format!("{achieved:.0}/s achieved of {offered:.0}/s offered"));
+        }
+        sample
     }
-    if faults.lost > 0 {
-        sample.doubt(format!("{} messages had not arrived {DRAIN:?} after the last one was due", faults.lost));
-    }
-    if achieved < pace.rate * ACHIEVED_LIMIT {
-        sample.doubt(format!("{achieved:.0}/s achieved of {:.0}/s offered", pace.rate));
-    }
-    sample
 }
 
 /// The text of a message: its number, padded.

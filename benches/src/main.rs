@@ -7,6 +7,7 @@
 mod bare;
 mod check;
 mod commit;
+mod crowd;
 mod guard;
 mod link;
 mod load;
@@ -16,6 +17,7 @@ mod proc;
 mod progress;
 mod relay;
 mod report;
+mod room;
 mod saturate;
 mod scenario;
 mod stats;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use scenario::{history, hol, idle, ingest, latency, migrate, reconnect};
+use scenario::{fanout, history, hol, idle, ingest, latency, migrate, reconnect};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,6 +55,8 @@ enum Scenario {
     Latency(latency::Args),
     /// Accepted durable messages a second, closed-loop, beside `bare`.
     Ingest(ingest::Args),
+    /// One room with one sender and many members: what each delivery costs, beside `bare`.
+    Fanout(fanout::Args),
     /// Memory and CPU of connections on which nothing happens.
     Idle(idle::Args),
     /// Many clients that are lost at once: until all are back and caught up, and nothing lost.
@@ -81,6 +85,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Commit(args) => commit::run(&args, &cli.output)?,
         Scenario::Latency(args) => latency::run(&args, &cli.output)?,
         Scenario::Ingest(args) => ingest::run(&args, &cli.output)?,
+        Scenario::Fanout(args) => fanout::run(&args, &cli.output)?,
         Scenario::Idle(args) => idle::run(&args, &cli.output)?,
         Scenario::History(args) => history::run(&args, &cli.output)?,
         Scenario::Reconnect(args) => reconnect::run(&args, &cli.output)?,

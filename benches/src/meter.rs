@@ -66,6 +66,11 @@ impl Usage {
         meter.finish()
     }
 
+    /// CPU time of the server and of the generator, in microseconds.
+    pub(crate) fn micros(&self) -> [f64; 2] {
+        [self.server, self.generator].map(|time| time.as_micros() as f64)
+    }
+
     /// Adds shares of one core, CPU time per message and memory to a run.
     pub(crate) fn add_to(&self, sample: &mut Sample, messages: u64) {
         if messages > 0 {

@@ -89,7 +89,7 @@ pub(crate) struct Report {
     machine: Machine,
     runs: u32,
     settings: Map<String, Value>,
-    results: Vec<(&'static str, f64)>,
+    results: Vec<(String, f64)>,
     rows: Vec<(String, Vec<Sample>)>,
     notes: Vec<String>,
     progress: Progress,
@@ -114,14 +114,19 @@ impl Report {
     }
 
     /// A figure of the whole report; in JSON a number at the top level.
-    pub(crate) fn result(&mut self, name: &'static str, value: f64) {
-        self.results.push((name, value));
+    pub(crate) fn result(&mut self, name: impl Into<String>, value: f64) {
+        self.results.push((name.into(), value));
     }
 
     /// Makes the median of a row's metric a figure of the whole report.
     pub(crate) fn result_of(&mut self, row: &str, metric: &'static str) {
+        self.result_as(metric, row, metric);
+    }
+
+    /// As [`Report::result_of`], under another name.
+    pub(crate) fn result_as(&mut self, name: impl Into<String>, row: &str, metric: &str) {
         if let Some(spread) = self.spread(row, metric) {
-            self.result(metric, spread.median);
+            self.result(name, spread.median);
         }
     }
 
@@ -180,7 +185,7 @@ impl Report {
             "notes": self.notes,
         });
         for (name, value) in &self.results {
-            object[*name] = json!(value);
+            object[name] = json!(value);
         }
         Ok(object)
     }

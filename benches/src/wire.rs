@@ -77,6 +77,11 @@ impl Clients {
         Ok(Self { endpoint, relay: relay.address, streams })
     }
 
+    /// The UDP port that all of them have.
+    pub(crate) fn port(&self) -> Result<u16> {
+        Ok(self.endpoint.local_addr()?.port())
+    }
+
     /// Connects a new device of the user that the token names.
     pub(crate) async fn connect(&self, token: &str) -> Result<Session> {
         self.connect_as(Identity::new(), token).await
@@ -144,9 +149,13 @@ impl Session {
 
     /// As [`Session::open_direct`], from wherever.
     pub(crate) async fn open_direct_from(&self, user: &str, join: bool, start: Start) -> Result<Conversation> {
-        let target = Target::Direct(UserId::parse(user)?);
+        self.open(&Target::Direct(UserId::parse(user)?), join, start).await
+    }
+
+    /// Opens any conversation; with `join`, becoming a member.
+    pub(crate) async fn open(&self, target: &Target<'_>, join: bool, start: Start) -> Result<Conversation> {
         let (mut send, receive) = self.connection.open_bi().await?;
-        send.write_all(&frame::to_bytes(&Open::new(&target, join.into(), start))).await?;
+        send.write_all(&frame::to_bytes(&Open::new(target, join.into(), start))).await?;
         let mut reader = Reader::new(receive);
         let (id, generation, head, last_n) = match reader.next().await? {
             Some(ToClient::Opened(Opened { conversation, generation, head, last_n, .. })) => {

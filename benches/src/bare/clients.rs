@@ -31,6 +31,11 @@ impl Clients {
         Ok(Self { endpoint, server: server.address })
     }
 
+    /// The UDP port that all of them have.
+    pub(super) fn port(&self) -> Result<u16> {
+        Ok(self.endpoint.local_addr()?.port())
+    }
+
     pub(super) async fn open(&self, role: Role) -> Result<Client> {
         let connecting = self.endpoint.connect(self.server, "localhost")?;
         let connection = connecting.await.context("the bare forwarder does not answer")?;

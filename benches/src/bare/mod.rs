@@ -4,6 +4,7 @@
 //! library, the kernel and the scheduler cost on this machine.
 
 mod clients;
+mod fanout;
 mod handshakes;
 mod ingest;
 mod pairs;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use tokio::runtime::{Builder, Runtime};
 
+pub(crate) use fanout::measure as measure_fanout;
 pub(crate) use handshakes::Handshakes;
 pub(crate) use ingest::measure as measure_ingest;
 pub(crate) use pairs::measure as measure_pairs;

@@ -70,7 +70,7 @@ async fn run_pair(plan: Plan, to: SendStream, mut from: RecvStream) -> Result<(P
     Ok((plan, sent, received))
 }
 
-struct Framed(SendStream);
+pub(super) struct Framed(pub(super) SendStream);
 
 impl Outlet for Framed {
     async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {

@@ -16,7 +16,7 @@ use super::wire::{ACK, ALPN, READY, Role, Splitter};
 use crate::transport;
 
 /// Streams of receivers whose sender has not come yet, by pair.
-type Receivers = Arc<Mutex<HashMap<u32, SendStream>>>;
+type Receivers = Arc<Mutex<HashMap<u32, Vec<SendStream>>>>;
 
 /// Listens on loopback, says where on standard output, and serves until standard input closes.
 pub(crate) fn run() -> Result<()> {
@@ -66,12 +66,12 @@ async fn serve_connection(connection: &Connection, receivers: &Receivers) -> Res
         to.write_all(&[READY]).await?;
         match Role::decode(header)? {
             Role::Receiver(pair) => {
-                receivers.lock().unwrap_or_else(PoisonError::into_inner).insert(pair, to);
+                receivers.lock().unwrap_or_else(PoisonError::into_inner).entry(pair).or_default().push(to);
             }
             Role::Sender(pair) => {
                 let mut receivers = receivers.lock().unwrap_or_else(PoisonError::into_inner);
-                let receiver = receivers.remove(&pair).context("a sender before its receiver")?;
-                tokio::spawn(forward(from, receiver));
+                let receivers = receivers.remove(&pair).context("a sender before its receiver")?;
+                tokio::spawn(forward(from, receivers));
             }
             Role::Ingest => {
                 tokio::spawn(acknowledge(from, to));
@@ -81,15 +81,20 @@ async fn serve_connection(connection: &Connection, receivers: &Receivers) -> Res
     Ok(())
 }
 
-/// Moves every frame on; ends with either stream, whose owner notices missing messages.
-async fn forward(mut from: RecvStream, mut to: SendStream) -> Result<()> {
-    let (mut splitter, mut frames) = (Splitter::default(), Vec::new());
+/// Moves every frame on to all; ends with any of the streams, whose owner notices missing messages.
+async fn forward(mut from: RecvStream, mut to: Vec<SendStream>) -> Result<()> {
+    let (mut splitter, mut frames, mut copy) = (Splitter::default(), Vec::new(), Vec::new());
     while let Some(chunk) = from.read_chunk(usize::MAX, true).await? {
         splitter.push(chunk.bytes, &mut frames)?;
-        to.write_all_chunks(&mut frames).await?;
+        for receiver in &mut to {
+            // Writing moves the chunks out; what they share is counted, not copied.
+            copy.clone_from(&frames);
+            receiver.write_all_chunks(&mut copy).await?;
+        }
         frames.clear();
     }
-    Ok(to.finish()?)
+    to.iter_mut().try_for_each(SendStream::finish)?;
+    Ok(())
 }
 
 /// Answers every frame with the start of its payload.

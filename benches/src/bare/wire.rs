@@ -14,9 +14,9 @@ pub(super) const READY: u8 = 1;
 /// What a stream is for: its first five bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Role {
-    /// Sends; the server forwards to the receiver of the same pair.
+    /// Sends; the server forwards to every receiver of the same pair.
     Sender(u32),
-    /// Receives what the sender of the pair sends.
+    /// Receives what the sender of the pair sends; it comes before the sender, and there may be many.
     Receiver(u32),
     /// Sends; the server answers every frame with a frame of `ACK` bytes.
     Ingest,

@@ -13,7 +13,7 @@ use crate::{
     relay::Relay,
     report::{Options, Report, Sample},
     stats::Latencies,
-    wire::{Clients, Conversation, Poster, Reader},
+    wire::{Clients, Conversation, Poster, Reader, Session},
 };
 
 #[derive(clap::Args)]
@@ -80,22 +80,14 @@ fn measure(pace: &Pace, pairs: u32, options: &Options) -> Result<Sample> {
 
 async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<Sample> {
     let (senders, receivers) = (Clients::new(relay, 1)?, Clients::new(relay, 1)?);
-    let mut sessions = Vec::new();
-    let mut conversations = Vec::new();
+    let mut connected = Vec::new();
     for pair in 0..pairs {
-        let (alice, bob) = (format!("sender-{pair}"), format!("receiver-{pair}"));
-        let sender = senders.connect(&relay.token(&alice)?).await?;
-        let receiver = receivers.connect(&relay.token(&bob)?).await?;
-        let from = sender.open_direct(&bob, true).await?;
-        let to = receiver.open_direct(&alice, true).await?;
-        conversations.push((from, to));
-        sessions.extend([sender, receiver]);
+        connected.push(Pair::connect(relay, &senders, &receivers, &pair.to_string()).await?);
     }
     let start = Instant::now() + SETTLE;
     let mut lanes = JoinSet::new();
-    for (lane, (from, to)) in (0..).zip(conversations) {
-        let plan = Plan::lane(pace, start, lane, pairs);
-        lanes.spawn(run_pair(plan, from, to, Received::new(&plan)));
+    for (lane, pair) in (0..).zip(connected) {
+        lanes.spawn(pair.run(Plan::lane(pace, start, lane, pairs)));
     }
     let whole = Plan::lane(pace, start, 0, pairs);
     let usage = Usage::between(whole.measured_from(), whole.end(), relay.pid()).await?;
@@ -111,6 +103,30 @@ async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<Sample> {
     sample.push("accepted", answers.count() as f64);
     usage.add_to(&mut sample, load::measured(&finished));
     Ok(sample)
+}
+
+/// Two users with their conversation open.
+pub(super) struct Pair {
+    from: Conversation,
+    to: Conversation,
+    /// Connections end with them.
+    _sessions: [Session; 2],
+}
+
+impl Pair {
+    pub(super) async fn connect(relay: &Relay, senders: &Clients, receivers: &Clients, name: &str) -> Result<Self> {
+        let (alice, bob) = (format!("sender-{name}"), format!("receiver-{name}"));
+        let sender = senders.connect(&relay.token(&alice)?).await?;
+        let receiver = receivers.connect(&relay.token(&bob)?).await?;
+        let from = sender.open_direct(&bob, true).await?;
+        let to = receiver.open_direct(&alice, true).await?;
+        Ok(Self { from, to, _sessions: [sender, receiver] })
+    }
+
+    pub(super) async fn run(self, plan: Plan) -> Result<(Plan, Sent, Received, Received)> {
+        let Self { from, to, _sessions } = self;
+        run_pair(plan, from, to, Received::new(&plan)).await
+    }
 }
 
 /// Delivery to the other side, and acceptance to the sender.

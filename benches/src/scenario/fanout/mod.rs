@@ -1,0 +1,200 @@
+//! One room, one sender, many members: when the first and the last of them have a message, and what each
+//! delivery costs the relay, against a forwarder that does the same fan-out and nothing else.
+
+mod beside;
+
+use std::time::Instant;
+
+use anyhow::{Context, Error, Result, bail, ensure};
+use quip_protocol::{
+    RoomName, ToClient,
+    conversation::{Start, Target},
+    event::kind,
+};
+
+use self::beside::Both;
+use super::latency;
+use crate::{
+    bare,
+    crowd::{Crowd, Ear, PER_SOCKET, gather},
+    load::{self, PAYLOAD, Pace, Plan, SETTLE, Sent},
+    relay::Relay,
+    report::{Options, Report, Sample},
+    room,
+    wire::{Clients, Conversation, Poster, Session},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Sizes of the room: members besides the sender, each on a connection of its own.
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000", value_parser = clap::value_parser!(u32).range(1..))]
+    members: Vec<u32>,
+    /// Messages per second; without it, so many that there are `--deliveries`.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Deliveries per second, from which the rate for each size follows.
+    #[arg(long, default_value_t = 10_000.0, conflicts_with = "rate")]
+    deliveries: f64,
+    /// Measured seconds of each run.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Seconds of load before each measured part.
+    #[arg(long, default_value_t = 0.3)]
+    warmup: f64,
+    /// Also measure a small conversation of two on the same relay, alone and while the room is served.
+    #[arg(long)]
+    beside: bool,
+    /// Messages per second of the small conversation.
+    #[arg(long, default_value_t = 200.0, requires = "beside")]
+    beside_rate: f64,
+}
+
+const ROOM: &str = "bench:fanout";
+/// Nobody is told who joins: a thousand members would be told half a million times.
+const SETTINGS: &str = r#"namespaces = [{ name = "bench", joins_shown = false }]"#;
+/// Bounds of the rate that follows from the size of the room.
+const RATES: [f64; 2] = [2.0, 1000.0];
+const RATIO: &str = "relay_cpu_over_bare";
+const BESIDE_RATIO: &str = "beside_p99_ratio";
+
+impl Args {
+    fn pace(&self, members: u32) -> Pace {
+        let rate = self.rate.unwrap_or((self.deliveries / f64::from(members)).clamp(RATES[0], RATES[1]));
+        Pace { rate, seconds: self.seconds, warmup: self.warmup }
+    }
+
+    fn beside_pace(&self) -> Pace {
+        Pace { rate: self.beside_rate, seconds: self.seconds, warmup: self.warmup }
+    }
+}
+
+pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
+    let mut report = Report::new("fanout", options);
+    report.setting("members", args.members.clone());
+    report.setting("rates", args.members.iter().map(|members| args.pace(*members).rate).collect::<Vec<_>>());
+    report.setting("seconds", args.seconds);
+    report.setting("payload_bytes", PAYLOAD);
+    for _ in 0..options.runs {
+        for members in args.members.iter().copied() {
+            run_size(args, members, options, &mut report)?;
+        }
+    }
+    for members in &args.members {
+        let named = |name: &str| if args.members.len() == 1 { name.to_owned() } else { format!("{name}_{members}") };
+        report.result_as(named(RATIO), &format!("quip {members}"), RATIO);
+        report.result_as(named(BESIDE_RATIO), &format!("beside {members}"), BESIDE_RATIO);
+    }
+    report.note("first_ and last_ are of each message: from when it was due to its first and to its last recipient");
+    report
+        .note("the relay makes every message durable and bare does not: latencies differ by a commit, CPU by its work");
+    Ok(report)
+}
+
+/// One run of one size, against a relay and a forwarder of its own.
+fn run_size(args: &Args, members: u32, options: &Options, report: &mut Report) -> Result<()> {
+    let pace = args.pace(members);
+    let bare = bare::measure_fanout(&pace, members)?;
+    let relay = Relay::start_with(options, &[SETTINGS.to_owned()])?;
+    let mut quip = if args.beside {
+        let Both { room, alone, mut beside } = beside::measure(&relay, &pace, members, &args.beside_pace())?;
+        beside.push(BESIDE_RATIO, ratio(&beside, &alone, "p99_us")?);
+        report.add(&format!("beside {members}, alone"), alone);
+        report.add(&format!("beside {members}"), beside);
+        room
+    } else {
+        measure(&relay, &pace, members)?
+    };
+    quip.push(RATIO, ratio(&quip, &bare, "relay_cpu_us_per_delivery")?);
+    report.add(&format!("quip {members}"), quip);
+    report.add(&format!("bare {members}"), bare);
+    Ok(())
+}
+
+fn ratio(of: &Sample, to: &Sample, metric: &str) -> Result<f64> {
+    let value = |sample: &Sample| sample.get(metric).with_context(|| format!("no {metric}"));
+    Ok(value(of)? / value(to)?)
+}
+
+fn measure(relay: &Relay, pace: &Pace, members: u32) -> Result<Sample> {
+    bare::runtime()?.block_on(async {
+        let room = Room::fill(relay, pace, members).await?;
+        room.talk(pace, Instant::now() + SETTLE).await
+    })
+}
+
+/// A room in which everyone listens and one is about to talk.
+struct Room {
+    crowd: Crowd,
+    sender: Conversation,
+    /// Connections end with them.
+    _sessions: Vec<Session>,
+}
+
+impl Room {
+    async fn fill(relay: &Relay, pace: &Pace, members: u32) -> Result<Self> {
+        let mut crowd = Crowd::new(relay.address.port(), relay.pid(), pace.messages() * u64::from(members));
+        let mut clients = Clients::new(relay, 1)?;
+        // The sender is the first, so that the room is there for all.
+        let sender = join(clients.clone(), relay.token("sender")?).await?;
+        let joined = gather(members, |member| {
+            if member % PER_SOCKET == 0 {
+                clients = Clients::new(relay, 1)?;
+                crowd.watch(clients.port()?);
+            }
+            Ok(join(clients.clone(), relay.token(&format!("member-{member}"))?))
+        });
+        let mut sessions = Vec::new();
+        for (session, conversation) in joined.await? {
+            crowd.count(session.connection.clone());
+            crowd.join(|ear| listen(ear, conversation));
+            sessions.push(session);
+        }
+        let (session, sender) = sender;
+        sessions.push(session);
+        Ok(Self { crowd, sender, _sessions: sessions })
+    }
+
+    async fn talk(self, pace: &Pace, start: Instant) -> Result<Sample> {
+        let plan = Plan::lane(pace, start, 0, 1);
+        room::attend(self.crowd, pace, plan, send(plan, self.sender)).await
+    }
+}
+
+async fn join(clients: Clients, token: String) -> Result<(Session, Conversation)> {
+    let session = clients.connect(&token).await?;
+    let conversation = session.open(&Target::Room(RoomName::parse(ROOM)?), true, Start::Now).await?;
+    Ok((session, conversation))
+}
+
+async fn send(plan: Plan, from: Conversation) -> Result<Sent> {
+    let Conversation { last_n, send, mut reader, .. } = from;
+    let mut poster = Poster::new(send, last_n);
+    let credit = poster.credit.clone();
+    let sending = load::drive(plan, &mut poster);
+    let (sent, answered) = tokio::try_join!(sending, latency::accept(plan, &mut reader, last_n + 1, &credit))?;
+    ensure!(answered.is_complete(&plan), "some messages were never accepted");
+    Ok(sent)
+}
+
+/// Notes every message; ends only with an error.
+async fn listen(mut ear: Ear, mut conversation: Conversation) -> Error {
+    loop {
+        let filled = conversation.reader.fill().await;
+        let heard = filled.and_then(|more| {
+            ensure!(more, "the relay ended the stream of a member");
+            while let Some(message) = conversation.reader.buffered()? {
+                match message {
+                    ToClient::Event(event) if event.kind == kind::TEXT => ear.hear(load::number(event.body.0)?),
+                    ToClient::Event(_) | ToClient::Skip(_) => {}
+                    // The answer to joining.
+                    ToClient::Accepted(_) | ToClient::Ack(_) => {}
+                    other => bail!("a member was told {other:?}"),
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = heard {
+            return error;
+        }
+    }
+}
