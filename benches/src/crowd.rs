@@ -107,9 +107,9 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// A crowd without anybody, that has room for so many deliveries.
-    pub(crate) fn new(server_port: u16, server_pid: u32, deliveries: u64) -> Self {
-        let arrivals = Arc::new(Arrivals(Mutex::new(Vec::with_capacity(deliveries as usize))));
+    /// A crowd without anybody, that notes so much without moving it.
+    pub(crate) fn new(server_port: u16, server_pid: u32, arrivals: u64) -> Self {
+        let arrivals = Arc::new(Arrivals(Mutex::new(Vec::with_capacity(arrivals as usize))));
         let (listening, connections, ports) = (JoinSet::new(), Vec::new(), Vec::new());
         Self { arrivals, listening, connections, ports, server_port, server_pid }
     }
@@ -137,18 +137,18 @@ impl Crowd {
         self.listening.len() as u32
     }
 
-    /// Lets `sending` run by its schedule until so many deliveries were made, or should have been.
+    /// Lets `sending` run by its schedule until so much has arrived, or should have.
     pub(crate) async fn attend(
         mut self,
         schedule: &impl Schedule,
-        deliveries: u64,
+        arrivals: u64,
         sending: impl Future<Output = Result<Sent>>,
     ) -> Result<Attended> {
         let before = self.traffic()?;
         let usage = Usage::between(schedule.measured_from(), schedule.end(), self.server_pid);
         let arrived = async {
             sleep_until(schedule.end().into()).await;
-            self.arrivals.wait(deliveries, schedule.end() + DRAIN).await;
+            self.arrivals.wait(arrivals, schedule.end() + DRAIN).await;
             anyhow::Ok(())
         };
         let attended = async { tokio::try_join!(sending, usage, arrived) };
@@ -157,7 +157,7 @@ impl Crowd {
             Some(failed) = self.listening.join_next() => return Err(failed?),
         };
         let traffic = self.traffic()?.since(&before);
-        Ok(Attended { sent, arrivals: self.arrivals.take(), usage, traffic, deliveries })
+        Ok(Attended { sent, arrivals: self.arrivals.take(), usage, traffic })
     }
 
     fn traffic(&self) -> Result<Traffic> {
@@ -171,14 +171,12 @@ pub(crate) struct Attended {
     pub(crate) arrivals: Vec<Arrival>,
     usage: Usage,
     traffic: Traffic,
-    /// With those of the warm-up.
-    deliveries: u64,
 }
 
 impl Attended {
-    /// Adds costs by message and by delivery, of which so many were measured.
-    pub(crate) fn add_to(&self, sample: &mut Sample, messages: u64, deliveries: u64) {
-        self.traffic.add_to(sample, self.deliveries);
+    /// Adds costs by message and by delivery, of which so many were measured, and so many made in all.
+    pub(crate) fn add_to(&self, sample: &mut Sample, messages: u64, deliveries: u64, with_warmup: u64) {
+        self.traffic.add_to(sample, with_warmup);
         self.usage.add_to(sample, messages);
         per_delivery(sample, &self.usage, deliveries);
     }

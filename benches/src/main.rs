@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use scenario::{fanout, history, hol, idle, ingest, latency, migrate, reconnect};
+use scenario::{fanout, history, hol, idle, ingest, latency, many, migrate, reconnect};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -57,6 +57,8 @@ enum Scenario {
     Ingest(ingest::Args),
     /// One room with one sender and many members: what each delivery costs, beside `bare`.
     Fanout(fanout::Args),
+    /// Thousands of small conversations between people who talk as in a chat channel.
+    Many(many::Args),
     /// Memory and CPU of connections on which nothing happens.
     Idle(idle::Args),
     /// Many clients that are lost at once: until all are back and caught up, and nothing lost.
@@ -86,6 +88,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Latency(args) => latency::run(&args, &cli.output)?,
         Scenario::Ingest(args) => ingest::run(&args, &cli.output)?,
         Scenario::Fanout(args) => fanout::run(&args, &cli.output)?,
+        Scenario::Many(args) => many::run(&args, &cli.output)?,
         Scenario::Idle(args) => idle::run(&args, &cli.output)?,
         Scenario::History(args) => history::run(&args, &cli.output)?,
         Scenario::Reconnect(args) => reconnect::run(&args, &cli.output)?,

@@ -20,10 +20,11 @@ pub(crate) async fn attend(
     sending: impl Future<Output = Result<Sent>>,
 ) -> Result<Sample> {
     let recipients = crowd.recipients();
-    let attended = crowd.attend(&plan, plan.total() * u64::from(recipients), sending).await?;
+    let deliveries = plan.total() * u64::from(recipients);
+    let attended = crowd.attend(&plan, deliveries, sending).await?;
     let heard = Heard::judge(&plan, recipients, &attended.arrivals)?;
     let mut sample = summarise(pace, &plan, recipients, &attended.sent, &heard);
-    attended.add_to(&mut sample, plan.measured(), heard.all.count());
+    attended.add_to(&mut sample, plan.measured(), heard.all.count(), deliveries);
     Ok(sample)
 }
 

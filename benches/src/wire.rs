@@ -225,15 +225,20 @@ impl Poster {
         let credit = Arc::new(Semaphore::new(limit::UNANSWERED as usize));
         Self { send, n: last_n, credit, encoded: Vec::new() }
     }
+
+    /// Sends a message of any text; waits for credit.
+    pub(crate) async fn post(&mut self, text: &[u8]) -> Result<()> {
+        self.credit.acquire().await?.forget();
+        self.n += 1;
+        self.encoded.clear();
+        encode_post(self.n, text, &mut self.encoded);
+        Ok(self.send.write_all(&self.encoded).await?)
+    }
 }
 
 impl Outlet for Poster {
     async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
-        self.credit.acquire().await?.forget();
-        self.n += 1;
-        self.encoded.clear();
-        encode_post(self.n, &payload, &mut self.encoded);
-        Ok(self.send.write_all(&self.encoded).await?)
+        self.post(&payload).await
     }
 }
 

@@ -6,5 +6,6 @@ pub(crate) mod hol;
 pub(crate) mod idle;
 pub(crate) mod ingest;
 pub(crate) mod latency;
+pub(crate) mod many;
 pub(crate) mod migrate;
 pub(crate) mod reconnect;
