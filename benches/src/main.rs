@@ -13,6 +13,7 @@ mod link;
 mod load;
 mod machine;
 mod meter;
+mod plot;
 mod proc;
 mod progress;
 mod relay;
@@ -98,6 +99,7 @@ fn main() -> Result<ExitCode> {
         Scenario::BareServer => return bare::server::run().map(|()| ExitCode::SUCCESS),
     };
     report.print(&cli.output)?;
+    report.plot(&cli.output)?;
     if !report.is_sound() {
         eprintln!("messages were lost, came twice or out of order: see the report");
         return Ok(ExitCode::FAILURE);

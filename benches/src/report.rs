@@ -1,16 +1,20 @@
 //! What every scenario prints: one JSON object for machines, or a table for people.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use crate::{
     check::{Faults, Plant},
     machine::Machine,
+    plot::{self, Chart, Line},
     progress::Progress,
     stats::{Latencies, Spread},
 };
+
+/// Rows beside each other in a table.
+const ACROSS: usize = 8;
 
 /// Options that every scenario understands.
 #[derive(clap::Args, Clone)]
@@ -27,6 +31,9 @@ pub(crate) struct Options {
     /// The relay to measure; without it, `quip-relay` beside this program.
     #[arg(long, global = true)]
     pub(crate) relay_bin: Option<PathBuf>,
+    /// Also write charts as SVG into this folder.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) plot: Option<PathBuf>,
     /// One more line for the relay's configuration, such as limits.incoming=2048; may be repeated.
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub(crate) relay_set: Vec<String>,
@@ -41,6 +48,8 @@ pub(crate) struct Sample {
     metrics: Vec<(&'static str, f64)>,
     generator_limits: Vec<String>,
     doubts: Vec<String>,
+    /// All that was measured, by what it is of; nothing stands for everything.
+    curves: Vec<(&'static str, Latencies)>,
 }
 
 impl Sample {
@@ -56,6 +65,12 @@ impl Sample {
         self.push("p99_9_us", latencies.micros(0.999));
         self.push("max_us", latencies.max_micros());
         self.push("measured", latencies.count() as f64);
+        self.keep("", latencies);
+    }
+
+    /// Keeps a part's latencies for the charts, which show each part on its own.
+    pub(crate) fn keep(&mut self, part: &'static str, latencies: &Latencies) {
+        self.curves.push((part, latencies.clone()));
     }
 
     /// Marks the run as one that measured the generator rather than the server.
@@ -66,6 +81,10 @@ impl Sample {
     /// Marks the run as one whose figures say less than they seem to.
     pub(crate) fn doubt(&mut self, reason: String) {
         self.doubts.push(reason);
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &'static str> {
+        self.curves.iter().map(|(part, _)| *part)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<f64> {
@@ -92,6 +111,7 @@ pub(crate) struct Report {
     results: Vec<(String, f64)>,
     rows: Vec<(String, Vec<Sample>)>,
     notes: Vec<String>,
+    charts: Vec<Chart>,
     progress: Progress,
 }
 
@@ -105,6 +125,7 @@ impl Report {
             results: Vec::new(),
             rows: Vec::new(),
             notes: Vec::new(),
+            charts: Vec::new(),
             progress: Progress::new(scenario, options),
         }
     }
@@ -128,6 +149,11 @@ impl Report {
         if let Some(spread) = self.spread(row, metric) {
             self.result(name, spread.median);
         }
+    }
+
+    /// Adds a chart of this scenario's own.
+    pub(crate) fn chart(&mut self, chart: Chart) {
+        self.charts.push(chart);
     }
 
     pub(crate) fn note(&mut self, text: impl Into<String>) {
@@ -166,6 +192,43 @@ impl Report {
             print!("{}", self.to_text());
         }
         Ok(())
+    }
+
+    /// Writes the charts, if a folder for them was named: those of the scenario, and percentile curves.
+    pub(crate) fn plot(&self, options: &Options) -> Result<()> {
+        let Some(folder) = &options.plot else { return Ok(()) };
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let caption = format!("{}; {} runs", self.machine.line(), self.runs);
+        let parts: BTreeSet<_> = self.rows.iter().flat_map(|(_, samples)| samples).flat_map(Sample::parts).collect();
+        let curves = parts.into_iter().flat_map(|part| self.curves(part));
+        self.charts.iter().chain(&curves.collect::<Vec<_>>()).try_for_each(|chart| chart.write(folder, &caption))
+    }
+
+    /// Percentiles of every row that has this part, over all its runs; several charts if there are many.
+    fn curves(&self, part: &'static str) -> Vec<Chart> {
+        let mut lines: Vec<Line> = Vec::new();
+        for (row, samples) in &self.rows {
+            let mut all = Latencies::new();
+            let found = samples.iter().flat_map(|sample| &sample.curves).filter(|(of, _)| *of == part);
+            found.for_each(|(_, latencies)| all.merge(latencies));
+            if all.count() > 0 {
+                lines.push(plot::percentiles(row, &all));
+            }
+        }
+        let of = if part.is_empty() { String::new() } else { format!(", {part}") };
+        let mut charts = Vec::new();
+        while !lines.is_empty() {
+            let rest = lines.split_off(lines.len().min(plot::LINES));
+            let number = if charts.is_empty() { String::new() } else { format!("-{}", charts.len() + 1) };
+            charts.push(Chart {
+                name: format!("{}-percentiles{of}{number}", self.scenario).replace([' ', ','], "-").replace("--", "-"),
+                title: format!("{}{of}: percentiles of latency", self.scenario),
+                x: plot::PERCENTILE,
+                y: plot::LATENCY,
+                lines: std::mem::replace(&mut lines, rest),
+            });
+        }
+        charts
     }
 
     fn to_json(&self) -> Result<Value> {
@@ -220,13 +283,22 @@ impl Report {
         text
     }
 
-    /// Metrics down, rows across: median, and the spread when there was more than one run.
+    /// Metrics down, rows across: median, and the spread when there was more than one run. Many rows make several tables.
     fn table(&self) -> String {
+        let rows: Vec<&str> = self.rows.iter().map(|(name, _)| name.as_str()).collect();
+        let tables: Vec<String> = rows.chunks(ACROSS).map(|rows| self.table_of(rows)).collect();
+        tables.join("\n")
+    }
+
+    fn table_of(&self, rows: &[&str]) -> String {
         let mut lines = vec![vec![String::new()]];
-        lines[0].extend(self.rows.iter().map(|(name, _)| name.clone()));
+        lines[0].extend(rows.iter().map(|row| (*row).to_owned()));
         for metric in self.metrics() {
-            let cells = self.rows.iter().map(|(row, _)| cell(self.spread(row, metric), self.runs));
-            lines.push(std::iter::once(metric.to_owned()).chain(cells).collect());
+            let spreads: Vec<_> = rows.iter().map(|row| self.spread(row, metric)).collect();
+            if spreads.iter().any(Option::is_some) {
+                let cells = spreads.into_iter().map(|spread| cell(spread, self.runs));
+                lines.push(std::iter::once(metric.to_owned()).chain(cells).collect());
+            }
         }
         align(&lines)
     }
@@ -333,6 +405,7 @@ mod tests {
             dir: std::env::temp_dir(),
             relay_bin: None,
             relay_set: Vec::new(),
+            plot: None,
             plant: None,
         };
         let mut report = Report::new("test", &options);

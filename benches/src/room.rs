@@ -87,9 +87,11 @@ fn summarise(pace: &Pace, plan: &Plan, recipients: u32, sent: &Sent, heard: &Hea
         achieved: deliveries / f64::from(recipients),
     }
     .sample();
-    for (latencies, [p50, p99]) in
-        [(&heard.first, ["first_p50_us", "first_p99_us"]), (&heard.last, ["last_p50_us", "last_p99_us"])]
-    {
+    for (part, latencies, [p50, p99]) in [
+        ("first recipient", &heard.first, ["first_p50_us", "first_p99_us"]),
+        ("last recipient", &heard.last, ["last_p50_us", "last_p99_us"]),
+    ] {
+        sample.keep(part, latencies);
         sample.push(p50, latencies.micros(0.5));
         sample.push(p99, latencies.micros(0.99));
     }

@@ -11,6 +11,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 const DIGITS: u8 = 3;
 
 /// Durations of one run, kept in nanoseconds with three digits.
+#[derive(Clone)]
 pub(crate) struct Latencies(Histogram<u64>);
 
 impl Latencies {

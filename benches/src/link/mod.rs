@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use quip_link::{Bottleneck, Burst, Chance, Counts, Direction, Link, Params, QUEUE, Queue, Rate, Reorder};
+use serde_json::json;
 
 use crate::{
     guard,
@@ -28,9 +29,9 @@ pub(crate) struct Network {
     /// The one-way delay is evenly distributed so much around its middle; the order stays.
     #[arg(long, default_value = "0ms", value_parser = quip_link::duration)]
     pub(crate) jitter: Duration,
-    /// Chance of each packet to be lost.
-    #[arg(long, default_value = "0%")]
-    pub(crate) loss: Chance,
+    /// Chance of each packet to be lost; several (0,0.5%,2%) only where they are compared.
+    #[arg(long, default_value = "0%", value_delimiter = ',')]
+    pub(crate) loss: Vec<Chance>,
     /// Loss in bursts, before each packet: chance to enter, chance to leave, chance of loss within
     /// (100% if left out).
     #[arg(long, value_name = "ENTER,LEAVE[,LOSS]")]
@@ -48,14 +49,26 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn params(&self) -> Params {
-        let Self { rtt, jitter, loss, burst, reorder, duplicate, .. } = *self;
+        let Self { rtt, jitter, burst, reorder, duplicate, .. } = *self;
+        let loss = self.loss.first().copied().unwrap_or(Chance::NEVER);
         Params { delay: rtt / 2, jitter, loss, burst, reorder, duplicate, bottleneck: None }
+    }
+
+    /// One network for each loss.
+    pub(crate) fn by_loss(&self) -> Vec<Self> {
+        self.loss.iter().map(|loss| Self { loss: vec![*loss], ..self.clone() }).collect()
+    }
+
+    /// How much is lost on average, in percent.
+    pub(crate) fn loss_percent(&self) -> f64 {
+        self.params().mean_loss() * 100.0
     }
 
     pub(crate) fn describe(&self, report: &mut Report) {
         report.setting("rtt_ms", self.rtt.as_secs_f64() * 1e3);
         report.setting("jitter_ms", self.jitter.as_secs_f64() * 1e3);
-        report.setting("loss_percent", self.params().mean_loss() * 100.0);
+        let losses: Vec<f64> = self.by_loss().iter().map(Self::loss_percent).collect();
+        report.setting("loss_percent", if let [loss] = *losses { json!(loss) } else { json!(losses) });
         report.setting("loss_in_bursts", self.burst.is_some());
         report.setting("seed", self.seed);
     }
@@ -93,6 +106,7 @@ impl Args {
 
 /// Gives the program's own exit code.
 pub(crate) fn run(args: &Args, options: &Options) -> Result<ExitCode> {
+    ensure!(args.network.loss.len() == 1, "a link has one loss: only `hol` compares several");
     if args.check {
         check::run(args, options)?.print(options)?;
         return Ok(ExitCode::SUCCESS);

@@ -8,8 +8,9 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout_at};
 
 use crate::{
     bare, commit,
-    load::{self, Pace, Plan, Received, SETTLE, Sent},
+    load::{self, PAYLOAD, Pace, Plan, Received, SETTLE, Sent},
     meter::Usage,
+    plot::{self, Axis, Chart, Line, Scale},
     relay::Relay,
     report::{Options, Report, Sample},
     stats::Latencies,
@@ -21,8 +22,31 @@ pub(crate) struct Args {
     /// Pairs of one sender and one receiver; the rate is shared among them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
-    #[command(flatten)]
-    pace: Pace,
+    /// Messages per second, all senders together; each of several has rows of its own.
+    #[arg(long, value_delimiter = ',', default_value = "1000")]
+    rate: Vec<f64>,
+    /// Measured seconds of each run.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Seconds of load before each measured part.
+    #[arg(long, default_value_t = 1.0)]
+    warmup: f64,
+}
+
+impl Args {
+    fn paces(&self) -> impl Iterator<Item = Pace> {
+        let Self { seconds, warmup, .. } = *self;
+        self.rate.iter().map(move |rate| Pace { rate: *rate, seconds, warmup })
+    }
+
+    /// The name of a row or result; only with several rates does it say which.
+    fn named(&self, name: &str, rate: f64, between: &str) -> String {
+        if self.rate.len() == 1 { name.to_owned() } else { format!("{name}{between}{rate}") }
+    }
+
+    fn row(&self, name: &str, rate: f64) -> String {
+        self.named(name, rate, " at ")
+    }
 }
 
 /// Most seconds of each run of the commit floor.
@@ -38,28 +62,66 @@ const MOST_PACED: f64 = 2000.0;
 pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     let mut report = Report::new("latency", options);
     report.setting("pairs", args.pairs);
-    args.pace.describe(&mut report);
-    for _ in 0..options.runs {
-        let quip = measure(&args.pace, args.pairs, options)?;
-        let bare = bare::measure_pairs(&args.pace, args.pairs)?;
-        let interval = Duration::from_secs_f64(1.0 / args.pace.rate.min(MOST_PACED));
-        let length = Duration::from_secs_f64(COMMIT.min(args.pace.seconds));
-        let commit = commit::measure_store(&options.dir, 1, length, Some(interval))?;
-        let fastest = commit::measure_store(&options.dir, 1, length, None)?;
-        let over = difference(&quip, &bare, &commit)?;
-        for (row, sample) in [(QUIP, quip), (BARE, bare), (FLOOR, commit), (FASTEST, fastest), (OVER, over)] {
-            report.add(row, sample);
+    match *args.rate {
+        [_] => args.paces().for_each(|pace| pace.describe(&mut report)),
+        _ => {
+            report.setting("rates", args.rate.clone());
+            report.setting("seconds", args.seconds);
+            report.setting("payload_bytes", PAYLOAD);
         }
     }
-    for (name, metric) in [("over_floor_p50_us", "p50_us"), ("over_floor_p99_us", "p99_us")] {
-        let spread = report.spread(OVER, metric).context("no run was compared")?;
-        report.result(name, spread.median);
+    for _ in 0..options.runs {
+        for pace in args.paces() {
+            run_rate(args, &pace, options, &mut report)?;
+        }
     }
+    for rate in args.rate.iter().copied() {
+        for (name, metric) in [("over_floor_p50_us", "p50_us"), ("over_floor_p99_us", "p99_us")] {
+            report.result_as(args.named(name, rate, "_"), &args.row(OVER, rate), metric);
+        }
+    }
+    report.chart(against_load(args, &report));
     report.note(
         "the commit floor runs at the same rate as the load; back to back nothing sleeps, which is its fastest case",
     );
     report.note("a difference of percentiles is not a percentile of differences: it says how far apart the rows are");
     Ok(report)
+}
+
+/// One run at one rate of everything that is compared.
+fn run_rate(args: &Args, pace: &Pace, options: &Options, report: &mut Report) -> Result<()> {
+    let quip = measure(pace, args.pairs, options)?;
+    let bare = bare::measure_pairs(pace, args.pairs)?;
+    let interval = Duration::from_secs_f64(1.0 / pace.rate.min(MOST_PACED));
+    let length = Duration::from_secs_f64(COMMIT.min(pace.seconds));
+    let commit = commit::measure_store(&options.dir, 1, length, Some(interval))?;
+    let fastest = commit::measure_store(&options.dir, 1, length, None)?;
+    let over = difference(&quip, &bare, &commit)?;
+    for (row, sample) in [(QUIP, quip), (BARE, bare), (FLOOR, commit), (FASTEST, fastest), (OVER, over)] {
+        report.add(&args.row(row, pace.rate), sample);
+    }
+    Ok(())
+}
+
+/// Where latency leaves the floor as the rate grows; there is something to see with several rates.
+fn against_load(args: &Args, report: &Report) -> Chart {
+    let line = |row: &str, metric: &str, name: &str| Line {
+        name: format!("{row} {name}"),
+        points: args
+            .rate
+            .iter()
+            .filter_map(|rate| Some((*rate, report.spread(&args.row(row, *rate), metric)?.median)))
+            .collect(),
+    };
+    let rows = [QUIP, BARE].into_iter();
+    let lines = rows.flat_map(|row| [line(row, "p50_us", "p50"), line(row, "p99_us", "p99")]);
+    Chart {
+        name: "latency-load".to_owned(),
+        title: "Durable delivery one to one: latency against load".to_owned(),
+        x: Axis { label: "messages per second", scale: Scale::Log },
+        y: plot::LATENCY,
+        lines: lines.collect(),
+    }
 }
 
 /// What the relay adds to its two floors, within one run.

@@ -5,7 +5,7 @@ mod beside;
 
 use std::time::Instant;
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Error, Result, bail, ensure};
 use quip_protocol::{
     RoomName, ToClient,
     conversation::{Start, Target},
@@ -97,22 +97,23 @@ fn run_size(args: &Args, members: u32, options: &Options, report: &mut Report) -
     let relay = Relay::start_with(options, &[SETTINGS.to_owned()])?;
     let mut quip = if args.beside {
         let Both { room, alone, mut beside } = beside::measure(&relay, &pace, members, &args.beside_pace())?;
-        beside.push(BESIDE_RATIO, ratio(&beside, &alone, "p99_us")?);
+        compare(&mut beside, BESIDE_RATIO, &alone, "p99_us");
         report.add(&format!("beside {members}, alone"), alone);
         report.add(&format!("beside {members}"), beside);
         room
     } else {
         measure(&relay, &pace, members)?
     };
-    quip.push(RATIO, ratio(&quip, &bare, "relay_cpu_us_per_delivery")?);
+    compare(&mut quip, RATIO, &bare, "relay_cpu_us_per_delivery");
     report.add(&format!("quip {members}"), quip);
     report.add(&format!("bare {members}"), bare);
     Ok(())
 }
 
-fn ratio(of: &Sample, to: &Sample, metric: &str) -> Result<f64> {
-    let value = |sample: &Sample| sample.get(metric).with_context(|| format!("no {metric}"));
-    Ok(value(of)? / value(to)?)
+/// Adds how much more a sample has of a metric than another, unless that has nothing that could be told.
+fn compare(sample: &mut Sample, name: &'static str, other: &Sample, metric: &str) {
+    let of = sample.get(metric).zip(other.get(metric)).filter(|(_, other)| *other > 0.0);
+    of.into_iter().for_each(|(value, other)| sample.push(name, value / other));
 }
 
 fn measure(relay: &Relay, pace: &Pace, members: u32) -> Result<Sample> {

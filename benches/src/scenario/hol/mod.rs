@@ -34,6 +34,7 @@ use crate::{
     link::{self, Network},
     load::{self, Pace, Plan, Received, SETTLE},
     meter::Usage,
+    plot::{self, Axis, Chart, Line, Scale},
     report::{Options, Report, Sample},
 };
 
@@ -101,20 +102,38 @@ impl System {
     }
 }
 
+impl Args {
+    /// The name of a row; only with several losses does it say which.
+    fn row(&self, name: &str, network: &Network) -> String {
+        if self.network.loss.len() == 1 { name.to_owned() } else { format!("{name} at {} %", percent(network)) }
+    }
+
+    fn result(&self, name: &str, network: &Network) -> String {
+        if self.network.loss.len() == 1 { name.to_owned() } else { format!("{name}_at_{}", percent(network)) }
+    }
+}
+
+/// Loss in percent, without what is only rounding.
+fn percent(network: &Network) -> f64 {
+    (network.loss_percent() * 1000.0).round() / 1000.0
+}
+
 pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     let mut report = Report::new("hol", options);
     args.network.describe(&mut report);
     report.setting("rate", args.rate);
     report.setting("seconds", args.seconds);
     report.setting("tcp_congestion_control", args.tcp.as_str());
+    let networks = args.network.by_loss();
     for run in 0..options.runs {
-        for system in SYSTEMS {
+        for (network, system) in networks.iter().flat_map(|network| SYSTEMS.map(|system| (network, system))) {
             let Names { alone, bulk, .. } = system.names();
-            report.add(alone, measure(args, options, run, system, false)?);
-            report.add(bulk, measure(args, options, run, system, true)?);
+            report.add(&args.row(alone, network), measure(args, options, run, network, system, false)?);
+            report.add(&args.row(bulk, network), measure(args, options, run, network, system, true)?);
         }
     }
-    results(&mut report)?;
+    networks.iter().try_for_each(|network| results(args, network, &mut report))?;
+    report.chart(against_loss(args, &networks, &report));
     report.note(
         "latency is from the intended send time beside the relay to receipt behind the link; the commit is in it",
     );
@@ -123,14 +142,16 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
 }
 
 /// How much the bulk costs each system, and how far apart the systems are with it.
-fn results(report: &mut Report) -> Result<()> {
+fn results(args: &Args, network: &Network, report: &mut Report) -> Result<()> {
     let median = |report: &Report, row, metric| -> Result<f64> {
-        Ok(report.spread(row, metric).with_context(|| format!("no {metric} of {row}"))?.median)
+        let row = args.row(row, network);
+        Ok(report.spread(&row, metric).with_context(|| format!("no {metric} of {row}"))?.median)
     };
     for system in SYSTEMS {
         let Names { alone, bulk, over_own } = system.names();
         for (name, metric) in over_own.into_iter().zip(PERCENTILES) {
-            report.result(name, median(report, bulk, metric)? / median(report, alone, metric)?);
+            let over = median(report, bulk, metric)? / median(report, alone, metric)?;
+            report.result(args.result(name, network), over);
         }
     }
     let p99 = |report: &Report, system: System| median(report, system.names().bulk, "p99_us");
@@ -140,16 +161,33 @@ fn results(report: &mut Report) -> Result<()> {
         ("tcp_p99_over_quip", System::Tcp),
         ("tcp_full_p99_over_quip", System::TcpFull),
     ] {
-        report.result(name, p99(report, system)? / quip);
+        report.result(args.result(name, network), p99(report, system)? / quip);
     }
     Ok(())
 }
 
+/// What loss costs each system with the bulk beside it; there is something to see with several losses.
+fn against_loss(args: &Args, networks: &[Network], report: &Report) -> Chart {
+    let line = |system: System, metric: &str, name: &str| {
+        let Names { bulk, .. } = system.names();
+        let point = |network| Some((percent(network), report.spread(&args.row(bulk, network), metric)?.median));
+        Line { name: format!("{bulk}, {name}"), points: networks.iter().filter_map(point).collect() }
+    };
+    let lines = SYSTEMS.into_iter().flat_map(|system| [line(system, "p50_us", "p50"), line(system, "p99_us", "p99")]);
+    Chart {
+        name: "hol-loss".to_owned(),
+        title: "Quiet conversations beside a bulk: latency against loss".to_owned(),
+        x: Axis { label: "packets lost in %", scale: Scale::Linear },
+        y: plot::LATENCY,
+        lines: lines.collect(),
+    }
+}
+
 /// One row of one run, on a link and a relay of its own.
-fn measure(args: &Args, options: &Options, run: u32, system: System, bulk: bool) -> Result<Sample> {
-    let seed = args.network.seed + u64::from(run);
+fn measure(args: &Args, options: &Options, run: u32, network: &Network, system: System, bulk: bool) -> Result<Sample> {
+    let seed = network.seed + u64::from(run);
     bare::runtime()?.block_on(async {
-        let stage = Stage::new(&args.network, seed, options).await?;
+        let stage = Stage::new(network, seed, options).await?;
         let mut sample = run_once(args, &stage, system, bulk).await?;
         for direction in Direction::BOTH {
             link::doubt(&stage.link.counts(direction)?, &mut sample);
