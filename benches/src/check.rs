@@ -108,6 +108,7 @@ impl Faults {
         for (metric, count) in Self::METRICS.into_iter().zip([self.lost, self.duplicated, self.reordered]) {
             sample.push(metric, count as f64);
         }
+        sample.promised();
     }
 }
 

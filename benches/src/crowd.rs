@@ -231,5 +231,11 @@ impl Traffic {
         if self.drops > 0 {
             sample.generator_was_limit(format!("its sockets dropped {} datagrams", self.drops));
         }
+        if self.server_drops > 0 {
+            sample.doubt(format!(
+                "the server's receive buffer was full for {} datagrams, which clients sent again later",
+                self.server_drops
+            ));
+        }
     }
 }

@@ -48,6 +48,7 @@ pub(crate) struct Sample {
     metrics: Vec<(&'static str, f64)>,
     generator_limits: Vec<String>,
     doubts: Vec<String>,
+    is_promised: bool,
     /// All that was measured, by what it is of; nothing stands for everything.
     curves: Vec<(&'static str, Latencies)>,
 }
@@ -92,8 +93,16 @@ impl Sample {
         found.map(|(_, value)| *value)
     }
 
-    /// What was lost, duplicated or reordered, in words; `None` if nothing was.
+    /// Says that nothing may be lost, duplicated or reordered here, as a link may.
+    pub(crate) fn promised(&mut self) {
+        self.is_promised = true;
+    }
+
+    /// What was lost, duplicated or reordered although it may not be, in words; `None` if nothing was.
     fn faults(&self) -> Option<String> {
+        if !self.is_promised {
+            return None;
+        }
         let found: Vec<String> = Faults::METRICS
             .iter()
             .filter_map(|metric| Some(format!("{metric} {}", self.get(metric).filter(|count| *count > 0.0)?)))
@@ -449,6 +458,15 @@ mod tests {
             assert_eq!(report.to_json().unwrap()["sound"], lost == 0);
         }
         assert!(report.to_text().contains("THE PROMISE WAS BROKEN: bare, run 5: lost 2"));
+    }
+
+    #[test]
+    fn what_a_link_loses_breaks_no_promise() {
+        let mut report = report();
+        let mut sample = Sample::default();
+        sample.push("lost", 7.0);
+        report.add("link up", sample);
+        assert!(report.is_sound() && !report.to_text().contains("PROMISE"));
     }
 
     #[test]

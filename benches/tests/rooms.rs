@@ -104,3 +104,24 @@ fn several_rates_have_rows_of_their_own_and_charts() {
         assert!(svg.contains(text), "no {text} in {chart}");
     }
 }
+
+#[test]
+fn several_losses_are_compared_by_hol_only() {
+    let program = env!("CARGO_BIN_EXE_quip-bench");
+    let refused = Command::new(program).args(["link", "--loss", "0,1%", "--", "true"]).output().unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("a link has one loss"));
+
+    let hol = ["--json", "--runs", "1", "hol", "--rtt", "2ms", "--loss", "0,1%", "--seconds", "0.3", "--warmup", "0.1"];
+    let output = Command::new(program).args(hol).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    if error.contains("needs root") || error.contains("no /dev/net/tun") {
+        return eprintln!("skipped: {error}");
+    }
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {error}"));
+    for row in ["quip at 0 %", "quip + bulk at 1 %", "tcp + bulk at 0 %", "one stream at 1 %"] {
+        assert!(metric(&report, row, "measured") > 0.0, "{row}");
+    }
+    assert_eq!(report["settings"]["loss_percent"], serde_json::json!([0.0, 1.0]));
+    assert!(report["quip_p99_over_own_at_0"].is_number() && report["tcp_p99_over_quip_at_1"].is_number(), "{report}");
+}

@@ -36,10 +36,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 10_000.0, conflicts_with = "rate")]
     deliveries: f64,
     /// Measured seconds of each run.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.8)]
     seconds: f64,
     /// Seconds of load before each measured part.
-    #[arg(long, default_value_t = 0.3)]
+    #[arg(long, default_value_t = 0.2)]
     warmup: f64,
     /// Also measure a small conversation of two on the same relay, alone and while the room is served.
     #[arg(long)]
@@ -85,6 +85,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
         report.result_as(named(BESIDE_RATIO), &format!("beside {members}"), BESIDE_RATIO);
     }
     report.note("first_ and last_ are of each message: from when it was due to its first and to its last recipient");
+    report.note("CPU is told to 10 ms, which is coarse where --seconds is short");
     report
         .note("the relay makes every message durable and bare does not: latencies differ by a commit, CPU by its work");
     Ok(report)
