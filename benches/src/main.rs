@@ -22,6 +22,7 @@ mod room;
 mod saturate;
 mod scenario;
 mod stats;
+mod table;
 mod transport;
 mod void;
 mod wire;

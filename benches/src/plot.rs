@@ -32,7 +32,7 @@ const COLOURS: [RGBColor; 8] = [
 const STEPS: u32 = 20;
 
 /// Lines in one chart at most; beyond it they cannot be told apart.
-pub(crate) const LINES: usize = COLOURS.len();
+const LINES: usize = COLOURS.len();
 
 /// How values lie along an axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,14 +68,33 @@ pub(crate) struct Chart {
 /// Latency in microseconds.
 pub(crate) const LATENCY: Axis = Axis { label: "latency in µs", scale: Scale::Log };
 /// Share of all that came sooner.
-pub(crate) const PERCENTILE: Axis = Axis { label: "percentile", scale: Scale::Nines };
+const PERCENTILE: Axis = Axis { label: "percentile", scale: Scale::Nines };
 
 /// A curve over all percentiles that so many values can tell.
-pub(crate) fn percentiles(name: &str, latencies: &Latencies) -> Line {
+fn percentiles(name: &str, latencies: &Latencies) -> Line {
     let nines = (latencies.count().max(1) as f64).log10();
     let steps = (nines * f64::from(STEPS)).floor() as u32;
     let shares = (0..=steps).map(|step| 1.0 - 10f64.powf(-f64::from(step) / f64::from(STEPS)));
     Line { name: name.to_owned(), points: shares.map(|share| (share, latencies.micros(share))).collect() }
+}
+
+/// Charts with a curve for each row; several if there are more than can be told apart. A part is some of all
+/// messages or recipients, and nothing if it is everything.
+pub(crate) fn curves<'a>(scenario: &str, part: &str, rows: impl Iterator<Item = (&'a str, Latencies)>) -> Vec<Chart> {
+    let mut lines = rows.map(|(row, latencies)| percentiles(row, &latencies)).peekable();
+    let mut charts = Vec::new();
+    while lines.peek().is_some() {
+        let number = if charts.is_empty() { String::new() } else { format!(" {}", charts.len() + 1) };
+        let of = if part.is_empty() { String::new() } else { format!(", {part}") };
+        charts.push(Chart {
+            name: format!("{scenario} percentiles {part}{number}").trim().replace(' ', "-").replace("--", "-"),
+            title: format!("{scenario}{of}: percentiles of latency"),
+            x: PERCENTILE,
+            y: LATENCY,
+            lines: lines.by_ref().take(LINES).collect(),
+        });
+    }
+    charts
 }
 
 impl Chart {
@@ -258,6 +277,21 @@ mod tests {
         let ((first, least), (last, most)) = (line.points[0], line.points[60]);
         assert!((first, least) == (0.0, 1.0) && (last - 0.999).abs() < 1e-9, "{first} {least} {last}");
         assert!((most - 999.0).abs() < 2.0, "{most}");
+    }
+
+    #[test]
+    fn many_rows_make_several_charts() {
+        let rows: Vec<String> = (0..LINES + 1).map(|row| format!("row {row}")).collect();
+        let charts = curves("bare pairs", "first recipient", rows.iter().map(|row| (row.as_str(), Latencies::new())));
+        let found: Vec<_> = charts.iter().map(|chart| (chart.name.as_str(), chart.lines.len())).collect();
+        assert_eq!(
+            found,
+            [("bare-pairs-percentiles-first-recipient", 8), ("bare-pairs-percentiles-first-recipient-2", 1)]
+        );
+        assert_eq!(
+            curves("hol", "", rows.iter().map(|row| (row.as_str(), Latencies::new())))[1].name,
+            "hol-percentiles-2"
+        );
     }
 
     #[test]

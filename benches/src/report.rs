@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 use crate::{
     check::{Faults, Plant},
     machine::Machine,
-    plot::{self, Chart, Line},
+    plot::{self, Chart},
     progress::Progress,
     stats::{Latencies, Spread},
+    table::{align, number},
 };
 
 /// Rows beside each other in a table.
@@ -213,31 +214,15 @@ impl Report {
         self.charts.iter().chain(&curves.collect::<Vec<_>>()).try_for_each(|chart| chart.write(folder, &caption))
     }
 
-    /// Percentiles of every row that has this part, over all its runs; several charts if there are many.
+    /// Percentiles of every row that has this part, over all its runs.
     fn curves(&self, part: &'static str) -> Vec<Chart> {
-        let mut lines: Vec<Line> = Vec::new();
-        for (row, samples) in &self.rows {
+        let curves = self.rows.iter().map(|(row, samples)| {
             let mut all = Latencies::new();
             let found = samples.iter().flat_map(|sample| &sample.curves).filter(|(of, _)| *of == part);
             found.for_each(|(_, latencies)| all.merge(latencies));
-            if all.count() > 0 {
-                lines.push(plot::percentiles(row, &all));
-            }
-        }
-        let of = if part.is_empty() { String::new() } else { format!(", {part}") };
-        let mut charts = Vec::new();
-        while !lines.is_empty() {
-            let rest = lines.split_off(lines.len().min(plot::LINES));
-            let number = if charts.is_empty() { String::new() } else { format!("-{}", charts.len() + 1) };
-            charts.push(Chart {
-                name: format!("{}-percentiles{of}{number}", self.scenario).replace([' ', ','], "-").replace("--", "-"),
-                title: format!("{}{of}: percentiles of latency", self.scenario),
-                x: plot::PERCENTILE,
-                y: plot::LATENCY,
-                lines: std::mem::replace(&mut lines, rest),
-            });
-        }
-        charts
+            (row.as_str(), all)
+        });
+        plot::curves(self.scenario, part, curves.filter(|(_, all)| all.count() > 0))
     }
 
     fn to_json(&self) -> Result<Value> {
@@ -362,45 +347,6 @@ fn cell(spread: Option<Spread>, runs: u32) -> String {
     }
 }
 
-/// Three digits after the point for small figures, thousands apart for large ones.
-fn number(value: f64) -> String {
-    if value.abs() < 10.0 && value.fract() != 0.0 {
-        return format!("{value:.3}");
-    }
-    if value.abs() < 1000.0 {
-        return if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.1}") };
-    }
-    let digits = format!("{:.0}", value.abs());
-    let mut grouped = String::from(if value < 0.0 { "-" } else { "" });
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-fn align(lines: &[Vec<String>]) -> String {
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = lines.iter().filter_map(|line| line.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for line in lines {
-        for (column, cell) in line.iter().enumerate() {
-            let pad = widths[column] - cell.chars().count();
-            let (before, after) = if column == 0 { (0, pad) } else { (pad, 0) };
-            text += &format!("{}{cell}{}  ", " ".repeat(before), " ".repeat(after));
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -467,14 +413,5 @@ mod tests {
         sample.push("lost", 7.0);
         report.add("link up", sample);
         assert!(report.is_sound() && !report.to_text().contains("PROMISE"));
-    }
-
-    #[test]
-    fn numbers_are_readable() {
-        assert_eq!(number(1234567.8), "1,234,568");
-        assert_eq!(number(-1000.0), "-1,000");
-        assert_eq!(number(0.1234), "0.123");
-        assert_eq!(number(42.0), "42");
-        assert_eq!(number(42.26), "42.3");
     }
 }
