@@ -29,7 +29,7 @@ impl Progress {
     pub(crate) fn measured(&self, row: &str, run: usize) {
         let Self { scenario, runs, bar } = self;
         match bar {
-            Some(bar) => bar.set_message(format!("run {run} of {runs}: {row} is measured")),
+            Some(bar) => bar.set_message(format!("run {run} of {runs}: {row} done")),
             None => eprintln!("{scenario}: run {run}/{runs} of {row}"),
         }
     }

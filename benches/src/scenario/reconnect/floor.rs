@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use quip_protocol::{ToClient, conversation::Start, event::kind};
 
 use super::{
-    crowd::{CLIENTS_PER_SOCKET, socket, sockets},
-    storm::{Back, Storm, Watch, all, rate},
+    flock::{CLIENTS_PER_SOCKET, socket, sockets},
+    storm::{self, Back, Storm, Watch, all},
 };
 use crate::{
     bare::{Handshakes, Server},
@@ -96,11 +96,8 @@ pub(super) async fn bare(clients: u32, jitter: Duration) -> Result<Sample> {
 
 fn push<T>(sample: &mut Sample, backs: &[Back<T>], [per_s, cpu]: [&'static str; 2], watch: Watch) -> Result<()> {
     let (usage, dropped) = watch.finish()?;
-    let (last, rate) = rate(backs.iter().map(|back| back.after));
-    sample.push("all_back_ms", last.as_secs_f64() * 1e3);
-    sample.push(per_s, rate);
+    storm::push(sample, per_s, backs.iter().map(|back| (back.after, back.failed)));
     sample.push(cpu, usage.server_micros_per(backs.len() as u64));
-    sample.push("failed_attempts", backs.iter().map(|back| f64::from(back.failed)).sum());
     sample.push("kernel_drops_at_server", dropped as f64);
     usage.add_to(sample, 0);
     Ok(())

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use quip_protocol::{ToClient, conversation::Start, event::kind};
 use tokio::time::timeout;
 
-use super::storm::{Back, Storm};
+use super::storm::{Back, Failed, Storm};
 use crate::{
     check::{Faults, Sequence, Tamper},
     load,
@@ -43,7 +43,7 @@ pub(super) struct Times {
     pub(super) welcomed: Duration,
     /// When it had all that it had missed.
     pub(super) caught_up: Duration,
-    pub(super) failed: u32,
+    pub(super) failed: Failed,
 }
 
 impl Member {
@@ -54,12 +54,20 @@ impl Member {
     }
 
     /// Connects for the first time.
-    pub(super) async fn join(mut self, clients: Clients) -> Result<Self> {
-        let session = clients.connect_as(self.who, &self.token).await?;
+    pub(super) async fn join(mut self, clients: Clients, calm: Storm) -> Result<Self> {
+        let Back { value: session, .. } = self.connect(clients, calm).await?;
         let conversation = session.open_direct(&self.writer, true).await?;
         self.cursor = (conversation.generation, conversation.head);
         self.line = Some(Line { conversation, _session: session });
         Ok(self)
+    }
+
+    fn connect(&self, clients: Clients, storm: Storm) -> impl Future<Output = Result<Back<Session>>> + Send + use<> {
+        let (token, who) = (self.token.clone(), self.who);
+        storm.come(move || {
+            let (clients, token) = (clients.clone(), token.clone());
+            async move { clients.connect_as(who, &token).await }
+        })
     }
 
     /// Is without a connection, and knows no more than where it was.
@@ -69,12 +77,7 @@ impl Member {
 
     /// Comes back, and reads on from its cursor until it has `total` messages.
     pub(super) async fn come_back(mut self, clients: Clients, storm: Storm, total: u64) -> Result<(Self, Times)> {
-        let (token, who) = (self.token.clone(), self.who);
-        let connect = || {
-            let (clients, token) = (clients.clone(), token.clone());
-            async move { clients.connect_as(who, &token).await }
-        };
-        let Back { value: session, after: welcomed, failed } = storm.come(connect).await?;
+        let Back { value: session, after: welcomed, failed } = self.connect(clients, storm).await?;
         let (generation, seq) = self.cursor;
         let start = Start::After { generation, seq };
         let conversation = session.open_direct_from(&self.writer, false, start).await?;

@@ -9,7 +9,7 @@
 //!   first and find out what was accepted. The storm begins when they are done, so that the relay itself is up.
 //! * `--cut clients`: the relay stays, and still believes the lost clients to be there.
 
-mod crowd;
+mod flock;
 mod floor;
 mod member;
 mod storm;
@@ -26,9 +26,9 @@ use tokio::{
 };
 
 use self::{
-    crowd::Crowd,
+    flock::Flock,
     floor::LULL,
-    storm::{Storm, Watch, rate},
+    storm::{Storm, Watch},
     talk::Talkers,
 };
 use crate::{
@@ -80,7 +80,7 @@ const BESIDE: &str = "talking in the storm";
 const SLOWEST: f64 = 400.0;
 /// Load before the measured part of what is said, in seconds.
 const WARMUP: f64 = 0.5;
-/// Niceness of the crowd's thread, so that on a small machine it does not take the talkers' time.
+/// Niceness of the lost clients' thread, so that on a small machine it does not take the talkers' time.
 const NICE: i32 = 10;
 
 pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
@@ -150,17 +150,17 @@ fn measure_floor(args: &Args, options: &Options, report: &mut Report) -> Result<
 /// The storm at a relay of its own, with or without others who talk.
 fn measure_storm(args: &Args, options: &Options, report: &mut Report) -> Result<()> {
     let mut relay = Relay::start(options)?;
-    let (crowds, talks) = (thread(if args.talking > 0 { NICE } else { 0 })?, thread(0)?);
-    let mut crowd = crowds.block_on(Crowd::gather(&relay, args.clients))?;
+    let (flocks, talks) = (thread(if args.talking > 0 { NICE } else { 0 })?, thread(0)?);
+    let mut flock = flocks.block_on(Flock::gather(&relay, args.clients))?;
     let mut talkers = None;
     if args.talking > 0 {
         let fresh = talks.block_on(async { Talkers::new(&relay, args.talking / 2) })?;
-        let (connected, talk) = crowds.block_on(talk_alone(talks.handle(), fresh, args))?;
+        let (connected, talk) = flocks.block_on(talk_alone(talks.handle(), fresh, args))?;
         report.add(ALONE, talk);
         talkers = Some(connected);
     }
-    crowds.block_on(lose(&mut crowd, &mut relay, args))?;
-    let Stormed { storm, beside } = crowds.block_on(weather(&mut crowd, &relay, args, talks.handle(), talkers))?;
+    flocks.block_on(lose(&mut flock, &mut relay, args))?;
+    let Stormed { storm, beside } = flocks.block_on(weather(&mut flock, &relay, args, talks.handle(), talkers))?;
     report.add(STORM, storm);
     beside.into_iter().for_each(|sample| report.add(BESIDE, sample));
     Ok(())
@@ -191,12 +191,12 @@ async fn talk_alone(talks: &Handle, talkers: Talkers, args: &Args) -> Result<(Ta
 }
 
 /// Breaks what is to break, and writes what the members miss.
-async fn lose(crowd: &mut Crowd, relay: &mut Relay, args: &Args) -> Result<()> {
+async fn lose(flock: &mut Flock, relay: &mut Relay, args: &Args) -> Result<()> {
     match args.cut {
-        Cut::Clients => crowd.lose_members()?,
-        Cut::Relay => crowd.lose_relay(relay).await?,
+        Cut::Clients => flock.lose_members()?,
+        Cut::Relay => flock.lose_relay(relay).await?,
     }
-    crowd.post(args.missed).await
+    flock.post(args.missed).await
 }
 
 /// Samples of a storm, and of those who talked beside it.
@@ -206,7 +206,7 @@ struct Stormed {
 }
 
 async fn weather(
-    crowd: &mut Crowd,
+    flock: &mut Flock,
     relay: &Relay,
     args: &Args,
     talks: &Handle,
@@ -222,7 +222,7 @@ async fn weather(
     }
     let storm = Storm { start, jitter: args.jitter };
     let watch = Watch::start(storm, relay.pid(), relay.address.port());
-    let (times, watch) = tokio::try_join!(crowd.come_back(relay, storm), watch)?;
+    let (times, watch) = tokio::try_join!(flock.come_back(relay, storm), watch)?;
     let over = Instant::now();
     let (usage, dropped) = watch.finish()?;
     let mut beside = None;
@@ -231,20 +231,17 @@ async fn weather(
         beside = Some(talk.sample(start, over));
     }
     // One more message shows that all streams live, and whatever came twice before it.
-    crowd.post(1).await?;
-    crowd.read().await?;
-    let mut storm = Sample::default();
-    let (all_back, rate) = rate(times.iter().map(|times| times.welcomed));
-    storm.push("all_back_ms", all_back.as_secs_f64() * 1e3);
+    flock.post(1).await?;
+    flock.read().await?;
+    let mut sample = Sample::default();
+    storm::push(&mut sample, "welcomes_per_s", times.iter().map(|times| (times.welcomed, times.failed)));
     let caught_up = times.iter().map(|times| times.caught_up).max().unwrap_or_default();
-    storm.push("all_caught_up_ms", caught_up.as_secs_f64() * 1e3);
-    storm.push("welcomes_per_s", rate);
+    sample.push("all_caught_up_ms", caught_up.as_secs_f64() * 1e3);
     if beside.is_none() {
-        storm.push("relay_cpu_us_per_welcome", usage.server_micros_per(times.len() as u64));
+        sample.push("relay_cpu_us_per_welcome", usage.server_micros_per(times.len() as u64));
     }
-    storm.push("failed_attempts", times.iter().map(|times| f64::from(times.failed)).sum());
-    storm.push("kernel_drops_at_server", dropped as f64);
-    crowd.faults().add_to(&mut storm);
-    usage.add_to(&mut storm, 0);
-    Ok(Stormed { storm, beside })
+    sample.push("kernel_drops_at_server", dropped as f64);
+    flock.faults().add_to(&mut sample);
+    usage.add_to(&mut sample, 0);
+    Ok(Stormed { storm: sample, beside })
 }

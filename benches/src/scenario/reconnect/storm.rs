@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use quinn::{ConnectionError, TransportErrorCode};
 use tokio::{
     task::JoinSet,
     time::{sleep, sleep_until, timeout},
@@ -11,6 +12,8 @@ use tokio::{
 use crate::{
     meter::{Meter, Usage},
     proc,
+    report::Sample,
+    stats::Latencies,
 };
 
 /// From a client's first packet to its welcome, as in the client library.
@@ -34,7 +37,35 @@ pub(super) struct Back<T> {
     pub(super) value: T,
     /// Since the start of the storm.
     pub(super) after: Duration,
-    pub(super) failed: u32,
+    pub(super) failed: Failed,
+}
+
+/// Attempts of a client that came to nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Failed {
+    /// The server had as many handshakes waiting as it allows.
+    refused: u32,
+    /// The server said nothing, or not all, for too long.
+    timed_out: u32,
+    other: u32,
+}
+
+impl Failed {
+    fn all(self) -> u32 {
+        self.refused + self.timed_out + self.other
+    }
+
+    fn count(&mut self, error: &anyhow::Error) {
+        match error.downcast_ref() {
+            Some(ConnectionError::ConnectionClosed(closed))
+                if closed.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+            {
+                self.refused += 1;
+            }
+            Some(ConnectionError::TimedOut) => self.timed_out += 1,
+            _ => self.other += 1,
+        }
+    }
 }
 
 impl Storm {
@@ -43,7 +74,7 @@ impl Storm {
     where
         F: Future<Output = Result<T>>,
     {
-        let (mut bound, mut failed) = (self.jitter, 0);
+        let (mut bound, mut failed) = (self.jitter, Failed::default());
         sleep_until(self.start.into()).await;
         loop {
             sleep(bound.mul_f64(rand::random())).await;
@@ -51,9 +82,9 @@ impl Storm {
             let error = match timeout(ATTEMPT, connect()).await {
                 Ok(Ok(value)) => return Ok(Back { value, after: self.start.elapsed(), failed }),
                 Ok(Err(error)) => error,
-                Err(_) => anyhow::anyhow!("no answer within {ATTEMPT:?}"),
+                Err(_) => ConnectionError::TimedOut.into(),
             };
-            failed += 1;
+            failed.count(&error);
             ensure!(self.start.elapsed() < PATIENCE, error.context("a client does not come back"));
         }
     }
@@ -91,37 +122,29 @@ pub(super) async fn all<T: Send + 'static>(
     Ok(results)
 }
 
-/// As [`all`], a few at a time.
-pub(super) async fn in_turn<T: Send + 'static>(
-    tasks: impl IntoIterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
-) -> Result<Vec<T>> {
-    /// Handshakes under way at once.
-    const AT_ONCE: usize = 32;
-    let (mut set, mut results) = (JoinSet::new(), Vec::new());
-    for task in tasks {
-        if set.len() >= AT_ONCE {
-            results.push(set.join_next().await.context("tasks are under way")???);
-        }
-        set.spawn(task);
+/// Adds when clients were back, and how many of them each second until the last one was.
+pub(super) fn push(sample: &mut Sample, per_s: &'static str, backs: impl Iterator<Item = (Duration, Failed)>) {
+    let (mut latencies, mut last, mut failed) = (Latencies::new(), Duration::ZERO, Failed::default());
+    for (after, Failed { refused, timed_out, other }) in backs {
+        latencies.record(after);
+        last = last.max(after);
+        failed.refused += refused;
+        failed.timed_out += timed_out;
+        failed.other += other;
     }
-    while let Some(result) = set.join_next().await {
-        results.push(result??);
-    }
-    Ok(results)
-}
-
-/// The latest of these, and how many of them there were each second until then.
-pub(super) fn rate(times: impl ExactSizeIterator<Item = Duration>) -> (Duration, f64) {
-    let count = times.len() as f64;
-    let last = times.max().unwrap_or_default();
-    (last, count / last.as_secs_f64())
+    sample.push("half_back_ms", latencies.micros(0.5) / 1e3);
+    sample.push("all_back_ms", last.as_secs_f64() * 1e3);
+    sample.push(per_s, latencies.count() as f64 / last.as_secs_f64());
+    sample.push("failed_attempts", f64::from(failed.all()));
+    sample.push("refused_attempts", f64::from(failed.refused));
+    sample.push("timed_out_attempts", f64::from(failed.timed_out));
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use anyhow::bail;
+    use anyhow::Context;
 
     use super::*;
 
@@ -133,10 +156,10 @@ mod tests {
             .come(|| {
                 attempts += 1;
                 let refused = attempts < 4;
-                async move { if refused { bail!("refused") } else { Ok(7) } }
+                async move { if refused { Err(ConnectionError::TimedOut).context("nobody there") } else { Ok(7) } }
             })
             .await
             .unwrap();
-        assert_eq!((back.value, back.failed), (7, 3));
+        assert_eq!((back.value, back.failed), (7, Failed { timed_out: 3, ..Failed::default() }));
     }
 }

@@ -1,21 +1,26 @@
 //! All members and writers, and what happens to them.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 use super::{
     member::{Member, Times},
-    storm::{Storm, all, in_turn},
+    storm::{Storm, all},
     writer::Writer,
 };
-use crate::{check::Faults, relay::Relay, wire::Clients};
+use crate::{check::Faults, crowd::gather, relay::Relay, wire::Clients};
 
 /// Members of one writer: fewer than the conversations that a relay lets a connection have.
 const MEMBERS_PER_WRITER: u32 = 500;
 /// Clients that share a socket, and with it a receive buffer.
 pub(super) const CLIENTS_PER_SOCKET: u32 = 250;
 
+/// Longest first pause before a member joins.
+const CALM: Duration = Duration::from_millis(2);
+
 /// Everyone, connected unless lost.
-pub(super) struct Crowd {
+pub(super) struct Flock {
     sockets: Vec<Clients>,
     members: Vec<Member>,
     desk: Clients,
@@ -34,16 +39,18 @@ pub(super) fn socket(sockets: &[Clients], client: usize) -> Clients {
     sockets[client / CLIENTS_PER_SOCKET as usize].clone()
 }
 
-impl Crowd {
+impl Flock {
     /// Connects all, and lets each member hear one message.
     pub(super) async fn gather(relay: &Relay, members: u32) -> Result<Self> {
         let sockets = sockets(relay, members)?;
         let name = |member: u32| format!("member-{member}");
         let writer = |member: u32| format!("writer-{}", member / MEMBERS_PER_WRITER);
-        let waiting: Vec<_> =
-            (0..members).map(|member| Member::new(relay, name(member), writer(member))).collect::<Result<_>>()?;
-        let joining = waiting.into_iter().enumerate().map(|(index, member)| member.join(socket(&sockets, index)));
-        let members_in = in_turn(joining).await?;
+        let calm = Storm { start: Instant::now(), jitter: CALM };
+        let join = |index: u32| {
+            let member = Member::new(relay, name(index), writer(index))?;
+            Ok(member.join(socket(&sockets, index as usize), calm))
+        };
+        let members_in = gather(members, join).await?;
         let desk = Clients::crowd(relay, MEMBERS_PER_WRITER)?;
         let mut writers = Vec::new();
         for first in (0..members).step_by(MEMBERS_PER_WRITER as usize) {
@@ -51,10 +58,10 @@ impl Crowd {
             writers.push(Writer::new(relay, &writer(first), (first..until).map(name))?);
         }
         let writers = all(writers.into_iter().map(|writer| writer.open(desk.clone()))).await?;
-        let mut crowd = Self { sockets, members: members_in, desk, writers, total: 0 };
-        crowd.post(1).await?;
-        crowd.read().await?;
-        Ok(crowd)
+        let mut flock = Self { sockets, members: members_in, desk, writers, total: 0 };
+        flock.post(1).await?;
+        flock.read().await?;
+        Ok(flock)
     }
 
     /// Writes `more` messages to each member, to the end: they are accepted.
