@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
         for &messages in &args.batch {
             let batches = measure_store(&options.dir, messages, length, None)?;
             report.add(&format!("store {messages}"), batches);
-            let syncs = measure_file(&options.dir, messages, length)?;
+            let syncs = measure_file(&options.dir, messages, length, None)?;
             report.add(&format!("fdatasync {messages}"), syncs);
         }
     }
@@ -74,14 +74,14 @@ pub(crate) fn measure_store(dir: &Path, messages: u32, length: Duration, interva
     })
 }
 
-/// One run of writes and `fdatasync` of as many bytes as the rows of a batch have.
-fn measure_file(dir: &Path, messages: u32, length: Duration) -> Result<Sample> {
+/// As [`measure_store`], with writes and `fdatasync` of as many bytes as the rows of a batch have.
+pub(crate) fn measure_file(dir: &Path, messages: u32, length: Duration, interval: Option<Duration>) -> Result<Sample> {
     let mut file = tempfile::tempfile_in(dir)?;
     preallocate(&mut file)?;
     let row = [7; EVENT_HEADER + PAYLOAD + HEAD_ROW + MARK_ROW];
     let bytes = row.repeat(messages as usize);
     let mut at = 0;
-    repeat(messages, length, None, || {
+    repeat(messages, length, interval, || {
         if at + bytes.len() as u64 > FILE {
             at = file.seek(SeekFrom::Start(0))?;
         }

@@ -13,6 +13,7 @@ mod link;
 mod load;
 mod machine;
 mod meter;
+mod peer;
 mod plot;
 mod proc;
 mod progress;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use scenario::{fanout, history, hol, idle, ingest, latency, many, migrate, reconnect};
+use scenario::{compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -71,6 +72,8 @@ enum Scenario {
     History(history::Args),
     /// What quiet conversations feel of a bulk catch-up beside them over a lossy link; needs root.
     Hol(hol::Args),
+    /// The same load on what people would use instead, side by side.
+    Compare(compare::Args),
     /// A bad network between two namespaces, to run a program behind it or to measure it; needs root.
     Link(link::Args),
     /// The forwarder that `bare` starts as a process of its own.
@@ -96,6 +99,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Reconnect(args) => reconnect::run(&args, &cli.output)?,
         Scenario::Migrate(args) => migrate::run(&args, &cli.output)?,
         Scenario::Hol(args) => hol::run(&args, &cli.output)?,
+        Scenario::Compare(args) => return compare::run(&args, &cli.output),
         Scenario::Link(args) => return link::run(&args, &cli.output),
         Scenario::BareServer => return bare::server::run().map(|()| ExitCode::SUCCESS),
     };

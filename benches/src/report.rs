@@ -89,6 +89,11 @@ impl Sample {
         self.curves.iter().map(|(part, _)| *part)
     }
 
+    /// All that speaks against the run.
+    pub(crate) fn reasons(&self) -> impl Iterator<Item = &str> {
+        self.generator_limits.iter().chain(&self.doubts).map(String::as_str)
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<f64> {
         let found = self.metrics.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| *value)

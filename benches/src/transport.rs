@@ -65,6 +65,18 @@ fn quic_client(tls: rustls::ClientConfig, streams: u32) -> Result<ClientConfig> 
     Ok(config)
 }
 
+/// Settings of a generator client of another server, which may open streams itself.
+pub(crate) fn peer_config(pin: Fingerprint, alpn: &[u8]) -> Result<ClientConfig> {
+    let tls = client_tls(pin, alpn)?;
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    let mut transport = base()?;
+    transport
+        .receive_window(VarInt::from_u32(SERVER_CONNECTION_WINDOW))
+        .max_concurrent_bidi_streams(VarInt::from_u32(8));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
 /// Settings of the bare forwarder: those of the relay.
 pub(crate) fn server_config(
     certificate: CertificateDer<'static>,

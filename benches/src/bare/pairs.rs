@@ -42,7 +42,8 @@ pub(crate) fn measure(pace: &Pace, pairs: u32) -> Result<Sample> {
     super::runtime()?.block_on(run_once(&server, pace, pairs))
 }
 
-async fn run_once(server: &Server, pace: &Pace, pairs: u32) -> Result<Sample> {
+/// One run on a forwarder that is there.
+pub(crate) async fn run_once(server: &Server, pace: &Pace, pairs: u32) -> Result<Sample> {
     let (senders, receivers) = (Clients::new(server)?, Clients::new(server)?);
     let mut streams = Vec::new();
     for pair in 0..pairs {

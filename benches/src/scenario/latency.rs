@@ -140,7 +140,8 @@ fn measure(pace: &Pace, pairs: u32, options: &Options) -> Result<Sample> {
     bare::runtime()?.block_on(run_once(&relay, pace, pairs))
 }
 
-async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<Sample> {
+/// One run on a relay that is there.
+pub(crate) async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<Sample> {
     let (senders, receivers) = (Clients::new(relay, 1)?, Clients::new(relay, 1)?);
     let mut connected = Vec::new();
     for pair in 0..pairs {

@@ -1,5 +1,6 @@
 //! What is measured against a real relay.
 
+pub(crate) mod compare;
 pub(crate) mod fanout;
 pub(crate) mod history;
 pub(crate) mod hol;

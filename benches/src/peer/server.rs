@@ -1,0 +1,166 @@
+//! A peer's server: a process of the harness's own on loopback, with a data folder and a certificate of its own.
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::{
+    guard,
+    report::Options,
+    transport::{self, Fingerprint},
+};
+
+/// How long a server may take to listen.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+/// The name in the certificate.
+pub(super) const NAME: &str = "localhost";
+
+/// What a server needs before it starts.
+pub(super) struct Place {
+    data: TempDir,
+    /// A free port for TCP and one for UDP, system-chosen.
+    pub(super) port: u16,
+    pub(super) udp_port: u16,
+    pin: Fingerprint,
+}
+
+/// A running server.
+pub(super) struct Server {
+    child: Child,
+    place: Place,
+}
+
+impl Place {
+    pub(super) fn new(options: &Options) -> Result<Self> {
+        let data = tempfile::Builder::new().prefix("quip-peer-").tempdir_in(&options.dir)?;
+        let identity = rcgen::generate_simple_self_signed(vec![NAME.to_owned(), "127.0.0.1".to_owned()])?;
+        fs::write(data.path().join("certificate.pem"), identity.cert.pem())?;
+        fs::write(data.path().join("key.pem"), identity.signing_key.serialize_pem())?;
+        let pin = transport::fingerprint(identity.cert.der());
+        let free = || Ok::<_, std::io::Error>(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port());
+        Ok(Self { data, port: free()?, udp_port: free()?, pin })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.data.path()
+    }
+
+    pub(super) fn certificate(&self) -> PathBuf {
+        self.data.path().join("certificate.pem")
+    }
+
+    pub(super) fn key(&self) -> PathBuf {
+        self.data.path().join("key.pem")
+    }
+
+    /// Writes a config file and says where it is; prosody takes none whose name ends otherwise.
+    pub(super) fn config(&self, text: &str) -> Result<PathBuf> {
+        let path = self.data.path().join("bench.cfg.lua");
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Starts the server and waits until it takes connections on the TCP port.
+    pub(super) fn start(self, command: &mut Command) -> Result<Server> {
+        let log = self.data.path().join("log");
+        let name = PathBuf::from(command.get_program());
+        command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+        let child = guard::start(Some(self.data.path()), || command.spawn());
+        let child = child.with_context(|| format!("cannot start {}", name.display()))?;
+        let mut server = Server { child, place: self };
+        server.listens().with_context(|| format!("{}: {}", name.display(), last_line(&log)))?;
+        Ok(server)
+    }
+}
+
+impl Server {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.place.port).into()
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Of the one certificate to accept.
+    pub(super) fn pin(&self) -> Fingerprint {
+        self.place.pin
+    }
+
+    /// TLS 1.3 that accepts this server's certificate and no other.
+    pub(super) fn tls(&self) -> Result<rustls::ClientConfig> {
+        let mut tls = transport::client_tls(self.place.pin, b"")?;
+        tls.alpn_protocols.clear();
+        Ok(tls)
+    }
+
+    /// The same as [`Server::tls`], for clients that share it.
+    pub(super) fn shared_tls(&self) -> Result<Arc<rustls::ClientConfig>> {
+        Ok(Arc::new(self.tls()?))
+    }
+
+    fn listens(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended at once ({status})");
+            }
+            if TcpStream::connect(self.address()).is_ok() {
+                return Ok(());
+            }
+            thread::sleep(LOOK);
+        }
+        bail!("it does not listen after {PATIENCE:?}")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nothing is left to do about a failure.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        guard::release(&self.child);
+    }
+}
+
+/// A program of a peer: in the folder that `benches/peers.sh` fills, on the path, or where Debian puts servers.
+///
+/// # Errors
+/// It is nowhere; the message says how to get it.
+pub(super) fn program(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?.parent().and_then(Path::parent).map(|target| target.join("peers/bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = own.into_iter().chain(std::env::split_paths(&path)).chain([PathBuf::from("/usr/sbin")]);
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.with_context(|| format!("there is no {name} here: benches/peers.sh installs it"))
+}
+
+/// The first line that a program says about itself.
+pub(super) fn version(name: &str, argument: &str) -> String {
+    let said = program(name).and_then(|program| Ok(Command::new(program).arg(argument).output()?));
+    let first = said.ok().and_then(|said| {
+        let text = [said.stdout, said.stderr].concat();
+        String::from_utf8_lossy(&text).lines().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+    });
+    first.unwrap_or_else(|| "not here".to_owned())
+}
+
+fn last_line(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim().to_owned()
+}
