@@ -1,11 +1,26 @@
 //! mosquitto: MQTT 3.1.1 over TLS with quality of service 1, nothing kept on the disk.
+//!
+//! rumqttc encodes and decodes; its own TLS would bring another crypto provider into the tree, so that the stream
+//! is ours.
 
 use std::{process::Command, sync::Arc};
 
-use anyhow::{Result, bail};
-use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, NetworkOptions, Packet, QoS, TlsConfiguration, Transport};
-use tokio::sync::Semaphore;
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{Bytes, BytesMut};
+use rumqttc::{
+    QoS,
+    mqttbytes::{
+        self,
+        v4::{ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publish, Subscribe},
+    },
+};
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    net::TcpStream,
+    sync::Semaphore,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     Inlet, WINDOW,
@@ -18,8 +33,8 @@ use crate::{
 
 pub(super) const PROGRAM: &str = "mosquitto";
 const TOPIC: &str = "bench";
-/// Requests that wait for a client's event loop.
-const QUEUE: usize = 1024;
+/// Bytes of a packet at most, either way.
+const PACKET: usize = 1024;
 
 pub(super) fn start(options: &Options) -> Result<Server> {
     let place = Place::new(options)?;
@@ -34,61 +49,129 @@ pub(super) fn start(options: &Options) -> Result<Server> {
     place.start(Command::new(program(PROGRAM)?).arg("-c").arg(config))
 }
 
+/// A sender and a receiver that is subscribed.
 pub(super) async fn pair(server: &Server) -> Result<(Publisher, Subscriber)> {
-    let (receiver, mut events) = connect(server, "receiver")?;
-    receiver.subscribe(TOPIC, QoS::AtLeastOnce).await?;
-    while !matches!(events.poll().await?, Event::Incoming(Packet::SubAck(_))) {}
-    let (sender, mut acknowledgements) = connect(server, "sender")?;
-    while !matches!(acknowledgements.poll().await?, Event::Incoming(Packet::ConnAck(_))) {}
+    let (mut acknowledgements, sender) = connect(server, "sender").await?;
+    let (mut messages, mut receiver) = connect(server, "receiver").await?;
+    receiver.encode(&Packet::Subscribe(Subscribe { pkid: 1, ..Subscribe::new(TOPIC, QoS::AtLeastOnce) }))?;
+    receiver.flush().await?;
+    let answer = messages.next().await?;
+    ensure!(matches!(answer, Packet::SubAck(_)), "{answer:?} where SubAck was due");
     let credit = Arc::new(Semaphore::new(WINDOW));
-    tokio::spawn(give_back(acknowledgements, Arc::clone(&credit)));
-    Ok((Publisher { client: sender, credit }, Subscriber { _client: receiver, events }))
-}
-
-fn connect(server: &Server, name: &str) -> Result<(AsyncClient, EventLoop)> {
-    let mut options = MqttOptions::new(name, NAME, server.place().port);
-    options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(server.shared_tls()?)));
-    options.set_inflight(WINDOW as u16);
-    let (client, mut events) = AsyncClient::new(options, QUEUE);
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    events.set_network_options(network);
-    Ok((client, events))
-}
-
-/// The sender's connection does its work only while its events are asked for.
-async fn give_back(mut events: EventLoop, credit: Arc<Semaphore>) -> Result<()> {
-    loop {
-        if let Event::Incoming(Packet::PubAck(_)) = events.poll().await? {
-            credit.add_permits(1);
+    let answered = Arc::clone(&credit);
+    tokio::spawn(async move {
+        // It ends with the connection, of which the sender is told as well.
+        while let Ok(Packet::PubAck(_)) = acknowledgements.next().await {
+            answered.add_permits(1);
         }
+    });
+    let publisher = Publisher { writer: sender, last: 0, credit };
+    Ok((publisher, Subscriber { reader: messages, writer: receiver }))
+}
+
+async fn connect(server: &Server, name: &str) -> Result<(Reader, Writer)> {
+    let socket = TcpStream::connect(server.address()).await?;
+    socket.set_nodelay(true)?;
+    let connector = TlsConnector::from(server.shared_tls()?);
+    let (read, write) = split(connector.connect(ServerName::try_from(NAME)?, socket).await?);
+    let mut reader = Reader { read, buffer: BytesMut::new() };
+    let mut writer = Writer { write, buffer: BytesMut::new() };
+    // Without a keep-alive, nothing is due while nothing is sent.
+    writer.encode(&Packet::Connect(Connect { keep_alive: 0, ..Connect::new(name) }))?;
+    writer.flush().await?;
+    match reader.next().await? {
+        Packet::ConnAck(ConnAck { code: ConnectReturnCode::Success, .. }) => Ok((reader, writer)),
+        other => bail!("{other:?} where ConnAck was due"),
+    }
+}
+
+struct Reader {
+    read: ReadHalf<TlsStream<TcpStream>>,
+    buffer: BytesMut,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Packet> {
+        loop {
+            if let Some(packet) = self.buffered()? {
+                return Ok(packet);
+            }
+            self.more().await?;
+        }
+    }
+
+    /// The next packet that has arrived in full.
+    fn buffered(&mut self) -> Result<Option<Packet>> {
+        match Packet::read(&mut self.buffer, PACKET) {
+            Ok(packet) => Ok(Some(packet)),
+            Err(mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn more(&mut self) -> Result<()> {
+        let read = self.read.read_buf(&mut self.buffer).await?;
+        ensure!(read > 0, "the server ended the connection");
+        Ok(())
+    }
+}
+
+struct Writer {
+    write: WriteHalf<TlsStream<TcpStream>>,
+    buffer: BytesMut,
+}
+
+impl Writer {
+    fn encode(&mut self, packet: &Packet) -> Result<()> {
+        packet.write(&mut self.buffer, PACKET)?;
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        if !self.buffer.is_empty() {
+            self.write.write_all_buf(&mut self.buffer).await?;
+            self.write.flush().await?;
+        }
+        Ok(())
     }
 }
 
 pub(super) struct Publisher {
-    client: AsyncClient,
+    writer: Writer,
+    /// Identifier of the latest packet: 1 to 65,535, then from 1 again.
+    last: u16,
     credit: Arc<Semaphore>,
 }
 
 impl Outlet for Publisher {
     async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
         self.credit.acquire().await?.forget();
-        Ok(self.client.publish(TOPIC, QoS::AtLeastOnce, false, payload).await?)
+        self.last = self.last.checked_add(1).unwrap_or(1);
+        let message = Publish { pkid: self.last, ..Publish::new(TOPIC, QoS::AtLeastOnce, payload) };
+        self.writer.encode(&Packet::Publish(message))?;
+        self.writer.flush().await
     }
 }
 
 pub(super) struct Subscriber {
-    _client: AsyncClient,
-    events: EventLoop,
+    reader: Reader,
+    writer: Writer,
 }
 
 impl Inlet for Subscriber {
+    /// Acknowledgements leave once all that has arrived is handed out.
     async fn receive(&mut self) -> Result<Bytes> {
         loop {
-            match self.events.poll().await? {
-                Event::Incoming(Packet::Publish(message)) => return Ok(message.payload),
-                Event::Incoming(Packet::Disconnect) => bail!("the server ended the connection"),
-                _ => {}
+            match self.reader.buffered().context("from the server")? {
+                Some(Packet::Publish(Publish { pkid, payload, .. })) => {
+                    self.writer.encode(&Packet::PubAck(PubAck::new(pkid)))?;
+                    return Ok(payload);
+                }
+                Some(other) => bail!("{other:?} where Publish was due"),
+                None => {
+                    self.writer.flush().await?;
+                    self.reader.more().await?;
+                }
             }
         }
     }
