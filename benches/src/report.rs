@@ -75,6 +75,11 @@ impl Sample {
         self.curves.push((part, latencies.clone()));
     }
 
+    /// Latencies of all that was measured, if there are some.
+    pub(crate) fn whole(&self) -> Option<&Latencies> {
+        self.curves.iter().find(|(part, _)| part.is_empty()).map(|(_, latencies)| latencies)
+    }
+
     /// Marks the run as one that measured the generator rather than the server.
     pub(crate) fn generator_was_limit(&mut self, reason: String) {
         self.generator_limits.push(reason);

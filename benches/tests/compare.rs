@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -18,18 +18,35 @@ const PEERS: [(&str, &str); 8] = [
     ("mqtt-quic", "mqttv5"),
 ];
 
-fn compare(peers: &str, arguments: &[&str]) -> Value {
+/// Little load, for a short time.
+const BRIEF: &[&str] = &["--rate", "100", "--seconds", "0.5", "--warmup", "0.1", "--senders", "3", "--window", "4"];
+
+fn run(peers: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quip-bench"));
-    command.args(["--json", "--runs", "1", "compare", "--unpinned", "--peers", peers]).args(arguments);
-    let output = command.args(["--rate", "100", "--seconds", "0.5", "--warmup", "0.1"]).output().unwrap();
+    command.args(["--json", "--runs", "1", "compare", "--unpinned", "--peers", peers]).args(BRIEF);
+    command.args(arguments).output().unwrap()
+}
+
+fn compare(peers: &str, arguments: &[&str]) -> Value {
+    let output = run(peers, arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Whether a row has figures; one without says that its server is not here.
+fn is_here(row: &Value, peer: &str, server: &str) -> bool {
+    let Some(error) = row["error"].as_str() else { return true };
+    assert!(error.contains(&format!("there is no {server} here")), "{peer}: {error}");
+    assert_eq!(row["p50_us"], Value::Null);
+    eprintln!("skipped {peer}: {error}");
+    false
 }
 
 /// Every key is there, and every message arrived once and in order.
 fn check(row: &Value, peer: &str) {
     assert_eq!(row["peer"], peer);
     assert_eq!(row["error"], Value::Null, "{row}");
+    assert_eq!(row["sent"], 50.0, "{row}");
     for key in ["p50_us", "p99_us", "p999_us", "max_us", "accepted_per_s"] {
         assert!(row[key].as_f64().is_some_and(|value| value > 0.0), "{key} of {row}");
     }
@@ -53,15 +70,35 @@ fn every_peer_that_is_here_delivers_and_the_others_say_why_not() {
     let names: Vec<&str> = PEERS.iter().map(|(peer, _)| *peer).collect();
     let report = compare(&names.join(","), &[]);
     for ((peer, server), row) in PEERS.iter().zip(report["rows"].as_array().unwrap()) {
-        match row["error"].as_str() {
-            None => check(row, peer),
-            Some(error) => {
-                assert!(error.contains(&format!("there is no {server} here")), "{peer}: {error}");
-                assert_eq!(row["p50_us"], Value::Null);
-                eprintln!("skipped {peer}: {error}");
-            }
+        if is_here(row, peer, server) {
+            check(row, peer);
         }
     }
+}
+
+#[test]
+fn everyone_who_acknowledges_accepts_messages() {
+    let names = PEERS.iter().map(|(peer, _)| *peer).collect::<Vec<_>>().join(",");
+    let report = compare(&format!("quip,bare,{names}"), &["--scenario", "ingest"]);
+    let rows = report["rows"].as_array().unwrap();
+    for ((peer, server), row) in [("quip", ""), ("bare", "")].iter().chain(&PEERS).zip(rows) {
+        match *peer {
+            "nats" if row["error"].as_str().is_some_and(|error| error.contains("acknowledges nothing")) => {}
+            _ if is_here(row, peer, server) => {
+                assert!(row["accepted_per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{row}");
+                assert!(row["relay_cpu_us_per_message"].is_number(), "{row}");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_message_that_quip_loses_is_a_failure() {
+    let output = run("quip", &["--plant", "loss"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert_eq!(report["rows"][0]["lost"], 1.0);
 }
 
 #[test]
@@ -69,13 +106,25 @@ fn a_report_tells_durable_from_not_and_names_who_is_faster() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("REPORT.md");
     let mut command = Command::new(env!("CARGO_BIN_EXE_quip-bench"));
-    command.args(["--runs", "1", "compare", "--peers", "quip,bare,fdatasync", "--report"]).arg(&file);
-    let output = command.args(["--rate", "100", "--seconds", "0.5", "--warmup", "0.1"]).output().unwrap();
+    command.args(["--runs", "1", "compare", "--peers", "quip,bare,fdatasync"]).args(BRIEF).arg("--report").arg(&file);
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report = std::fs::read_to_string(file).unwrap();
-    for text in
-        ["| quip | yes |", "| bare | no |", "| fdatasync | yes |", "## Unpinned", "* bare (not durable): Quip is"]
-    {
+    for text in [
+        "| quip | yes |",
+        "| bare | no |",
+        "| fdatasync | yes |",
+        "## Latency, unpinned",
+        "## Ingest, unpinned",
+        "* bare (not durable): Quip is",
+        "* bare (not durable): Quip accepts",
+    ] {
         assert!(report.contains(text), "no {text} in:\n{report}");
+    }
+    let charts = report.lines().filter_map(|line| line.strip_prefix("![")?.split_once("](")?.1.strip_suffix(')'));
+    let charts: Vec<&str> = charts.collect();
+    assert_eq!(charts.len(), 4, "{report}");
+    for chart in charts {
+        assert!(folder.path().join(chart).is_file(), "no {chart}");
     }
 }

@@ -39,7 +39,8 @@ pub(crate) fn measure(load: &Load) -> Result<Sample> {
     super::runtime()?.block_on(run_once(&server, load))
 }
 
-async fn run_once(server: &Server, load: &Load) -> Result<Sample> {
+/// One run on a forwarder that is there.
+pub(crate) async fn run_once(server: &Server, load: &Load) -> Result<Sample> {
     let clients = Clients::new(server)?;
     let mut senders = Vec::new();
     for _ in 0..load.senders {

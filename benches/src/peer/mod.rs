@@ -2,35 +2,32 @@
 //! well-kept client.
 //!
 //! One sender, one receiver, the same messages at the same intended times, TLS 1.3 everywhere, and where a
-//! protocol acknowledges, at most [`WINDOW`] unanswered as with Quip.
+//! protocol acknowledges, as many unanswered at most as with Quip.
 
+mod exchange;
 mod mqtt;
 mod mqtt_quic;
 mod nats;
 mod redis;
 mod server;
+mod window;
 mod xmpp;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
-use bytes::Bytes;
 use clap::ValueEnum;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use tokio::time::timeout_at;
 
-use self::{nats::Keep, server::Server};
+pub(crate) use self::exchange::Work;
+use self::{exchange::Protocol, nats::Keep, server::Server};
 use crate::{
     bare, commit,
-    load::{self, DRAIN, Outlet, Pace, Plan, Received, SETTLE, Sent},
-    meter::Usage,
     relay::Relay,
     report::{Options, Sample},
-    scenario::latency,
+    scenario::{ingest, latency},
 };
 
-/// Messages without an answer, as many as Quip allows a conversation.
-const WINDOW: usize = 64;
 /// The processor of a server that is pinned, and that of the generator beside it.
 const SERVER_CPU: usize = 0;
 const GENERATOR_CPU: usize = 1;
@@ -65,7 +62,9 @@ impl Peer {
         let (name, durable, says) = match self {
             Self::Quip => ("quip", true, "direct conversation; synced before delivery"),
             Self::Bare => ("bare", false, "quinn forwarder: no protocol, no store; what the transport costs here"),
-            Self::JetstreamAlways => ("jetstream-always", true, "NATS JetStream, file, R1, sync_interval always"),
+            Self::JetstreamAlways => {
+                ("jetstream-always", true, "NATS JetStream, one stream, file, R1, sync_interval always")
+            }
             Self::Jetstream => ("jetstream", false, "the same with the default sync: acknowledges before fsync"),
             Self::Nats => ("nats", false, "core NATS: keeps nothing, acknowledges nothing"),
             Self::Mosquitto => ("mosquitto", false, "MQTT 3.1.1, QoS 1, no persistence"),
@@ -90,87 +89,53 @@ impl Peer {
         }
     }
 
-    /// One open-loop run of one pair against a server of its own; with `pinned`, the server has one processor
-    /// and the generator another.
-    pub(crate) fn measure(self, pace: &Pace, options: &Options, pinned: bool) -> Result<Sample> {
+    /// One run against a server of its own; with `pinned`, the server has one processor and the generator another.
+    pub(crate) fn measure(self, work: &Work, options: &Options, pinned: bool) -> Result<Sample> {
         let _pins = Pins::new(pinned)?;
-        let runtime = bare::runtime()?;
         match self {
-            Self::Fdatasync => {
-                let interval = Duration::from_secs_f64(1.0 / pace.rate);
-                commit::measure_file(&options.dir, 1, Duration::from_secs_f64(pace.seconds), Some(interval))
-            }
             Self::Quip => {
                 let relay = placed(pinned, || Relay::start(options))?;
-                runtime.block_on(latency::run_once(&relay, pace, 1))
+                bare::runtime()?.block_on(async {
+                    match work {
+                        Work::Latency(pace) => latency::run_once(&relay, pace, 1).await,
+                        Work::Ingest(load) => ingest::run_once(&relay, load).await,
+                    }
+                })
             }
             Self::Bare => {
                 let server = placed(pinned, bare::Server::start)?;
-                runtime.block_on(bare::run_pairs(&server, pace, 1))
+                bare::runtime()?.block_on(async {
+                    match work {
+                        Work::Latency(pace) => bare::run_pairs(&server, pace, 1).await,
+                        Work::Ingest(load) => bare::run_ingest(&server, load).await,
+                    }
+                })
             }
-            Self::JetstreamAlways | Self::Jetstream => {
-                let keep = if self == Self::Jetstream { Keep::Later } else { Keep::Synced };
-                let server = placed(pinned, || nats::start(keep, options))?;
-                runtime.block_on(async { run(pace, &server, nats::stream(&server).await?).await })
-            }
-            Self::Nats => {
-                let server = placed(pinned, || nats::start(Keep::Nothing, options))?;
-                runtime.block_on(async { run(pace, &server, nats::core(&server).await?).await })
-            }
-            Self::Mosquitto => {
-                let server = placed(pinned, || mqtt::start(options))?;
-                runtime.block_on(async { run(pace, &server, mqtt::pair(&server).await?).await })
-            }
-            Self::Prosody => {
-                let server = placed(pinned, || xmpp::start(options))?;
-                runtime.block_on(async { run(pace, &server, xmpp::pair(&server).await?).await })
-            }
-            Self::RedisAlways => {
-                let server = placed(pinned, || redis::start(true, options))?;
-                runtime.block_on(async { run(pace, &server, redis::stream(&server).await?).await })
-            }
-            Self::RedisPubsub => {
-                let server = placed(pinned, || redis::start(false, options))?;
-                runtime.block_on(async { run(pace, &server, redis::channel(&server).await?).await })
-            }
-            Self::MqttQuic => {
-                let server = placed(pinned, || mqtt_quic::start(options))?;
-                runtime.block_on(async { run(pace, &server, mqtt_quic::pair(&server).await?).await })
-            }
+            Self::Fdatasync => sync_file(work, options),
+            Self::JetstreamAlways => drive::<nats::Stream>(work, pinned, || nats::start(Keep::Synced, options)),
+            Self::Jetstream => drive::<nats::Stream>(work, pinned, || nats::start(Keep::Later, options)),
+            Self::Nats => drive::<nats::Core>(work, pinned, || nats::start(Keep::Nothing, options)),
+            Self::Mosquitto => drive::<mqtt::Mqtt>(work, pinned, || mqtt::start(options)),
+            Self::Prosody => drive::<xmpp::Room>(work, pinned, || xmpp::start(options)),
+            Self::RedisAlways => drive::<redis::Stream>(work, pinned, || redis::start(true, options)),
+            Self::RedisPubsub => drive::<redis::Channel>(work, pinned, || redis::start(false, options)),
+            Self::MqttQuic => drive::<mqtt_quic::Mqtt>(work, pinned, || mqtt_quic::start(options)),
         }
     }
 }
 
-/// Where messages come out.
-trait Inlet: Send {
-    /// The next message.
-    fn receive(&mut self) -> impl Future<Output = Result<Bytes>> + Send;
+fn drive<P: Protocol>(work: &Work, pinned: bool, start: impl FnOnce() -> Result<Server>) -> Result<Sample> {
+    let server = placed(pinned, start)?;
+    bare::runtime()?.block_on(exchange::run::<P>(work, &server))
 }
 
-async fn run(pace: &Pace, server: &Server, (outlet, inlet): (impl Outlet, impl Inlet)) -> Result<Sample> {
-    let plan = Plan::lane(pace, Instant::now() + SETTLE, 0, 1);
-    let usage = Usage::between(plan.measured_from(), plan.end(), server.pid());
-    let (lane, usage) = tokio::try_join!(run_pair(plan, outlet, inlet), usage)?;
-    let lanes = [lane];
-    let mut sample = load::summarise(pace, &lanes);
-    usage.add_to(&mut sample, load::measured(&lanes));
-    Ok(sample)
-}
-
-async fn run_pair(plan: Plan, mut outlet: impl Outlet, mut inlet: impl Inlet) -> Result<(Plan, Sent, Received)> {
-    let (sent, received) = tokio::try_join!(load::drive(plan, &mut outlet), receive(plan, &mut inlet))?;
-    Ok((plan, sent, received))
-}
-
-/// Ends when everything has arrived, or some time after it should have.
-async fn receive(plan: Plan, inlet: &mut impl Inlet) -> Result<Received> {
-    let mut received = Received::new(&plan);
-    let give_up = (plan.end() + DRAIN).into();
-    while !received.is_complete(&plan) {
-        let Ok(payload) = timeout_at(give_up, inlet.receive()).await else { break };
-        received.record(&plan, &payload?)?;
-    }
-    Ok(received)
+/// One message after the other: at the pace of the load, or as fast as the disk is.
+fn sync_file(work: &Work, options: &Options) -> Result<Sample> {
+    let (interval, seconds) = match work {
+        Work::Latency(pace) => (Some(Duration::from_secs_f64(1.0 / pace.rate)), pace.seconds),
+        Work::Ingest(load) => (None, load.seconds),
+    };
+    commit::measure_file(&options.dir, 1, Duration::from_secs_f64(seconds), interval)
 }
 
 /// Starts a server on its processor: what it inherits from this thread.

@@ -3,9 +3,9 @@
 //! rumqttc encodes and decodes; its own TLS would bring another crypto provider into the tree, so that the stream
 //! is ours.
 
-use std::{process::Command, sync::Arc};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use rumqttc::{
     QoS,
@@ -18,21 +18,17 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
     net::TcpStream,
-    sync::Semaphore,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    Inlet, WINDOW,
+    exchange::{Inlet, Outbox, Protocol},
     server::{NAME, Place, Server, program},
+    window::Window,
 };
-use crate::{
-    load::{Outlet, PAYLOAD},
-    report::Options,
-};
+use crate::{load::PAYLOAD, report::Options};
 
 pub(super) const PROGRAM: &str = "mosquitto";
-const TOPIC: &str = "bench";
 /// Bytes of a packet at most, either way.
 const PACKET: usize = 1024;
 
@@ -40,7 +36,7 @@ pub(super) fn start(options: &Options) -> Result<Server> {
     let place = Place::new(options)?;
     let config = format!(
         "listener {} 127.0.0.1\ncertfile {}\nkeyfile {}\ntls_version tlsv1.3\nallow_anonymous true\npersistence false\n\
-         set_tcp_nodelay true\nmax_inflight_messages {WINDOW}\nmax_queued_messages 0\nuser root\n",
+         set_tcp_nodelay true\nmax_inflight_messages 64\nmax_queued_messages 0\nuser root\n",
         place.port,
         place.certificate().display(),
         place.key().display(),
@@ -49,24 +45,44 @@ pub(super) fn start(options: &Options) -> Result<Server> {
     place.start(Command::new(program(PROGRAM)?).arg("-c").arg(config))
 }
 
-/// A sender and a receiver that is subscribed.
-pub(super) async fn pair(server: &Server) -> Result<(Publisher, Subscriber)> {
-    let (mut acknowledgements, sender) = connect(server, "sender").await?;
-    let (mut messages, mut receiver) = connect(server, "receiver").await?;
-    receiver.encode(&Packet::Subscribe(Subscribe { pkid: 1, ..Subscribe::new(TOPIC, QoS::AtLeastOnce) }))?;
-    receiver.flush().await?;
-    let answer = messages.next().await?;
-    ensure!(matches!(answer, Packet::SubAck(_)), "{answer:?} where SubAck was due");
-    let credit = Arc::new(Semaphore::new(WINDOW));
-    let answered = Arc::clone(&credit);
-    tokio::spawn(async move {
-        // It ends with the connection, of which the sender is told as well.
-        while let Ok(Packet::PubAck(_)) = acknowledgements.next().await {
-            answered.add_permits(1);
-        }
-    });
-    let publisher = Publisher { writer: sender, last: 0, credit };
-    Ok((publisher, Subscriber { reader: messages, writer: receiver }))
+fn topic_name(topic: u32) -> String {
+    format!("bench/{topic}")
+}
+
+pub(super) struct Mqtt;
+
+impl Protocol for Mqtt {
+    type Outbox = Publisher;
+    type Inlet = Subscriber;
+
+    async fn receiver(server: &Server, topic: u32) -> Result<Subscriber> {
+        let (mut reader, mut writer) = connect(server, &format!("receiver-{topic}")).await?;
+        let subscribe = Subscribe::new(topic_name(topic), QoS::AtLeastOnce);
+        writer.encode(&Packet::Subscribe(Subscribe { pkid: 1, ..subscribe }))?;
+        writer.flush().await?;
+        let answer = reader.next().await?;
+        ensure!(matches!(answer, Packet::SubAck(_)), "{answer:?} where SubAck was due");
+        Ok(Subscriber { reader, writer })
+    }
+
+    async fn sender(server: &Server, topic: u32, window: Window) -> Result<Publisher> {
+        let (mut reader, writer) = connect(server, &format!("sender-{topic}")).await?;
+        tokio::spawn(async move {
+            loop {
+                let answer = match reader.next().await {
+                    Ok(Packet::PubAck(_)) => Ok(()),
+                    Ok(other) => Err(anyhow!("{other:?} where PubAck was due")),
+                    Err(error) => Err(error),
+                };
+                let ended = answer.is_err();
+                window.settle(answer);
+                if ended {
+                    break;
+                }
+            }
+        });
+        Ok(Publisher { writer, topic: topic_name(topic), last: 0 })
+    }
 }
 
 async fn connect(server: &Server, name: &str) -> Result<(Reader, Writer)> {
@@ -138,17 +154,19 @@ impl Writer {
 
 pub(super) struct Publisher {
     writer: Writer,
+    topic: String,
     /// Identifier of the latest packet: 1 to 65,535, then from 1 again.
     last: u16,
-    credit: Arc<Semaphore>,
 }
 
-impl Outlet for Publisher {
-    async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
-        self.credit.acquire().await?.forget();
+impl Outbox for Publisher {
+    async fn queue(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
         self.last = self.last.checked_add(1).unwrap_or(1);
-        let message = Publish { pkid: self.last, ..Publish::new(TOPIC, QoS::AtLeastOnce, payload) };
-        self.writer.encode(&Packet::Publish(message))?;
+        let message = Publish { pkid: self.last, ..Publish::new(&self.topic, QoS::AtLeastOnce, payload) };
+        self.writer.encode(&Packet::Publish(message))
+    }
+
+    async fn flush(&mut self) -> Result<()> {
         self.writer.flush().await
     }
 }

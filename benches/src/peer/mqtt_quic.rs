@@ -8,27 +8,21 @@ use std::{
     collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
     process::Command,
-    sync::Arc,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
-use tokio::sync::Semaphore;
 
 use super::{
-    Inlet, WINDOW,
+    exchange::{Inlet, Outbox, Protocol},
     server::{NAME, Place, Server, program},
+    window::Window,
 };
-use crate::{
-    load::{Outlet, PAYLOAD},
-    report::Options,
-    transport,
-};
+use crate::{load::PAYLOAD, report::Options, transport};
 
 pub(super) const PROGRAM: &str = "mqttv5";
 const ALPN: &[u8] = b"mqtt";
-const TOPIC: &[u8] = b"bench";
 /// Types of packets, with the flags that they need.
 const CONNECT: u8 = 0x10;
 const CONNACK: u8 = 0x20;
@@ -50,23 +44,47 @@ pub(super) fn start(options: &Options) -> Result<Server> {
     place.start(&mut command)
 }
 
-pub(super) async fn pair(server: &Server) -> Result<(Publisher, Subscriber)> {
-    let mut receiver = Client::connect(server, b"receiver").await?;
-    let mut subscribe = vec![0, 1, 0];
-    text(TOPIC, &mut subscribe);
-    subscribe.push(1);
-    receiver.send.write_all(&packet(SUBSCRIBE, &subscribe)).await?;
-    receiver.expect(SUBACK).await?;
-    let Client { endpoint, connection, send, mut reader } = Client::connect(server, b"sender").await?;
-    let credit = Arc::new(Semaphore::new(WINDOW));
-    let answered = Arc::clone(&credit);
-    tokio::spawn(async move {
-        while let Ok((kind, _)) = reader.next().await {
-            answered.add_permits(usize::from(kind & 0xf0 == PUBACK));
-        }
-    });
-    let publisher = Publisher { _alive: (endpoint, connection), send, credit, id: 0 };
-    Ok((publisher, Subscriber { client: receiver, stream: None, waiting: VecDeque::new() }))
+pub(super) struct Mqtt;
+
+impl Protocol for Mqtt {
+    type Outbox = Publisher;
+    type Inlet = Subscriber;
+
+    async fn receiver(server: &Server, topic: u32) -> Result<Subscriber> {
+        let topic = topic_name(topic);
+        let mut client = Client::connect(server, &format!("receiver-{topic}")).await?;
+        let mut subscribe = vec![0, 1, 0];
+        text(&topic, &mut subscribe);
+        subscribe.push(1);
+        client.send.write_all(&packet(SUBSCRIBE, &subscribe)).await?;
+        client.expect(SUBACK).await?;
+        Ok(Subscriber { client, topic, stream: None, waiting: VecDeque::new() })
+    }
+
+    async fn sender(server: &Server, topic: u32, window: Window) -> Result<Publisher> {
+        let topic = topic_name(topic);
+        let Client { endpoint, connection, send, mut reader } =
+            Client::connect(server, &format!("sender-{topic}")).await?;
+        tokio::spawn(async move {
+            loop {
+                let answer = match reader.next().await {
+                    Ok((kind, _)) if kind & 0xf0 == PUBACK => Ok(()),
+                    Ok((kind, body)) => Err(anyhow!("packet {kind:#x} {body:?} where {PUBACK:#x} was due")),
+                    Err(error) => Err(error),
+                };
+                let ended = answer.is_err();
+                window.settle(answer);
+                if ended {
+                    break;
+                }
+            }
+        });
+        Ok(Publisher { _alive: (endpoint, connection), send, topic, buffer: Vec::new(), id: 0 })
+    }
+}
+
+fn topic_name(topic: u32) -> String {
+    format!("bench-{topic}")
 }
 
 struct Client {
@@ -77,7 +95,7 @@ struct Client {
 }
 
 impl Client {
-    async fn connect(server: &Server, name: &[u8]) -> Result<Self> {
+    async fn connect(server: &Server, name: &str) -> Result<Self> {
         let mut endpoint = transport::endpoint((Ipv4Addr::LOCALHOST, 0).into(), None)?;
         endpoint.set_default_client_config(transport::peer_config(server.pin(), ALPN)?);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.place().udp_port));
@@ -86,7 +104,7 @@ impl Client {
         let mut client = Self { endpoint, connection, send, reader: Reader::new(receive) };
         // Version 5, clean start, no keepalive, no properties.
         let mut connect = Vec::new();
-        text(b"MQTT", &mut connect);
+        text("MQTT", &mut connect);
         connect.extend_from_slice(&[5, 2, 0, 0, 0]);
         text(name, &mut connect);
         client.send.write_all(&packet(CONNECT, &connect)).await?;
@@ -176,34 +194,42 @@ fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind, body.len() as u8][..], body].concat()
 }
 
-fn text(text: &[u8], out: &mut Vec<u8>) {
+fn text(text: &str, out: &mut Vec<u8>) {
     out.put_u16(text.len() as u16);
-    out.put_slice(text);
+    out.put_slice(text.as_bytes());
 }
 
 pub(super) struct Publisher {
     _alive: (Endpoint, Connection),
     send: SendStream,
-    credit: Arc<Semaphore>,
+    topic: String,
+    buffer: Vec<u8>,
     id: u16,
 }
 
-impl Outlet for Publisher {
-    async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
-        self.credit.acquire().await?.forget();
-        // 0 is no packet's; at most WINDOW are in use.
+impl Outbox for Publisher {
+    async fn queue(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
+        // 0 is no packet's; only as many as the window has are in use.
         self.id = self.id.checked_add(1).unwrap_or(1);
         let mut body = Vec::with_capacity(64);
-        text(TOPIC, &mut body);
+        text(&self.topic, &mut body);
         body.put_u16(self.id);
         body.put_u8(0);
         body.put_slice(&payload);
-        Ok(self.send.write_all(&packet(PUBLISH_QOS_1, &body)).await?)
+        self.buffer.extend_from_slice(&packet(PUBLISH_QOS_1, &body));
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        self.send.write_all(&self.buffer).await?;
+        self.buffer.clear();
+        Ok(())
     }
 }
 
 pub(super) struct Subscriber {
     client: Client,
+    topic: String,
     /// The stream of the topic, once the broker opened it.
     stream: Option<(SendStream, Reader)>,
     waiting: VecDeque<Bytes>,
@@ -228,8 +254,8 @@ impl Inlet for Subscriber {
             };
             let (kind, mut body) = reader.next().await?;
             ensure!(kind & 0xf6 == PUBLISH_QOS_1, "packet {kind:#x} {body:?} where a message was due");
-            ensure!(body.len() >= 2 + TOPIC.len() + 3 + PAYLOAD, "a message of {} bytes", body.len());
-            body.advance(2 + TOPIC.len());
+            ensure!(body.len() >= 2 + self.topic.len() + 3 + PAYLOAD, "a message of {} bytes", body.len());
+            body.advance(2 + self.topic.len());
             let id = body.split_to(2);
             self.waiting.push_back(body.slice(body.len() - PAYLOAD..));
             send.write_all(&packet(PUBACK, &id)).await?;

@@ -1,10 +1,10 @@
 //! NATS: core, and JetStream with a file store, synced always or as it is by default.
 
-use std::{process::Command, sync::Arc};
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
 use async_nats::{
-    Client, ConnectOptions, Message, Subscriber,
+    Client, ConnectOptions, Message, Subject, Subscriber,
     jetstream::{
         self,
         consumer::{AckPolicy, push},
@@ -12,19 +12,16 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::sync::Semaphore;
 
 use super::{
-    Inlet, WINDOW,
+    exchange::{Inlet, Outbox, Protocol},
     server::{NAME, Place, Server, program},
+    window::Window,
 };
-use crate::{
-    load::{Outlet, PAYLOAD},
-    report::Options,
-};
+use crate::{load::PAYLOAD, report::Options};
 
 pub(super) const PROGRAM: &str = "nats-server";
-const SUBJECT: &str = "bench";
+const STREAM: &str = "bench";
 const DELIVERED: &str = "bench-delivered";
 
 /// Whether messages are kept, and when they are on the disk.
@@ -60,38 +57,72 @@ async fn connect(server: &Server) -> Result<Client> {
 }
 
 /// Core: a subscription, nothing kept, nothing acknowledged.
-pub(super) async fn core(server: &Server) -> Result<(Core, Subscription)> {
-    let (sender, receiver) = (connect(server).await?, connect(server).await?);
-    let messages = receiver.subscribe(SUBJECT).await?;
-    receiver.flush().await?;
-    Ok((Core(sender), Subscription { _client: receiver, messages }))
+pub(super) struct Core;
+
+impl Protocol for Core {
+    type Outbox = Publisher;
+    type Inlet = Subscription;
+    const ACKNOWLEDGES: bool = false;
+
+    async fn receiver(server: &Server, topic: u32) -> Result<Subscription> {
+        let client = connect(server).await?;
+        let messages = client.subscribe(subject(topic)).await?;
+        client.flush().await?;
+        Ok(Subscription { _client: client, messages })
+    }
+
+    async fn sender(server: &Server, topic: u32, _window: Window) -> Result<Publisher> {
+        Ok(Publisher { client: connect(server).await?, subject: subject(topic) })
+    }
 }
 
 /// JetStream: one replica in a file, delivered by a push consumer that asks for no acknowledgement, which is
 /// its fastest way.
-pub(super) async fn stream(server: &Server) -> Result<(Streamed, Pushed)> {
-    let (sender, receiver) = (connect(server).await?, connect(server).await?);
-    let context = jetstream::new(receiver);
-    let config = jetstream::stream::Config {
-        name: SUBJECT.to_owned(),
-        subjects: vec![SUBJECT.to_owned()],
-        storage: jetstream::stream::StorageType::File,
-        ..Default::default()
-    };
-    let stream = context.create_stream(config).await?;
-    let consumer =
-        push::Config { deliver_subject: DELIVERED.to_owned(), ack_policy: AckPolicy::None, ..Default::default() };
-    let consumer = stream.create_consumer(consumer).await?;
-    let messages = consumer.messages().await?;
-    let outlet = Streamed { context: jetstream::new(sender), credit: Arc::new(Semaphore::new(WINDOW)) };
-    Ok((outlet, Pushed { messages }))
+pub(super) struct Stream;
+
+impl Protocol for Stream {
+    type Outbox = Streamed;
+    type Inlet = Pushed;
+
+    async fn prepare(server: &Server) -> Result<()> {
+        let config = jetstream::stream::Config {
+            name: STREAM.to_owned(),
+            subjects: vec![format!("{STREAM}.*")],
+            storage: jetstream::stream::StorageType::File,
+            ..Default::default()
+        };
+        jetstream::new(connect(server).await?).create_stream(config).await?;
+        Ok(())
+    }
+
+    async fn receiver(server: &Server, topic: u32) -> Result<Pushed> {
+        let stream = jetstream::new(connect(server).await?).get_stream(STREAM).await?;
+        let consumer = push::Config {
+            deliver_subject: DELIVERED.to_owned(),
+            filter_subject: subject(topic).to_string(),
+            ack_policy: AckPolicy::None,
+            ..Default::default()
+        };
+        Ok(Pushed { messages: stream.create_consumer(consumer).await?.messages().await? })
+    }
+
+    async fn sender(server: &Server, topic: u32, window: Window) -> Result<Streamed> {
+        Ok(Streamed { context: jetstream::new(connect(server).await?), subject: subject(topic), window })
+    }
 }
 
-pub(super) struct Core(Client);
+fn subject(topic: u32) -> Subject {
+    format!("{STREAM}.{topic}").into()
+}
 
-impl Outlet for Core {
-    async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
-        Ok(self.0.publish(SUBJECT, Bytes::copy_from_slice(&payload)).await?)
+pub(super) struct Publisher {
+    client: Client,
+    subject: Subject,
+}
+
+impl Outbox for Publisher {
+    async fn queue(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
+        Ok(self.client.publish(self.subject.clone(), Bytes::copy_from_slice(&payload)).await?)
     }
 }
 
@@ -109,18 +140,15 @@ impl Inlet for Subscription {
 
 pub(super) struct Streamed {
     context: jetstream::Context,
-    credit: Arc<Semaphore>,
+    subject: Subject,
+    window: Window,
 }
 
-impl Outlet for Streamed {
-    async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
-        let permit = Arc::clone(&self.credit).acquire_owned().await?;
-        let acknowledged = self.context.publish(SUBJECT, Bytes::copy_from_slice(&payload)).await?;
-        tokio::spawn(async move {
-            // A message that was not taken does not arrive, and is counted as lost where it should have.
-            let _ = acknowledged.await;
-            drop(permit);
-        });
+impl Outbox for Streamed {
+    async fn queue(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
+        let answer = self.context.publish(self.subject.clone(), Bytes::copy_from_slice(&payload)).await?;
+        let window = self.window.clone();
+        tokio::spawn(async move { window.settle(answer.await) });
         Ok(())
     }
 }

@@ -6,24 +6,20 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use redis::{
-    AsyncCommands, Client, IntoConnectionInfo, TlsCertificates,
+    AsyncCommands, Client, Cmd, IntoConnectionInfo, TlsCertificates, Value,
     aio::{MultiplexedConnection, PubSub},
     io::tcp::TcpSettings,
     streams::{StreamReadOptions, StreamReadReply},
 };
-use tokio::sync::Semaphore;
 
 use super::{
-    Inlet, WINDOW,
+    exchange::{Inlet, Outbox, Protocol},
     server::{NAME, Place, Server, program},
+    window::Window,
 };
-use crate::{
-    load::{Outlet, PAYLOAD},
-    report::Options,
-};
+use crate::{load::PAYLOAD, report::Options};
 
 pub(super) const PROGRAM: &str = "redis-server";
-const KEY: &str = "bench";
 const FIELD: &str = "m";
 /// Entries of one answer at most.
 const PAGE: usize = 1024;
@@ -53,45 +49,87 @@ fn client(server: &Server) -> Result<Client> {
     Ok(Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })?)
 }
 
+fn key(topic: u32) -> String {
+    format!("bench:{topic}")
+}
+
 /// One connection appends, the other waits for entries behind the last one that it has.
-pub(super) async fn stream(server: &Server) -> Result<(Appender, Tail)> {
-    let client = client(server)?;
-    let credit = Arc::new(Semaphore::new(WINDOW));
-    let appender = Appender { connection: client.get_multiplexed_async_connection().await?, credit };
-    let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    Ok((appender, Tail { connection, last: "0-0".to_owned(), waiting: VecDeque::new() }))
+pub(super) struct Stream;
+
+impl Protocol for Stream {
+    type Outbox = Appender;
+    type Inlet = Tail;
+
+    async fn receiver(server: &Server, topic: u32) -> Result<Tail> {
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        let connection = client(server)?.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Tail { connection, key: key(topic), last: "0-0".to_owned(), waiting: VecDeque::new() })
+    }
+
+    async fn sender(server: &Server, topic: u32, window: Window) -> Result<Appender> {
+        Ok(Appender(Sender::connect(server, topic, window).await?))
+    }
 }
 
-pub(super) async fn channel(server: &Server) -> Result<(Publisher, Channel)> {
-    let client = client(server)?;
-    let mut channel = client.get_async_pubsub().await?;
-    channel.subscribe(KEY).await?;
-    let credit = Arc::new(Semaphore::new(WINDOW));
-    let publisher = Publisher { connection: client.get_multiplexed_async_connection().await?, credit };
-    Ok((publisher, Channel(channel)))
+/// Publish and subscribe.
+pub(super) struct Channel;
+
+impl Protocol for Channel {
+    type Outbox = Publisher;
+    type Inlet = Subscription;
+
+    async fn receiver(server: &Server, topic: u32) -> Result<Subscription> {
+        let mut channel = client(server)?.get_async_pubsub().await?;
+        channel.subscribe(key(topic)).await?;
+        Ok(Subscription(channel))
+    }
+
+    async fn sender(server: &Server, topic: u32, window: Window) -> Result<Publisher> {
+        Ok(Publisher(Sender::connect(server, topic, window).await?))
+    }
 }
 
-pub(super) struct Appender {
+struct Sender {
     connection: MultiplexedConnection,
-    credit: Arc<Semaphore>,
+    key: Arc<str>,
+    window: Window,
 }
 
-impl Outlet for Appender {
-    async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
-        let permit = Arc::clone(&self.credit).acquire_owned().await?;
-        let mut connection = self.connection.clone();
-        tokio::spawn(async move {
-            // What was not appended does not arrive, and is counted as lost where it should have.
-            let _: redis::RedisResult<String> = connection.xadd(KEY, "*", &[(FIELD, &payload[..])]).await;
-            drop(permit);
-        });
+impl Sender {
+    async fn connect(server: &Server, topic: u32, window: Window) -> Result<Self> {
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        let connection = client(server)?.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Self { connection, key: key(topic).into(), window })
+    }
+
+    /// Sends a command and settles the window with its answer.
+    fn send(&self, command: Cmd) {
+        let (mut connection, window) = (self.connection.clone(), self.window.clone());
+        tokio::spawn(async move { window.settle(command.query_async::<Value>(&mut connection).await) });
+    }
+}
+
+pub(super) struct Appender(Sender);
+
+impl Outbox for Appender {
+    async fn queue(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
+        self.0.send(Cmd::xadd(&*self.0.key, "*", &[(FIELD, &payload[..])]));
+        Ok(())
+    }
+}
+
+pub(super) struct Publisher(Sender);
+
+impl Outbox for Publisher {
+    async fn queue(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
+        self.0.send(Cmd::publish(&*self.0.key, &payload[..]));
         Ok(())
     }
 }
 
 pub(super) struct Tail {
     connection: MultiplexedConnection,
+    key: String,
     last: String,
     waiting: VecDeque<Bytes>,
 }
@@ -100,7 +138,7 @@ impl Inlet for Tail {
     async fn receive(&mut self) -> Result<Bytes> {
         while self.waiting.is_empty() {
             let options = StreamReadOptions::default().block(0).count(PAGE);
-            let reply: StreamReadReply = self.connection.xread_options(&[KEY], &[&self.last], &options).await?;
+            let reply: StreamReadReply = self.connection.xread_options(&[&self.key], &[&self.last], &options).await?;
             for entry in reply.keys.into_iter().flat_map(|key| key.ids) {
                 let payload: Vec<u8> = entry.get(FIELD).context("an entry without a payload")?;
                 self.waiting.push_back(payload.into());
@@ -111,26 +149,9 @@ impl Inlet for Tail {
     }
 }
 
-pub(super) struct Publisher {
-    connection: MultiplexedConnection,
-    credit: Arc<Semaphore>,
-}
+pub(super) struct Subscription(PubSub);
 
-impl Outlet for Publisher {
-    async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
-        let permit = Arc::clone(&self.credit).acquire_owned().await?;
-        let mut connection = self.connection.clone();
-        tokio::spawn(async move {
-            let _: redis::RedisResult<u64> = connection.publish(KEY, &payload[..]).await;
-            drop(permit);
-        });
-        Ok(())
-    }
-}
-
-pub(super) struct Channel(PubSub);
-
-impl Inlet for Channel {
+impl Inlet for Subscription {
     async fn receive(&mut self) -> Result<Bytes> {
         let message = self.0.on_message().next().await.context("the subscription ended")?;
         Ok(Bytes::copy_from_slice(message.get_payload_bytes()))

@@ -4,7 +4,7 @@
 //! The client speaks as much XMPP (RFC 6120) as a room takes: a TLS stream, an anonymous login, a resource, a
 //! join, and messages. It looks for the few things that it waits for instead of parsing XML.
 
-use std::{process::Command, sync::Arc};
+use std::{fmt::Write as _, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,21 +12,17 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
     net::TcpStream,
-    sync::Semaphore,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    Inlet, WINDOW,
+    exchange::{Inlet, Outbox, Protocol},
     server::{NAME, Place, Server, program},
+    window::Window,
 };
-use crate::{
-    load::{Outlet, PAYLOAD},
-    report::Options,
-};
+use crate::{load::PAYLOAD, report::Options};
 
 pub(super) const PROGRAM: &str = "prosody";
-const ROOM: &str = "bench@rooms.localhost";
 const STREAM: &str = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
                       xmlns:stream='http://etherx.jabber.org/streams'>";
 const BODY: &[u8] = b"<body>";
@@ -53,18 +49,38 @@ pub(super) fn start(options: &Options) -> Result<Server> {
     place.start(Command::new(program(PROGRAM)?).arg("-F").arg("--config").arg(config))
 }
 
-pub(super) async fn pair(server: &Server) -> Result<(Speaker, Listener)> {
-    let listener = Client::join(server, "listener").await?;
-    let Client { mut reader, write } = Client::join(server, "speaker").await?;
-    let credit = Arc::new(Semaphore::new(WINDOW));
-    let answered = Arc::clone(&credit);
-    tokio::spawn(async move {
-        // A room's echo is its acknowledgement.
-        while reader.body().await.is_ok() {
-            answered.add_permits(1);
-        }
-    });
-    Ok((Speaker { write, credit }, Listener { reader: listener.reader, _write: listener.write }))
+/// A room for each topic.
+pub(super) struct Room;
+
+impl Protocol for Room {
+    type Outbox = Speaker;
+    type Inlet = Listener;
+
+    async fn receiver(server: &Server, topic: u32) -> Result<Listener> {
+        let Client { reader, write } = Client::join(server, &room(topic), "listener").await?;
+        Ok(Listener { reader, _write: write })
+    }
+
+    /// A room's echo is its acknowledgement.
+    async fn sender(server: &Server, topic: u32, window: Window) -> Result<Speaker> {
+        let room = room(topic);
+        let Client { mut reader, write } = Client::join(server, &room, "speaker").await?;
+        tokio::spawn(async move {
+            loop {
+                let echo = reader.body().await;
+                let ended = echo.is_err();
+                window.settle(echo);
+                if ended {
+                    break;
+                }
+            }
+        });
+        Ok(Speaker { write, room, buffer: BytesMut::new() })
+    }
+}
+
+fn room(topic: u32) -> String {
+    format!("bench-{topic}@rooms.localhost")
 }
 
 struct Client {
@@ -73,7 +89,7 @@ struct Client {
 }
 
 impl Client {
-    async fn join(server: &Server, name: &str) -> Result<Self> {
+    async fn join(server: &Server, room: &str, name: &str) -> Result<Self> {
         let socket = TcpStream::connect(server.address()).await?;
         socket.set_nodelay(true)?;
         let connector = TlsConnector::from(server.shared_tls()?);
@@ -84,7 +100,7 @@ impl Client {
         client.say("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='ANONYMOUS'/>", "<success").await?;
         client.say(STREAM, "</stream:features>").await?;
         client.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>", "</iq>").await?;
-        let join = format!("<presence to='{ROOM}/{name}'><x xmlns='http://jabber.org/protocol/muc'/></presence>");
+        let join = format!("<presence to='{room}/{name}'><x xmlns='http://jabber.org/protocol/muc'/></presence>");
         // The room's subject is the last thing that one who joins is told.
         client.say(&join, "<subject").await?;
         Ok(client)
@@ -137,15 +153,18 @@ impl Reader {
 
 pub(super) struct Speaker {
     write: WriteHalf<TlsStream<TcpStream>>,
-    credit: Arc<Semaphore>,
+    room: String,
+    buffer: BytesMut,
 }
 
-impl Outlet for Speaker {
-    async fn send(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
-        self.credit.acquire().await?.forget();
-        let body = std::str::from_utf8(&payload)?;
-        let message = format!("<message to='{ROOM}' type='groupchat'><body>{body}</body></message>");
-        self.write.write_all(message.as_bytes()).await?;
+impl Outbox for Speaker {
+    async fn queue(&mut self, payload: [u8; PAYLOAD]) -> Result<()> {
+        let (room, body) = (&self.room, std::str::from_utf8(&payload)?);
+        Ok(write!(self.buffer, "<message to='{room}' type='groupchat'><body>{body}</body></message>")?)
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        self.write.write_all_buf(&mut self.buffer).await?;
         Ok(self.write.flush().await?)
     }
 }

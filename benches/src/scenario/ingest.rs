@@ -43,7 +43,8 @@ fn measure(load: &Load, options: &Options) -> Result<Sample> {
     bare::runtime()?.block_on(run_once(&relay, load))
 }
 
-async fn run_once(relay: &Relay, load: &Load) -> Result<Sample> {
+/// One run on a relay that is there.
+pub(crate) async fn run_once(relay: &Relay, load: &Load) -> Result<Sample> {
     let clients = Clients::new(relay, 1)?;
     let (mut sessions, mut conversations) = (Vec::new(), Vec::new());
     for sender in 0..load.senders {
