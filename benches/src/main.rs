@@ -73,6 +73,9 @@ enum Scenario {
     /// What quiet conversations feel of a bulk catch-up beside them over a lossy link; needs root.
     Hol(hol::Args),
     /// The same load on what people would use instead, side by side.
+    ///
+    /// Wire bytes are counted for the whole network namespace: with
+    /// `unshare -n sh -c 'ip link set lo up && quip-bench compare'` nobody else is in it.
     Compare(compare::Args),
     /// A bad network between two namespaces, to run a program behind it or to measure it; needs root.
     Link(link::Args),

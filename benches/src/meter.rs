@@ -25,6 +25,7 @@ pub(crate) struct Meter {
     generator: Duration,
     server: Duration,
     machine: Duration,
+    wire: u64,
 }
 
 /// CPU time within a span, and the server's memory at its end.
@@ -34,6 +35,8 @@ pub(crate) struct Usage {
     server: Duration,
     machine: Duration,
     memory: Memory,
+    /// Bytes of all IP packets.
+    wire: u64,
 }
 
 impl Meter {
@@ -41,7 +44,7 @@ impl Meter {
     pub(crate) fn start(server_pid: u32) -> Result<Self> {
         let generator = proc::cpu_time(process::id())?;
         let (server, machine) = (proc::cpu_time(server_pid)?, proc::machine_busy()?);
-        Ok(Self { server_pid, at: Instant::now(), generator, server, machine })
+        Ok(Self { server_pid, at: Instant::now(), generator, server, machine, wire: proc::ip_bytes_sent()? })
     }
 
     /// Ends the span.
@@ -53,6 +56,7 @@ impl Meter {
             server: after.server - self.server,
             machine: after.machine.saturating_sub(self.machine),
             memory: proc::memory(self.server_pid)?,
+            wire: after.wire - self.wire,
         })
     }
 }
@@ -69,6 +73,14 @@ impl Usage {
     /// CPU time of the server and of the generator, in microseconds.
     pub(crate) fn micros(&self) -> [f64; 2] {
         [self.server, self.generator].map(|time| time.as_micros() as f64)
+    }
+
+    /// Adds what went over loopback for each message, with headers and acknowledgements, to and from the server. It
+    /// counts everyone's packets, so that it says little on a machine that is not left alone.
+    pub(crate) fn add_wire_to(&self, sample: &mut Sample, messages: u64) {
+        if messages > 0 {
+            sample.push("wire_bytes_per_message", self.wire as f64 / messages as f64);
+        }
     }
 
     /// Adds shares of one core, CPU time per message and memory to a run.

@@ -35,6 +35,13 @@ pub(crate) fn udp_drops(port: u16) -> Result<u64> {
     Ok(parse_drops(&sockets, port))
 }
 
+/// Bytes of IP packets that left this network namespace so far, loopback and headers of IP in them.
+pub(crate) fn ip_bytes_sent() -> Result<u64> {
+    let path = "/proc/self/net/netstat";
+    let counters = fs::read_to_string(path).context(path)?;
+    parse_netstat(&counters, "IpExt:", "OutOctets").with_context(|| format!("unexpected content of {path}"))
+}
+
 /// Memory of a process in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
@@ -83,6 +90,14 @@ fn parse_drops(sockets: &str, port: u16) -> u64 {
     ours.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
 }
 
+/// A counter of a group, whose names stand in one line and its values in the next.
+fn parse_netstat(counters: &str, group: &str, name: &str) -> Option<u64> {
+    let mut lines = counters.lines().filter_map(|line| line.strip_prefix(group));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let found = names.split_whitespace().zip(values.split_whitespace()).find(|(known, _)| *known == name);
+    found?.1.parse().ok()
+}
+
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -120,7 +135,15 @@ mod tests {
     }
 
     #[test]
+    fn counters_stand_below_their_names() {
+        let counters = "TcpExt: OutOctets\nTcpExt: 1\nIpExt: InOctets OutOctets\nIpExt: 2 3\n";
+        assert_eq!(parse_netstat(counters, "IpExt:", "OutOctets"), Some(3));
+        assert_eq!(parse_netstat(counters, "IpExt:", "Nothing"), None);
+    }
+
+    #[test]
     fn this_process_can_be_read() {
+        ip_bytes_sent().unwrap();
         let pid = std::process::id();
         cpu_time(pid).unwrap();
         disk_reads(pid).unwrap();

@@ -47,7 +47,7 @@ fn check(row: &Value, peer: &str) {
     assert_eq!(row["peer"], peer);
     assert_eq!(row["error"], Value::Null, "{row}");
     assert_eq!(row["sent"], 50.0, "{row}");
-    for key in ["p50_us", "p99_us", "p999_us", "max_us", "accepted_per_s"] {
+    for key in ["p50_us", "p99_us", "p999_us", "max_us", "accepted_per_s", "wire_bytes_per_message"] {
         assert!(row[key].as_f64().is_some_and(|value| value > 0.0), "{key} of {row}");
     }
     assert!(row["relay_cpu_us_per_message"].is_number(), "{row}");

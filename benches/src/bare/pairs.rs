@@ -61,6 +61,7 @@ pub(crate) async fn run_once(server: &Server, pace: &Pace, pairs: u32) -> Result
     let finished: Vec<_> = lanes.join_all().await.into_iter().collect::<Result<_>>()?;
     let mut sample = load::summarise(pace, &finished);
     usage.add_to(&mut sample, load::measured(&finished));
+    usage.add_wire_to(&mut sample, load::measured(&finished));
     Ok(sample)
 }
 

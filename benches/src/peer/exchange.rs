@@ -85,6 +85,7 @@ async fn latency<P: Protocol>(pace: &Pace, server: &Server) -> Result<Sample> {
     let lanes: [(Plan, Sent, Received); 1] = [(plan, sent, received)];
     let mut sample = load::summarise(pace, &lanes);
     usage.add_to(&mut sample, load::measured(&lanes));
+    usage.add_wire_to(&mut sample, load::measured(&lanes));
     Ok(sample)
 }
 

@@ -165,6 +165,7 @@ pub(crate) async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<S
     sample.push("accepted_p99_us", answers.micros(0.99));
     sample.push("accepted", answers.count() as f64);
     usage.add_to(&mut sample, load::measured(&finished));
+    usage.add_wire_to(&mut sample, load::measured(&finished));
     Ok(sample)
 }
 

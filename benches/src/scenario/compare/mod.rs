@@ -76,7 +76,7 @@ struct Row {
 }
 
 /// Names in JSON, and the metric that each is the median of.
-const METRICS: [(&str, &str); 12] = [
+const METRICS: [(&str, &str); 13] = [
     ("p50_us", "p50_us"),
     ("p90_us", "p90_us"),
     ("p99_us", "p99_us"),
@@ -85,6 +85,7 @@ const METRICS: [(&str, &str); 12] = [
     ("accepted_per_s", ACCEPTED),
     ("relay_cpu_us_per_message", "server_cpu_us_per_message"),
     ("rss_bytes", "server_rss_bytes"),
+    (WIRE, WIRE),
     ("sent", SENT),
     ("lost", "lost"),
     ("duplicated", "duplicated"),
@@ -92,6 +93,7 @@ const METRICS: [(&str, &str); 12] = [
 ];
 const ACCEPTED: &str = "accepted_per_s";
 const SENT: &str = "sent";
+const WIRE: &str = "wire_bytes_per_message";
 /// What `accepted_per_s` is called where messages are delivered, and where there is only a disk.
 const ACCEPTED_ELSEWHERE: [&str; 2] = ["achieved_per_s", "messages_per_s"];
 
@@ -204,6 +206,7 @@ const LATENCY_COLUMNS: &[(&str, &str)] = &[
     ("max µs", "max_us"),
     ("msg/s", ACCEPTED),
     ("server CPU µs/msg", "server_cpu_us_per_message"),
+    ("wire bytes/msg", WIRE),
     ("server RSS MB", "server_rss_bytes"),
 ];
 const INGEST_COLUMNS: &[(&str, &str)] = &[

@@ -62,7 +62,8 @@ fn intro(text: &mut String, args: &Args, options: &Options) -> Result<()> {
          most where a cell has them. *Durable* means that a message is on the disk before its sender is told that it was \
          accepted, and before its receiver hears of it; the others may lose what they have acknowledged or delivered.\n\n\
          * Latency: one sender and one receiver, {rate} messages a second, from the intended send time to receipt; at most \
-         64 unanswered where a protocol acknowledges.\n\
+         64 unanswered where a protocol acknowledges. Wire bytes are those of all IP packets to and from the server, with \
+         headers and acknowledgements, for each message that was delivered.\n\
          * Ingest: {senders} senders with {window} unanswered messages each, nobody receives; messages that were accepted a \
          second. Where the generator's share of its one processor is near 100 %, the server could do more than the \
          figure says.\n",
