@@ -111,7 +111,7 @@ impl Peer {
                     }
                 })
             }
-            Self::Fdatasync => sync_file(work, options),
+            Self::Fdatasync => placed(pinned, || sync_file(work, options)),
             Self::JetstreamAlways => drive::<nats::Stream>(work, pinned, || nats::start(Keep::Synced, options)),
             Self::Jetstream => drive::<nats::Stream>(work, pinned, || nats::start(Keep::Later, options)),
             Self::Nats => drive::<nats::Core>(work, pinned, || nats::start(Keep::Nothing, options)),

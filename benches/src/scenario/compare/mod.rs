@@ -93,6 +93,7 @@ const METRICS: [(&str, &str); 13] = [
 ];
 const ACCEPTED: &str = "accepted_per_s";
 const SENT: &str = "sent";
+const IN_MEMORY: &str = "THE DATA WAS IN MEMORY: nothing here is durable; name a folder on a disk with --dir";
 const WIRE: &str = "wire_bytes_per_message";
 /// What `accepted_per_s` is called where messages are delivered, and where there is only a disk.
 const ACCEPTED_ELSEWHERE: [&str; 2] = ["achieved_per_s", "messages_per_s"];
@@ -111,7 +112,11 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<ExitCode> {
     if options.json {
         println!("{}", serde_json::to_string(&to_json(args, options, &part)?)?);
     } else {
-        println!("{}\n\n{}", Machine::describe(&options.dir).line(), table(&part));
+        let machine = Machine::describe(&options.dir);
+        println!("{}\n\n{}", machine.line(), table(&part));
+        if machine.keeps_data_in_memory() {
+            println!("{IN_MEMORY}");
+        }
         doubts(&part.rows).iter().for_each(|doubt| println!("{doubt}"));
     }
     Ok(code(&[part]))
@@ -182,11 +187,13 @@ impl Row {
 }
 
 fn to_json(args: &Args, options: &Options, part: &Part) -> Result<Value> {
+    let machine = Machine::describe(&options.dir);
     Ok(json!({
         "scenario": "compare",
         "of": part.scenario.to_possible_value().map(|value| value.get_name().to_owned()),
         "version": env!("CARGO_PKG_VERSION"),
-        "machine": serde_json::to_value(Machine::describe(&options.dir))?,
+        "machine": serde_json::to_value(&machine)?,
+        "data_in_memory": machine.keeps_data_in_memory(),
         "rate": args.pace.rate,
         "seconds": args.pace.seconds,
         "senders": args.senders,

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context, Result};
 
-use super::{ACCEPTED, Args, Part, Row, Scenario, doubts};
+use super::{ACCEPTED, Args, IN_MEMORY, Part, Row, Scenario, doubts};
 use crate::{
     load::PAYLOAD,
     machine::Machine,
@@ -22,8 +22,11 @@ const PLOTS: &str = "plots";
 pub(super) fn write(file: &Path, args: &Args, options: &Options, parts: &[Part]) -> Result<()> {
     let mut text = String::new();
     intro(&mut text, args, options)?;
+    if Machine::describe(&options.dir).keeps_data_in_memory() {
+        let _ = writeln!(text, "{IN_MEMORY}\n");
+    }
     for part in parts {
-        section(&mut text, &part.title(), part);
+        section(&mut text, part);
         if part.scenario == Scenario::Latency {
             charts(&mut text, file, options, part)?;
         }
@@ -32,23 +35,22 @@ pub(super) fn write(file: &Path, args: &Args, options: &Options, parts: &[Part])
         }
     }
     versions(&mut text, parts);
-    let mut doubted = parts.iter().flat_map(|part| doubts(&part.rows).into_iter().map(|doubt| (part.title(), doubt)));
+    let mut doubted = parts.iter().flat_map(|part| doubts(&part.rows).into_iter().map(|doubt| (part.name(), doubt)));
     if let Some(first) = doubted.next() {
         let _ = writeln!(text, "\n## Doubts that the harness has\n");
         let all = std::iter::once(first).chain(doubted);
-        all.for_each(|(title, doubt)| _ = writeln!(text, "* {title}: {doubt}"));
+        all.for_each(|(part, doubt)| _ = writeln!(text, "* {part}: {doubt}"));
     }
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 impl Part {
-    fn title(&self) -> String {
+    fn name(&self) -> String {
         let of = match self.scenario {
             Scenario::Latency => "Latency",
             Scenario::Ingest => "Ingest",
         };
-        let how = if self.pinned { "the server on one processor, the generator on the other" } else { "unpinned" };
-        format!("{of}, {how}")
+        format!("{of}, {}", if self.pinned { "pinned" } else { "unpinned" })
     }
 }
 
@@ -61,6 +63,7 @@ fn intro(text: &mut String, args: &Args, options: &Options) -> Result<()> {
          {PAYLOAD}-byte messages, TLS 1.3 everywhere, loopback, {runs} runs of {seconds} s in turns; medians, and the least and \
          most where a cell has them. *Durable* means that a message is on the disk before its sender is told that it was \
          accepted, and before its receiver hears of it; the others may lose what they have acknowledged or delivered.\n\n\
+         Pinned, the server has one processor and the generator the other; unpinned, the scheduler decides.\n\n\
          * Latency: one sender and one receiver, {rate} messages a second, from the intended send time to receipt; at most \
          64 unanswered where a protocol acknowledges. Wire bytes are those of all IP packets to and from the server, with \
          headers and acknowledgements, for each message that was delivered.\n\
@@ -107,8 +110,8 @@ fn charts(text: &mut String, file: &Path, options: &Options, part: &Part) -> Res
     Ok(())
 }
 
-fn section(text: &mut String, title: &str, part: &Part) {
-    let _ = writeln!(text, "## {title}\n");
+fn section(text: &mut String, part: &Part) {
+    let _ = writeln!(text, "## {}\n", part.name());
     let header = part.scenario.header();
     let _ = writeln!(text, "| {} |\n|{}", header.join(" | "), " --- |".repeat(header.len()));
     for durable in [true, false] {
@@ -201,7 +204,7 @@ mod tests {
         assert_eq!(json["p50_us"], Value::Null);
         assert_eq!(json["error"], "there is no nats-server here");
         let mut text = String::new();
-        section(&mut text, "Test", &part(Scenario::Latency, vec![row]));
+        section(&mut text, &part(Scenario::Latency, vec![row]));
         assert!(text.contains("| nats | no | there is no nats-server here |"), "{text}");
     }
 }
