@@ -1,6 +1,9 @@
 //! What those can reach who have said no hello yet, or never will.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use quip_tests::{
@@ -78,5 +81,17 @@ async fn handshakes_that_wait_to_be_accepted_are_bounded_and_come_in_later() -> 
     })
     .await?;
     println!("{rounds} rounds");
+    Ok(())
+}
+
+#[tokio::test]
+async fn handshakes_are_no_closer_than_their_rate() -> Result<()> {
+    const RATE: u32 = 10;
+    let relay = Relay::with(&format!("[limits]\naccepts_per_second = {RATE}\n"))?;
+    let began = Instant::now();
+    let connect = || Raw::connect(&relay);
+    tokio::try_join!(connect(), connect(), connect(), connect(), connect(), connect())?;
+    let least = Duration::from_secs(1) * 4 / RATE;
+    ensure!(began.elapsed() >= least, "six handshakes took {:?}", began.elapsed());
     Ok(())
 }

@@ -17,6 +17,9 @@ section! {
         connections: usize [Count] = 100_000, 1..=10_000_000;
         /// Handshakes that wait to be accepted.
         incoming: usize [Count] = 1024, 1..=65_536;
+        /// Handshakes begun in a second at most, evenly apart, so that those who are connected feel little of all others
+        /// coming back at once; 0 takes them as fast as it can. At most those of a second wait.
+        accepts_per_second: usize [Count] = 0, 0..=100_000;
         /// How long a connection may take until its `Hello` is accepted.
         unauthenticated: Duration [Period] = Duration::from_secs(5), Duration::from_millis(100)..=Duration::from_secs(60);
         /// How long an older connection of a device may go on beside a newer one of the same process, which is moving

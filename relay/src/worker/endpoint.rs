@@ -10,7 +10,10 @@ use quinn::{
 use quinn_proto::HashedConnectionIdGenerator;
 use quip_protocol::ALPN;
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Interval, MissedTickBehavior},
+};
 
 use super::live_first::LiveFirstConfig;
 use crate::{
@@ -130,7 +133,7 @@ fn server_config(config: &Config, certificate: &Certificate, keys: &NodeKeys) ->
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let token_key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&keys.token);
     let mut server = ServerConfig::new(Arc::new(QuicServerConfig::try_from(tls)?), Arc::new(token_key));
-    server.transport_config(Arc::new(transport(config))).max_incoming(config.limits.incoming).migration(true);
+    server.transport_config(Arc::new(transport(config))).max_incoming(waiting(&config.limits)).migration(true);
     Ok(server)
 }
 
@@ -167,7 +170,13 @@ pub(super) const STREAMS_BEFORE_HELLO: u32 = 8;
 /// Accepts connections until the endpoint closes.
 pub(super) async fn accept(endpoint: Endpoint, arrivals: Arrivals, limits: Limits) {
     let mut number = 0;
-    while let Some(incoming) = endpoint.accept().await {
+    let mut pace = pace(limits.accepts_per_second);
+    loop {
+        // Whoever waits meanwhile is among `limits.incoming`.
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
+        let Some(incoming) = endpoint.accept().await else { return };
         if endpoint.open_connections() >= limits.connections {
             incoming.refuse();
             continue;
@@ -178,6 +187,23 @@ pub(super) async fn accept(endpoint: Endpoint, arrivals: Arrivals, limits: Limit
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Handshakes that may wait. With a pace no more than those of a second: a client that waited longer may have given up,
+/// and its turn would be for nothing. Whoever finds no room asks again by itself.
+fn waiting(limits: &Limits) -> usize {
+    match limits.accepts_per_second {
+        0 => limits.incoming,
+        pace => pace.min(limits.incoming),
+    }
+}
+
+fn pace(per_second: usize) -> Option<Interval> {
+    let gap = Duration::from_secs(1).checked_div(u32::try_from(per_second).ok()?)?;
+    let mut pace = tokio::time::interval(gap);
+    // After a pause nobody may make up for it with a burst.
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(pace)
 }
 
 async fn serve(incoming: Incoming, number: u64, arrivals: Arrivals, patience: Duration) {
