@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Streams written to before everything else on the thread has its turn.
-const WRITES_A_TURN: usize = 32;
+const WRITES_A_TURN: usize = 8;
 /// Bytes of one page for a follower that catches up.
 const PAGE_BYTES: usize = 16 << 10;
 
