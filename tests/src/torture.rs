@@ -1,6 +1,8 @@
 //! Kills a relay again and again while real conversations run through it.
 
 use std::{
+    fs,
+    net::{Ipv4Addr, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -11,6 +13,11 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
 use crate::relay::{Relay, relay_binary};
+
+/// Ports below are those of well-known services.
+const FIRST_PORT: u16 = 10_000;
+/// How many of them are looked at.
+const PORTS_TRIED: u32 = 100;
 
 /// What to do to a relay.
 #[derive(Debug, Clone)]
@@ -46,6 +53,7 @@ impl Torture {
     pub fn run(&self, folder: &Path) -> Result<Toll> {
         let mut random = StdRng::seed_from_u64(self.seed);
         let mut relay = Relay::prepare(folder, "[limits]\nmessages_per_second = 0\n");
+        relay.address.set_port(lasting_port(&mut random)?);
         relay.run()?;
         let mut toll = Toll::default();
         while toll.kills < self.kills {
@@ -74,7 +82,12 @@ impl Torture {
             }
             relay.kill();
             toll.kills += 1;
-            relay.run()?;
+            if let Err(error) = relay.run() {
+                // Nobody else ends it, and it would go on looking for the relay.
+                let _ = replay.kill();
+                let _ = replay.wait();
+                return Err(error);
+            }
         }
         let output = replay.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -99,6 +112,21 @@ impl Torture {
     }
 }
 
+/// A free port that the system gives to nobody who asks for any. Clients whose relay was killed bind new sockets, some of
+/// them before it is back: one of those would sooner or later have the relay's port.
+fn lasting_port(random: &mut StdRng) -> Result<u16> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let given_away_from: u16 = range.split_whitespace().next().context("a range of ports")?.parse()?;
+    ensure!(given_away_from > FIRST_PORT, "the system gives away every port from {given_away_from} on");
+    for _ in 0..PORTS_TRIED {
+        let port = random.random_range(FIRST_PORT..given_away_from);
+        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port among {PORTS_TRIED} from {FIRST_PORT} to {given_away_from}")
+}
+
 /// Writes a log of `lines` lines by a few people who come and go, in the format of the Ubuntu IRC logs.
 ///
 /// # Errors
@@ -119,5 +147,5 @@ pub fn write_log(path: &Path, lines: u32, seed: u64) -> Result<()> {
             }
         };
     }
-    Ok(std::fs::write(path, text)?)
+    Ok(fs::write(path, text)?)
 }

@@ -172,7 +172,7 @@ pub(super) async fn accept(endpoint: Endpoint, arrivals: Arrivals, limits: Limit
     let mut number = 0;
     let mut pace = pace(limits.accepts_per_second);
     loop {
-        // Whoever waits meanwhile is among `limits.incoming`.
+        // Meanwhile as many wait as `waiting` allows.
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
