@@ -23,9 +23,8 @@ pub(crate) fn members(
     let end = keys::behind(&prefix);
     let mut page = Members::default();
     let mut last = None;
-    for (looked, record) in space
-        .range(&inner.database.snapshot(), &first, (Bound::Excluded(&first[..]), Bound::Excluded(&end[..])))
-        .enumerate()
+    for (looked, record) in
+        space.range(&inner.published(), &first, (Bound::Excluded(&first[..]), Bound::Excluded(&end[..]))).enumerate()
     {
         let (key, value) = record?;
         if page.members.len() == limit || looked == limit * LOOKS {
@@ -49,7 +48,7 @@ pub(crate) fn list(
     limit: usize,
 ) -> Result<List, ReadError> {
     let space = &inner.spaces.members_by_user;
-    let at = inner.database.snapshot();
+    let at = inner.published();
     let prefix = keys::membership::prefix(user);
     let first = after.map_or(prefix.clone(), |id| keys::membership::encode(user, id));
     let end = keys::behind(&prefix);
@@ -69,8 +68,8 @@ pub(crate) fn list(
 
 fn listed(inner: &Inner, at: &Snapshot, user: &UserId, id: ConversationId) -> Result<Option<Listed>, ReadError> {
     let spaces = &inner.spaces;
-    let conversation = spaces.conversations.get_at(at, &keys::conversation::encode(id), ConversationRow::decode)?;
-    let member = spaces.members.get_at(at, &keys::member::encode(id, user), MemberRow::decode)?;
-    let mark = spaces.marks.get_at(at, &keys::mark::encode(user, id), MarkRow::decode)?.unwrap_or_default();
+    let conversation = spaces.conversations.get(at, &keys::conversation::encode(id), ConversationRow::decode)?;
+    let member = spaces.members.get(at, &keys::member::encode(id, user), MemberRow::decode)?;
+    let mark = spaces.marks.get(at, &keys::mark::encode(user, id), MarkRow::decode)?.unwrap_or_default();
     Ok(conversation.zip(member).map(|(conversation, member)| Listed { id, conversation, member, mark }))
 }

@@ -51,13 +51,8 @@ impl Space {
         Ok(Self { name, handle: database.keyspace(name, options)? })
     }
 
-    /// The record as it is now.
-    pub(crate) fn get<T>(&self, key: &[u8], read: Decode<T>) -> Result<Option<T>, ReadError> {
-        self.decoded(key, self.handle.get(key), read)
-    }
-
     /// The record as it was when the snapshot was taken.
-    pub(crate) fn get_at<T>(&self, at: &Snapshot, key: &[u8], read: Decode<T>) -> Result<Option<T>, ReadError> {
+    pub(crate) fn get<T>(&self, at: &Snapshot, key: &[u8], read: Decode<T>) -> Result<Option<T>, ReadError> {
         self.decoded(key, at.get(&self.handle, key), read)
     }
 

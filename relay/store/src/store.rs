@@ -6,7 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use fjall::{CompressionType, Database, PersistMode};
+use arc_swap::ArcSwap;
+use fjall::{CompressionType, Database, PersistMode, Snapshot};
 
 use crate::{OpenError, View, journal, keys::meta, manifest, space::Spaces};
 
@@ -43,7 +44,23 @@ pub(crate) struct Inner {
     pub(crate) spaces: Spaces,
     pub(crate) database: Database,
     pub(crate) generation: u64,
+    published: ArcSwap<Snapshot>,
     _lock: File,
+}
+
+impl Inner {
+    /// The store as of the last commit.
+    pub(crate) fn published(&self) -> Arc<Snapshot> {
+        self.published.load_full()
+    }
+
+    /// Shows readers what is committed; only for the one that commits, between its commits. A snapshot that is taken at
+    /// any other time may hold parts of a commit: the engine gives that its number before it is synced, and a flush or
+    /// a compaction that ends meanwhile makes visible whatever has a lower number than its own. Files that a compaction
+    /// replaced stay for this snapshot until the next commit.
+    pub(crate) fn publish(&self) {
+        self.published.store(Arc::new(self.database.snapshot()));
+    }
 }
 
 impl Store {
@@ -72,7 +89,8 @@ impl Store {
         let generation = generation.and_then(|value| Some(u64::from_be_bytes((*value).try_into().ok()?)));
         let generation =
             generation.ok_or_else(|| OpenError::damaged(path, "it does not say which generation it is of"))?;
-        Ok(Self { inner: Arc::new(Inner { spaces, database, generation, _lock: lock }) })
+        let published = ArcSwap::from_pointee(database.snapshot());
+        Ok(Self { inner: Arc::new(Inner { spaces, database, generation, published, _lock: lock }) })
     }
 
     /// A view of it.

@@ -95,7 +95,11 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRow>, ReadError> {
-        self.inner.spaces.conversations.get(&keys::conversation::encode(id), ConversationRow::decode)
+        self.inner.spaces.conversations.get(
+            &self.inner.published(),
+            &keys::conversation::encode(id),
+            ConversationRow::decode,
+        )
     }
 
     /// A user's membership, present or past.
@@ -103,7 +107,7 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn member(&self, id: ConversationId, user: &UserId) -> Result<Option<MemberRow>, ReadError> {
-        self.inner.spaces.members.get(&keys::member::encode(id, user), MemberRow::decode)
+        self.inner.spaces.members.get(&self.inner.published(), &keys::member::encode(id, user), MemberRow::decode)
     }
 
     /// A device's send numbers.
@@ -114,7 +118,7 @@ impl View {
         let (space, first) = (&self.inner.spaces.sends, keys::sends::prefix(id, device, user));
         let end = keys::behind(&first);
         let mut parts = Vec::new();
-        for record in space.range(&self.inner.database.snapshot(), &first, &first[..]..&end[..]) {
+        for record in space.range(&self.inner.published(), &first, &first[..]..&end[..]) {
             let (key, value) = record?;
             parts.push(SendsRow::decode(&value).map_err(|error| space.damaged(&key, error))?);
         }
@@ -129,7 +133,7 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn event(&self, id: ConversationId, seq: u64) -> Result<Option<EventRow>, ReadError> {
-        self.inner.spaces.events.get(&keys::event::encode(id, seq), EventRow::decode)
+        self.inner.spaces.events.get(&self.inner.published(), &keys::event::encode(id, seq), EventRow::decode)
     }
 
     /// The edits of a message.
@@ -137,7 +141,7 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn edits(&self, id: ConversationId, message: u64) -> Result<Option<EditsRow>, ReadError> {
-        self.inner.spaces.edits.get(&keys::edits::encode(id, message), EditsRow::decode)
+        self.inner.spaces.edits.get(&self.inner.published(), &keys::edits::encode(id, message), EditsRow::decode)
     }
 
     /// A user's read mark.
@@ -145,7 +149,7 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn mark(&self, user: &UserId, id: ConversationId) -> Result<Option<MarkRow>, ReadError> {
-        self.inner.spaces.marks.get(&keys::mark::encode(user, id), MarkRow::decode)
+        self.inner.spaces.marks.get(&self.inner.published(), &keys::mark::encode(user, id), MarkRow::decode)
     }
 
     /// What is known of a user apart from conversations.
@@ -153,7 +157,7 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn user(&self, user: &UserId) -> Result<Option<UserRow>, ReadError> {
-        self.inner.spaces.users.get(&keys::user::encode(user), UserRow::decode)
+        self.inner.spaces.users.get(&self.inner.published(), &keys::user::encode(user), UserRow::decode)
     }
 
     /// The events of `seqs` that are stored, from one end until `limit` is reached.
@@ -177,7 +181,7 @@ impl View {
             return Ok(Page::default());
         }
         let bounds = (Bound::Included(&first[..]), Bound::Included(&last[..]));
-        let mut records = space.range(&self.inner.database.snapshot(), &first, bounds);
+        let mut records = space.range(&self.inner.published(), &first, bounds);
         let mut page = Filling { limit, bytes: 0, events: Vec::new() };
         let next = || match direction {
             Direction::Forward => records.next(),

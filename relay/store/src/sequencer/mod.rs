@@ -147,7 +147,9 @@ impl Sequencer {
         let mut batch = self.inner.database.batch().durability(Some(PersistMode::SyncData));
         self.trims.write(&mut batch, &self.inner.spaces, &mut self.working);
         self.working.write(&mut batch, &self.inner.spaces);
-        batch.commit()
+        batch.commit()?;
+        self.inner.publish();
+        Ok(())
     }
 }
 

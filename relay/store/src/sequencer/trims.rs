@@ -28,7 +28,7 @@ impl Trims {
         let (space, first) = (&inner.spaces.local, keys::trim::PREFIX);
         let end = keys::behind(first);
         let mut trims = Self::default();
-        for record in space.range(&inner.database.snapshot(), first, first..&end[..]) {
+        for record in space.range(&inner.published(), first, first..&end[..]) {
             let (key, value) = record?;
             let trim = keys::trim::conversation(&key).zip(keys::trim::seqs(&value));
             trims.seqs.extend([trim.ok_or_else(|| space.damaged(&key, "it is no note of a trim"))?]);

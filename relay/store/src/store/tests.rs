@@ -1,3 +1,4 @@
+mod reading;
 mod sequencer;
 
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ fn write_events(store: &Store, seqs: std::ops::RangeInclusive<u64>) {
         batch.insert(&store.inner.spaces.events.handle, &keys::event::encode(id(), seq)[..], row.encode());
     }
     batch.commit().unwrap();
+    store.inner.publish();
 }
 
 fn read_events(store: &Store, last: u64) -> Result<Vec<u8>, ReadError> {
@@ -253,6 +255,7 @@ fn a_hole_in_a_page_is_damage() {
     let store = open(&folder).unwrap();
     write_events(&store, 1..=5);
     store.inner.spaces.events.handle.remove(keys::event::encode(id(), 3)).unwrap();
+    store.inner.publish();
     let error = read_events(&store, 5).unwrap_err();
     assert!(matches!(error, ReadError::Damaged { keyspace: "events", .. }) && !error.may_retry(), "{error}");
 }

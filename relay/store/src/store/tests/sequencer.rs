@@ -45,6 +45,7 @@ fn a_damaged_row_refuses_the_commands_that_need_it_and_no_others() {
     let store = open(&folder).unwrap();
     let key = keys::conversation::encode(id());
     store.inner.spaces.conversations.handle.insert(key, b"\x01 no row").unwrap();
+    store.inner.publish();
     let (submit, order) = embedded(Limits::default());
     let (tell, told) = mpsc::channel();
     let sequencer = Sequencer::new(store, order, vec![Box::new(Ears(tell))], SequencerConfig::default());
