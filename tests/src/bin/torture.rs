@@ -26,7 +26,13 @@ fn main() -> Result<()> {
         torture.logs.push(log);
     }
     println!("seed {}", torture.seed);
-    let toll = torture.run(folder.path())?;
+    let toll = match torture.run(folder.path()) {
+        Ok(toll) => toll,
+        Err(error) => {
+            let kept = folder.keep();
+            return Err(error.context(format!("the relay's data and log are kept in {}", kept.display())));
+        }
+    };
     println!(
         "killed {} times during {} replays: {} lines accepted, {} deliveries, 0 lost, 0 duplicated, 0 reordered",
         toll.kills, toll.replays, toll.accepted, toll.delivered
