@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.setting("seconds", args.seconds);
     report.setting("payload_bytes", PAYLOAD);
     let length = Duration::from_secs_f64(args.seconds);
-    for _ in 0..options.runs {
+    for _ in 0..options.runs() {
         for &messages in &args.batch {
             let batches = measure_store(&options.dir, messages, length, None)?;
             report.add(&format!("store {messages}"), batches);

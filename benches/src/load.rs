@@ -16,6 +16,7 @@ use tokio::io::unix::AsyncFd;
 use crate::{
     check::{Faults, Sequence, Tamper},
     report::{Report, Sample},
+    slices::Slices,
     stats::Latencies,
 };
 
@@ -200,17 +201,24 @@ pub(crate) struct Received {
     last: Instant,
     /// Every message and when it came, for whoever asks for that.
     trace: Option<Vec<(u64, Instant)>>,
+    /// Latency over time, for whoever asks for that.
+    slices: Option<Slices>,
 }
 
 impl Received {
     pub(crate) fn new(plan: &Plan) -> Self {
         let (tamper, sequence) = (Tamper::default(), Sequence::default());
-        Self { latency: Latencies::new(), tamper, sequence, last: plan.start, trace: None }
+        Self { latency: Latencies::new(), tamper, sequence, last: plan.start, trace: None, slices: None }
     }
 
     /// As [`Received::new`], keeping when each message came.
     pub(crate) fn traced(plan: &Plan) -> Self {
         Self { trace: Some(Vec::new()), ..Self::new(plan) }
+    }
+
+    /// As [`Received::new`], keeping what latency was over time.
+    pub(crate) fn sliced(plan: &Plan, slices: Slices) -> Self {
+        Self { slices: Some(slices), ..Self::new(plan) }
     }
 
     /// Counts a message that arrived now.
@@ -232,7 +240,10 @@ impl Received {
         self.last = now;
         let is_new = self.sequence.record(number);
         if is_new && number >= plan.warm {
-            self.latency.record(now.saturating_duration_since(plan.intended(number)));
+            let intended = plan.intended(number);
+            let latency = now.saturating_duration_since(intended);
+            self.latency.record(latency);
+            self.slices.iter_mut().for_each(|slices| slices.record(intended, latency));
         }
         self.trace.iter_mut().for_each(|trace| trace.push((number, now)));
         Ok(())
@@ -261,6 +272,11 @@ impl Received {
     /// Every message and when it came, if that was asked for.
     pub(crate) fn trace(&self) -> &[(u64, Instant)] {
         self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// Latency over time, if that was asked for.
+    pub(crate) fn slices(&self) -> Option<&Slices> {
+        self.slices.as_ref()
     }
 }
 

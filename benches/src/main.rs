@@ -22,6 +22,7 @@ mod report;
 mod room;
 mod saturate;
 mod scenario;
+mod slices;
 mod stats;
 mod table;
 mod transport;
@@ -32,7 +33,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use scenario::{compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect};
+use scenario::{compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect, tail};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -56,6 +57,8 @@ enum Scenario {
     Commit(commit::Args),
     /// Durable delivery one to one, open-loop, beside `bare` and `commit` of the same minutes.
     Latency(latency::Args),
+    /// The slowest messages of a long durable run, beside what the relay's store and the disk did then.
+    Tail(tail::Args),
     /// Accepted durable messages a second, closed-loop, beside `bare`.
     Ingest(ingest::Args),
     /// One room with one sender and many members: what each delivery costs, beside `bare`.
@@ -84,8 +87,20 @@ enum Scenario {
     BareServer,
 }
 
+impl Scenario {
+    /// Runs that end within a minute, where nobody says how many there shall be.
+    fn runs(&self) -> u32 {
+        match self {
+            // One run is as long as can be.
+            Self::Tail(_) => 1,
+            _ => report::RUNS,
+        }
+    }
+}
+
 fn main() -> Result<ExitCode> {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    cli.output.runs.get_or_insert(cli.scenario.runs());
     if !matches!(cli.scenario, Scenario::BareServer) {
         guard::install()?;
     }
@@ -94,6 +109,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Bare(topology) => bare::run(&topology, &cli.output)?,
         Scenario::Commit(args) => commit::run(&args, &cli.output)?,
         Scenario::Latency(args) => latency::run(&args, &cli.output)?,
+        Scenario::Tail(args) => tail::run(&args, &cli.output)?,
         Scenario::Ingest(args) => ingest::run(&args, &cli.output)?,
         Scenario::Fanout(args) => fanout::run(&args, &cli.output)?,
         Scenario::Many(args) => many::run(&args, &cli.output)?,

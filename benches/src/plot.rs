@@ -31,6 +31,9 @@ const COLOURS: [RGBColor; 8] = [
 /// Points of a percentile curve for each further nine.
 const STEPS: u32 = 20;
 
+/// Ticks of an axis for many points, about.
+const MOST_TICKS: f64 = 12.0;
+
 /// Lines in one chart at most; beyond it they cannot be told apart.
 const LINES: usize = COLOURS.len();
 
@@ -43,6 +46,8 @@ pub(crate) enum Scale {
     Log,
     /// Shares below 1 by how many nines they have, with a tick at each.
     Nines,
+    /// Evenly, with a tick at round values; for many points.
+    Even,
 }
 
 pub(crate) struct Axis {
@@ -54,6 +59,16 @@ pub(crate) struct Axis {
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
+    pub(crate) style: Style,
+}
+
+/// How points are shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Style {
+    /// With a line from each to the next.
+    Joined,
+    /// Each on its own.
+    Points,
 }
 
 pub(crate) struct Chart {
@@ -75,7 +90,8 @@ fn percentiles(name: &str, latencies: &Latencies) -> Line {
     let nines = (latencies.count().max(1) as f64).log10();
     let steps = (nines * f64::from(STEPS)).floor() as u32;
     let shares = (0..=steps).map(|step| 1.0 - 10f64.powf(-f64::from(step) / f64::from(STEPS)));
-    Line { name: name.to_owned(), points: shares.map(|share| (share, latencies.micros(share))).collect() }
+    let points = shares.map(|share| (share, latencies.micros(share))).collect();
+    Line { name: name.to_owned(), points, style: Style::Joined }
 }
 
 /// Charts with a curve for each row; several if there are more than can be told apart. A part is some of all
@@ -136,9 +152,11 @@ impl Chart {
         for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
             let points = || line.points.iter().filter_map(|point| self.place(*point));
             let style = colour.stroke_width(2);
-            chart.draw_series(LineSeries::new(points(), style)).map_err(failed)?;
+            if line.style == Style::Joined {
+                chart.draw_series(LineSeries::new(points(), style)).map_err(failed)?;
+            }
             // Curves have too many points to show each.
-            if self.x.scale != Scale::Nines {
+            if line.style == Style::Points || matches!(self.x.scale, Scale::Linear | Scale::Log) {
                 chart.draw_series(points().map(|at| Circle::new(at, 3, colour.filled()))).map_err(failed)?;
             }
         }
@@ -202,7 +220,7 @@ impl Scale {
     /// Where on a straight axis a value is.
     fn place(self, value: f64) -> f64 {
         match self {
-            Self::Linear => value,
+            Self::Linear | Self::Even => value,
             Self::Log => value.log10(),
             Self::Nines => -(1.0 - value).log10(),
         }
@@ -211,7 +229,7 @@ impl Scale {
     /// What stands at a place.
     fn label(self, at: f64) -> String {
         match self {
-            Self::Linear => format!("{}", (at * 1000.0).round() / 1000.0),
+            Self::Linear | Self::Even => format!("{}", (at * 1000.0).round() / 1000.0),
             Self::Log => {
                 let value = 10f64.powf(at);
                 let digits = if value < 1.0 { (-at).ceil() as usize } else { 0 };
@@ -231,6 +249,10 @@ impl Scale {
         let (Some(&from), Some(&to)) = (places.first(), places.last()) else { return vec![0.0, 1.0] };
         match self {
             Self::Linear => places,
+            Self::Even => {
+                let step = round_step((to - from) / MOST_TICKS);
+                ((from / step).floor() as i64..=(to / step).ceil() as i64).map(|tick| tick as f64 * step).collect()
+            }
             // What is a tick but for rounding needs none beyond it.
             Self::Nines => (from.floor() as i32..=(to - 1e-6).ceil() as i32).map(f64::from).collect(),
             Self::Log => {
@@ -244,6 +266,12 @@ impl Scale {
             }
         }
     }
+}
+
+/// The next of 1, 2 and 5 times a power of ten.
+fn round_step(least: f64) -> f64 {
+    let power = 10f64.powf(least.max(1e-3).log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|times| times * power).find(|step| *step >= least).unwrap_or(10.0 * power)
 }
 
 #[cfg(test)]
@@ -262,6 +290,8 @@ mod tests {
     #[test]
     fn ticks_stand_around_the_values() {
         assert_eq!(labels(Scale::Linear, &[5.0, 0.0, 0.5]), ["0", "0.5", "5"]);
+        assert_eq!(labels(Scale::Even, &[0.05, 21.0, 39.9]), ["0", "5", "10", "15", "20", "25", "30", "35", "40"]);
+        assert_eq!(labels(Scale::Even, &[7.0, 7.0]).len(), 1);
         assert_eq!(labels(Scale::Log, &[130.0, 900.0]), ["100", "200", "500", "1000"]);
         assert_eq!(labels(Scale::Log, &[0.3, 1.0]), ["0.2", "0.5", "1"]);
         assert_eq!(labels(Scale::Log, &[100.0, 100.0]), ["100", "200"]);
@@ -297,7 +327,11 @@ mod tests {
     #[test]
     fn a_chart_has_axes_legend_and_caption() {
         let folder = tempfile::tempdir().unwrap();
-        let line = |name: &str| Line { name: name.to_owned(), points: vec![(0.5, 100.0), (0.99, 900.0)] };
+        let line = |name: &str| Line {
+            name: name.to_owned(),
+            points: vec![(0.5, 100.0), (0.99, 900.0)],
+            style: Style::Joined,
+        };
         let mut chart = Chart {
             name: "test".to_owned(),
             title: "A title".to_owned(),

@@ -22,7 +22,7 @@ impl Progress {
     /// Says that a scenario begins.
     pub(crate) fn new(scenario: &'static str, options: &Options) -> Self {
         let on_terminal = !options.json && stderr().is_terminal();
-        Self { scenario, runs: options.runs, bar: on_terminal.then(|| bar(scenario)) }
+        Self { scenario, runs: options.runs(), bar: on_terminal.then(|| bar(scenario)) }
     }
 
     /// Says that a run of a row is measured; its number is from 1.

@@ -105,6 +105,11 @@ impl Relay {
         self.child.id()
     }
 
+    /// Its data folder.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
     /// A token that lets `user` do everything in any room.
     pub(crate) fn token(&self, user: &str) -> Result<String> {
         let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed()?;

@@ -23,9 +23,10 @@ pub(crate) struct Options {
     /// Print one JSON object instead of a table.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// How often each row is measured; rows of one run follow each other (interleaved).
-    #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) runs: u32,
+    /// How often each row is measured; rows of one run follow each other (interleaved). Without it, so often that
+    /// the scenario's defaults end within a minute.
+    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: Option<u32>,
     /// Folder under which data folders are made; it decides which disk is measured.
     #[arg(long, global = true, default_value_os_t = std::env::temp_dir())]
     pub(crate) dir: PathBuf,
@@ -41,6 +42,16 @@ pub(crate) struct Options {
     /// Lose, repeat or swap one received message, to see that the scenario fails.
     #[arg(long, global = true, hide = true)]
     pub(crate) plant: Option<Plant>,
+}
+
+/// Runs of a scenario that has no number of its own.
+pub(crate) const RUNS: u32 = 5;
+
+impl Options {
+    /// How often each row is measured.
+    pub(crate) fn runs(&self) -> u32 {
+        self.runs.unwrap_or(RUNS)
+    }
 }
 
 /// One run of one row: metrics by name, and what makes the run doubtful.
@@ -122,6 +133,13 @@ impl Sample {
     }
 }
 
+/// Lines of their own, under names of columns.
+struct List {
+    name: &'static str,
+    columns: &'static [&'static str],
+    lines: Vec<Vec<Value>>,
+}
+
 /// All runs of a scenario.
 pub(crate) struct Report {
     scenario: &'static str,
@@ -129,6 +147,7 @@ pub(crate) struct Report {
     runs: u32,
     settings: Map<String, Value>,
     results: Vec<(String, f64)>,
+    lists: Vec<List>,
     rows: Vec<(String, Vec<Sample>)>,
     notes: Vec<String>,
     charts: Vec<Chart>,
@@ -137,12 +156,17 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(scenario: &'static str, options: &Options) -> Self {
+        let mut settings = Map::new();
+        if !options.relay_set.is_empty() {
+            settings.insert("relay_set".to_owned(), json!(options.relay_set));
+        }
         Self {
             scenario,
             machine: Machine::describe(&options.dir),
-            runs: options.runs,
-            settings: Map::new(),
+            runs: options.runs(),
+            settings,
             results: Vec::new(),
+            lists: Vec::new(),
             rows: Vec::new(),
             notes: Vec::new(),
             charts: Vec::new(),
@@ -169,6 +193,11 @@ impl Report {
         if let Some(spread) = self.spread(row, metric) {
             self.result(name, spread.median);
         }
+    }
+
+    /// Adds a table of this scenario's own; in JSON a list of objects at the top level.
+    pub(crate) fn list(&mut self, name: &'static str, columns: &'static [&'static str], lines: Vec<Vec<Value>>) {
+        self.lists.push(List { name, columns, lines });
     }
 
     /// Adds a chart of this scenario's own.
@@ -254,6 +283,9 @@ impl Report {
         for (name, value) in &self.results {
             object[name] = json!(value);
         }
+        for list in &self.lists {
+            object[list.name] = list.to_json();
+        }
         Ok(object)
     }
 
@@ -267,6 +299,7 @@ impl Report {
         for (name, value) in &self.results {
             text += &format!("{name}: {}\n", number(*value));
         }
+        self.lists.iter().for_each(|list| text += &list.to_text());
         for (name, samples) in &self.rows {
             for (run, faults) in (1..).zip(samples).filter_map(|(run, sample)| Some((run, sample.faults()?))) {
                 text += &format!("THE PROMISE WAS BROKEN: {name}, run {run}: {faults}\n");
@@ -321,6 +354,25 @@ impl Report {
     }
 }
 
+impl List {
+    fn to_json(&self) -> Value {
+        let names = || self.columns.iter().map(|name| (*name).to_owned());
+        let lines = self.lines.iter().map(|line| Value::Object(names().zip(line.iter().cloned()).collect()));
+        Value::Array(lines.collect())
+    }
+
+    fn to_text(&self) -> String {
+        let cell = |value: &Value| match value {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => text.clone(),
+            value => value.as_f64().map_or_else(|| value.to_string(), number),
+        };
+        let head = self.columns.iter().map(|name| (*name).to_owned()).collect();
+        let lines = self.lines.iter().map(|line| line.iter().map(cell).collect());
+        format!("{}:\n{}", self.name, align(&std::iter::once(head).chain(lines).collect::<Vec<_>>()))
+    }
+}
+
 fn row_json(report: &Report, row: &str, samples: &[Sample]) -> Value {
     let mut object = Map::new();
     for metric in report.metrics() {
@@ -366,7 +418,7 @@ mod tests {
     fn report() -> Report {
         let options = Options {
             json: true,
-            runs: 3,
+            runs: Some(3),
             dir: std::env::temp_dir(),
             relay_bin: None,
             relay_set: Vec::new(),

@@ -11,6 +11,8 @@ use std::{
 use serde_json::Value;
 
 const LATENCY: &[&str] = &["latency", "--rate", "100", "--seconds", "0.5", "--warmup", "0.1"];
+const TAIL: &[&str] =
+    &["tail", "--pairs", "2", "--rate", "100", "--seconds", "0.5", "--warmup", "0.1", "--slowest", "3"];
 const PAIRS: &[&str] = &["bare", "pairs", "--rate", "100", "--seconds", "0.5", "--warmup", "0.1"];
 const BARE_INGEST: &[&str] = &["bare", "ingest", "--senders", "2", "--seconds", "0.3", "--warmup", "0.1"];
 const INGEST: &[&str] = &["ingest", "--senders", "2", "--window", "4", "--seconds", "0.3", "--warmup", "0.1"];
@@ -74,6 +76,31 @@ fn latency() {
     let report = sound(LATENCY);
     assert_eq!(sum(&report, "accepted"), 50.0);
     counts_what_is_planted(LATENCY);
+}
+
+#[test]
+fn tail() {
+    let report = sound(&[&["--relay-set", "store.memtable_bytes=\"1MiB\""], TAIL].concat());
+    let row = &report["rows"]["quip"];
+    assert_eq!(row["measured"]["median"], 50.0);
+    assert_eq!(report["settings"]["relay_set"][0], "store.memtable_bytes=\"1MiB\"");
+    for result in ["p99_9_us", "max_us"] {
+        assert!(report[result].as_f64().unwrap() > 0.0, "{result}: {report}");
+    }
+    // So short a run reaches none of these, and says so.
+    for result in ["flushes", "rotations", "compactions"] {
+        assert_eq!(report[result], 0.0, "{result}: {report}");
+    }
+    assert_eq!(row["doubts"].as_array().unwrap().iter().filter(|doubt| doubt.to_string().contains(": no ")).count(), 3);
+    let slowest = report["slowest"].as_array().unwrap();
+    assert_eq!(slowest.len(), 3);
+    let micros = |moment: &Value| moment["us"].as_f64().unwrap();
+    assert!(slowest.is_sorted_by(|one, next| micros(one) >= micros(next)), "{report}");
+    for moment in slowest {
+        assert!((0.0..=0.5).contains(&moment["at_s"].as_f64().unwrap()), "{moment}");
+        assert_eq!(moment["beside"], "nothing in the store");
+    }
+    counts_what_is_planted(TAIL);
 }
 
 #[test]

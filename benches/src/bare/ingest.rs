@@ -27,7 +27,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, options: &Options) -> Result<Report> {
     let mut report = Report::new("bare ingest", options);
     args.load.describe(&mut report);
-    for _ in 0..options.runs {
+    for _ in 0..options.runs() {
         report.add("bare", measure(&args.load)?);
     }
     Ok(report)

@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args, options: &Options) -> Result<Report> {
     let mut report = Report::new("bare pairs", options);
     report.setting("pairs", args.pairs);
     args.pace.describe(&mut report);
-    for _ in 0..options.runs {
+    for _ in 0..options.runs() {
         report.add("bare", measure(&args.pace, args.pairs)?);
     }
     Ok(report)

@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args, options: &Options) -> Result<Report> {
     let mut report = report(args, options);
     let params = args.params();
     let span = Duration::from_secs_f64(args.seconds);
-    for run in 0..options.runs {
+    for run in 0..options.runs() {
         // Each run meets other luck, and all of them the same in the next check.
         let link = Link::start(&params, args.network.seed + u64::from(run))?;
         report.add("asked", asked(&params));

@@ -113,7 +113,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<ExitCode> {
     }
     let link = Link::start(&args.params(), args.network.seed)?;
     let code = run_command(&link, &args.command, options.json)?;
-    let mut report = report(args, &Options { runs: 1, ..options.clone() });
+    let mut report = report(args, &Options { runs: Some(1), ..options.clone() });
     add_counts(&mut report, &link)?;
     if options.json {
         report.print(options)?;

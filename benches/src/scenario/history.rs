@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     let runtime = bare::runtime()?;
     let ids = runtime.block_on(fill(&relay, args))?;
     let older = &ids[..ids.len() / 2];
-    for _ in 0..options.runs {
+    for _ in 0..options.runs() {
         relay.restart(|data| forget(&data.join("store")))?;
         for (row, sample) in runtime.block_on(measure(&relay, older, args.page))? {
             report.add(row, sample);

@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     if let Some(gso) = args.gso {
         report.setting("gso", gso.to_possible_value().map(|name| name.get_name().to_owned()));
     }
-    for _ in 0..options.runs {
+    for _ in 0..options.runs() {
         for size in &sizes {
             report.add(&row(*size, args), measure(*size, args, options)?);
         }

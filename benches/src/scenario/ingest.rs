@@ -28,7 +28,7 @@ const TEXT: [u8; PAYLOAD] = [b'.'; PAYLOAD];
 pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     let mut report = Report::new("ingest", options);
     args.load.describe(&mut report);
-    for _ in 0..options.runs {
+    for _ in 0..options.runs() {
         report.add(QUIP, measure(&args.load, options)?);
         report.add("bare", bare::measure_ingest(&args.load)?);
     }

@@ -10,7 +10,7 @@ use crate::{
     bare, commit,
     load::{self, PAYLOAD, Pace, Plan, Received, SETTLE, Sent},
     meter::Usage,
-    plot::{self, Axis, Chart, Line, Scale},
+    plot::{self, Axis, Chart, Line, Scale, Style},
     relay::Relay,
     report::{Options, Report, Sample},
     stats::Latencies,
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
             report.setting("payload_bytes", PAYLOAD);
         }
     }
-    for _ in 0..options.runs {
+    for _ in 0..options.runs() {
         for pace in args.paces() {
             run_rate(args, &pace, options, &mut report)?;
         }
@@ -112,6 +112,7 @@ fn against_load(args: &Args, report: &Report) -> Chart {
             .iter()
             .filter_map(|rate| Some((*rate, report.spread(&args.row(row, *rate), metric)?.median)))
             .collect(),
+        style: Style::Joined,
     };
     let rows = [QUIP, BARE].into_iter();
     let lines = rows.flat_map(|row| [line(row, "p50_us", "p50"), line(row, "p99_us", "p99")]);
@@ -142,17 +143,29 @@ fn measure(pace: &Pace, pairs: u32, options: &Options) -> Result<Sample> {
 
 /// One run on a relay that is there.
 pub(crate) async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<Sample> {
+    Ok(run_noting(relay, pace, pairs, |plan, _| Received::new(plan)).await?.0)
+}
+
+/// As [`run_once`], with receivers that are made from their plan and when the measured part begins; also gives what each
+/// pair came to.
+pub(super) async fn run_noting(
+    relay: &Relay,
+    pace: &Pace,
+    pairs: u32,
+    receiver: impl Fn(&Plan, Instant) -> Received,
+) -> Result<(Sample, Vec<(Plan, Sent, Received)>)> {
     let (senders, receivers) = (Clients::new(relay, 1)?, Clients::new(relay, 1)?);
     let mut connected = Vec::new();
     for pair in 0..pairs {
         connected.push(Pair::connect(relay, &senders, &receivers, &pair.to_string()).await?);
     }
     let start = Instant::now() + SETTLE;
+    let whole = Plan::lane(pace, start, 0, pairs);
     let mut lanes = JoinSet::new();
     for (lane, pair) in (0..).zip(connected) {
-        lanes.spawn(pair.run(Plan::lane(pace, start, lane, pairs)));
+        let plan = Plan::lane(pace, start, lane, pairs);
+        lanes.spawn(pair.run_as(plan, receiver(&plan, whole.measured_from())));
     }
-    let whole = Plan::lane(pace, start, 0, pairs);
     let usage = Usage::between(whole.measured_from(), whole.end(), relay.pid()).await?;
     let (mut answers, mut finished) = (Latencies::new(), Vec::new());
     while let Some(lane) = lanes.join_next().await {
@@ -166,7 +179,7 @@ pub(crate) async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<S
     sample.push("accepted", answers.count() as f64);
     usage.add_to(&mut sample, load::measured(&finished));
     usage.add_wire_to(&mut sample, load::measured(&finished));
-    Ok(sample)
+    Ok((sample, finished))
 }
 
 /// Two users with their conversation open.
@@ -188,8 +201,13 @@ impl Pair {
     }
 
     pub(super) async fn run(self, plan: Plan) -> Result<(Plan, Sent, Received, Received)> {
+        self.run_as(plan, Received::new(&plan)).await
+    }
+
+    /// As [`Pair::run`], with a receiver that has received nothing yet.
+    async fn run_as(self, plan: Plan, received: Received) -> Result<(Plan, Sent, Received, Received)> {
         let Self { from, to, _sessions } = self;
-        run_pair(plan, from, to, Received::new(&plan)).await
+        run_pair(plan, from, to, received).await
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     let pace = Pace { rate: args.rate, seconds: args.seconds, warmup: args.warmup };
     pace.describe(&mut report);
     report.setting("changes", args.changes);
-    for _ in 0..options.runs {
+    for _ in 0..options.runs() {
         for change in CHANGES {
             report.add(change.row(), measure(&pace, args.changes, change, options)?);
         }

@@ -10,3 +10,4 @@ pub(crate) mod latency;
 pub(crate) mod many;
 pub(crate) mod migrate;
 pub(crate) mod reconnect;
+pub(crate) mod tail;

@@ -134,9 +134,9 @@ fn measure(args: &Args, options: &Options, scenario: Scenario, pinned: bool) -> 
     let work = args.work(scenario);
     let mut rows: Vec<Row> =
         args.peers.iter().map(|peer| Row { peer: *peer, samples: Vec::new(), error: None }).collect();
-    for run in 1..=options.runs {
+    for run in 1..=options.runs() {
         for row in rows.iter_mut().filter(|row| row.error.is_none()) {
-            eprintln!("compare: {scenario:?}, run {run}/{} of {}", options.runs, row.peer.facts().name);
+            eprintln!("compare: {scenario:?}, run {run}/{} of {}", options.runs(), row.peer.facts().name);
             match row.peer.measure(&work, options, pinned) {
                 Ok(sample) => row.samples.push(complete(&work, sample)),
                 Err(error) => row.error = Some(format!("{error:#}")),
@@ -199,7 +199,7 @@ fn to_json(args: &Args, options: &Options, part: &Part) -> Result<Value> {
         "senders": args.senders,
         "window": args.window,
         "pinned": part.pinned,
-        "runs": options.runs,
+        "runs": options.runs(),
         "rows": part.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
         "doubts": doubts(&part.rows),
     }))

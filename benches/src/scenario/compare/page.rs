@@ -71,7 +71,7 @@ fn intro(text: &mut String, args: &Args, options: &Options) -> Result<()> {
          second. Where the generator's share of its one processor is near 100 %, the server could do more than the \
          figure says.\n",
         machine = Machine::describe(&options.dir).line(),
-        runs = options.runs,
+        runs = options.runs(),
         seconds = number(work.seconds),
         rate = number(work.rate),
         senders = args.senders,

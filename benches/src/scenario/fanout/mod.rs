@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.setting("rates", args.members.iter().map(|members| args.pace(*members).rate).collect::<Vec<_>>());
     report.setting("seconds", args.seconds);
     report.setting("payload_bytes", PAYLOAD);
-    for _ in 0..options.runs {
+    for _ in 0..options.runs() {
         for members in args.members.iter().copied() {
             run_size(args, members, options, &mut report)?;
         }

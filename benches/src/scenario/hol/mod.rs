@@ -34,7 +34,7 @@ use crate::{
     link::{self, Network},
     load::{self, Pace, Plan, Received, SETTLE},
     meter::Usage,
-    plot::{self, Axis, Chart, Line, Scale},
+    plot::{self, Axis, Chart, Line, Scale, Style},
     report::{Options, Report, Sample},
 };
 
@@ -125,7 +125,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.setting("seconds", args.seconds);
     report.setting("tcp_congestion_control", args.tcp.as_str());
     let networks = args.network.by_loss();
-    for run in 0..options.runs {
+    for run in 0..options.runs() {
         for (network, system) in networks.iter().flat_map(|network| SYSTEMS.map(|system| (network, system))) {
             let Names { alone, bulk, .. } = system.names();
             report.add(&args.row(alone, network), measure(args, options, run, network, system, false)?);
@@ -171,7 +171,8 @@ fn against_loss(args: &Args, networks: &[Network], report: &Report) -> Chart {
     let line = |system: System, metric: &str, name: &str| {
         let Names { bulk, .. } = system.names();
         let point = |network| Some((percent(network), report.spread(&args.row(bulk, network), metric)?.median));
-        Line { name: format!("{bulk}, {name}"), points: networks.iter().filter_map(point).collect() }
+        let points = networks.iter().filter_map(point).collect();
+        Line { name: format!("{bulk}, {name}"), points, style: Style::Joined }
     };
     let lines = SYSTEMS.into_iter().flat_map(|system| [line(system, "p50_us", "p50"), line(system, "p99_us", "p99")]);
     Chart {

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.setting("mix", if logs.is_some() { "logs" } else { "built-in table" });
     report.setting("seed", args.seed);
     let mix = logs.unwrap_or_else(Mix::built_in);
-    for run in 0..options.runs {
+    for run in 0..options.runs() {
         let script = Script::draw(&mix, args.conversations, users, &pace, args.seed + u64::from(run))?;
         report.add(QUIP, measure(script, options)?);
     }

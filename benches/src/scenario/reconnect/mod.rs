@@ -96,10 +96,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
         report.setting("rate", args.rate);
         report.setting("seconds", args.seconds);
     }
-    if !options.relay_set.is_empty() {
-        report.setting("relay_set", options.relay_set.clone());
-    }
-    for _ in 0..options.runs {
+    for _ in 0..options.runs() {
         measure_floor(args, options, &mut report)?;
         measure_storm(args, options, &mut report)?;
     }
