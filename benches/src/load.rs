@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::{
     check::{Faults, Sequence, Tamper},
+    framing::Framing,
     report::{Report, Sample},
     slices::Slices,
     stats::Latencies,
@@ -147,6 +148,8 @@ pub(crate) struct Sent {
     pub(crate) lag: Latencies,
     /// Messages whose write had to wait for the peer.
     pub(crate) blocked: u64,
+    /// The frames that were written, where the sender counts them.
+    pub(crate) framing: Framing,
 }
 
 /// Where messages go; a trait and not an async closure, whose future cannot be proven `Send`.
@@ -158,7 +161,7 @@ pub(crate) trait Outlet: Send {
 /// Sends every message of a schedule at its intended time, never earlier.
 pub(crate) async fn drive(plan: impl Schedule, outlet: &mut impl Outlet) -> Result<Sent> {
     let timer = Timer::new()?;
-    let mut sent = Sent { lag: Latencies::new(), blocked: 0 };
+    let mut sent = Sent { lag: Latencies::new(), blocked: 0, framing: Framing::default() };
     // Being late because the peer held us up is the peer's doing: it counts in the latency,
     // which runs from the intended time, and not in the generator's lag.
     let mut excused_until = plan.intended(0);
@@ -196,6 +199,8 @@ pub(crate) async fn drive(plan: impl Schedule, outlet: &mut impl Outlet) -> Resu
 /// What one receiver saw; it also holds the promise "once, in order" against every message.
 pub(crate) struct Received {
     pub(crate) latency: Latencies,
+    /// The frames in which messages came, where the receiver counts them.
+    pub(crate) framing: Framing,
     tamper: Tamper,
     sequence: Sequence,
     last: Instant,
@@ -208,7 +213,15 @@ pub(crate) struct Received {
 impl Received {
     pub(crate) fn new(plan: &Plan) -> Self {
         let (tamper, sequence) = (Tamper::default(), Sequence::default());
-        Self { latency: Latencies::new(), tamper, sequence, last: plan.start, trace: None, slices: None }
+        Self {
+            latency: Latencies::new(),
+            framing: Framing::default(),
+            tamper,
+            sequence,
+            last: plan.start,
+            trace: None,
+            slices: None,
+        }
     }
 
     /// As [`Received::new`], keeping when each message came.

@@ -8,6 +8,7 @@ mod bare;
 mod check;
 mod commit;
 mod crowd;
+mod framing;
 mod guard;
 mod link;
 mod load;

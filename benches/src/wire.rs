@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     check::{Faults, Sequence, Tamper},
+    framing::Framing,
     load::{Outlet, PAYLOAD},
     relay::Relay,
     transport::{self, Fingerprint},
@@ -218,12 +219,14 @@ pub(crate) struct Poster {
     /// Commands that may still be sent before an answer; whoever reads answers gives them back.
     pub(crate) credit: Arc<Semaphore>,
     encoded: Vec<u8>,
+    /// All that was written.
+    pub(crate) framing: Framing,
 }
 
 impl Poster {
     pub(crate) fn new(send: SendStream, last_n: u64) -> Self {
         let credit = Arc::new(Semaphore::new(limit::UNANSWERED as usize));
-        Self { send, n: last_n, credit, encoded: Vec::new() }
+        Self { send, n: last_n, credit, encoded: Vec::new(), framing: Framing::default() }
     }
 
     /// Sends a message of any text; waits for credit.
@@ -232,6 +235,7 @@ impl Poster {
         self.n += 1;
         self.encoded.clear();
         encode_post(self.n, text, &mut self.encoded);
+        self.framing.count(self.encoded.len(), text.len(), 0);
         Ok(self.send.write_all(&self.encoded).await?)
     }
 }

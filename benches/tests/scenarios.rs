@@ -75,6 +75,13 @@ fn stops_at_what_is_planted(arguments: &[&str], words: &str) {
 fn latency() {
     let report = sound(LATENCY);
     assert_eq!(sum(&report, "accepted"), 50.0);
+    let quip = &report["rows"]["quip"];
+    // "sender-0".
+    assert_eq!(quip["sender_id_bytes"]["max"], 8.0);
+    for (metric, most) in [("framing_bytes_per_delivery", 16.0), ("framing_bytes_per_post", 6.0)] {
+        let bytes = quip[metric]["max"].as_f64().unwrap();
+        assert!(bytes > 2.0 && bytes <= most, "{metric}: {bytes}");
+    }
     counts_what_is_planted(LATENCY);
 }
 

@@ -76,7 +76,7 @@ struct Row {
 }
 
 /// Names in JSON, and the metric that each is the median of.
-const METRICS: [(&str, &str); 13] = [
+const METRICS: [(&str, &str); 15] = [
     ("p50_us", "p50_us"),
     ("p90_us", "p90_us"),
     ("p99_us", "p99_us"),
@@ -90,6 +90,8 @@ const METRICS: [(&str, &str); 13] = [
     ("lost", "lost"),
     ("duplicated", "duplicated"),
     ("reordered", "reordered"),
+    ("framing_bytes_per_delivery", "framing_bytes_per_delivery"),
+    ("sender_id_bytes", "sender_id_bytes"),
 ];
 const ACCEPTED: &str = "accepted_per_s";
 const SENT: &str = "sent";
