@@ -43,7 +43,7 @@ pub(crate) struct Pace {
     #[arg(long, default_value_t = 1000.0)]
     pub(crate) rate: f64,
     /// Measured seconds of each run.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 3.0)]
     pub(crate) seconds: f64,
     /// Seconds of load before each measured part.
     #[arg(long, default_value_t = 1.0)]

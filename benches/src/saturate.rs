@@ -27,7 +27,7 @@ pub(crate) struct Load {
     #[arg(long, default_value_t = 64)]
     pub(crate) window: usize,
     /// Measured seconds of each run.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 5.0)]
     pub(crate) seconds: f64,
     /// Seconds of load before each measured part.
     #[arg(long, default_value_t = 1.0)]

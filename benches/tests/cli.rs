@@ -49,6 +49,15 @@ fn commits_are_measured_beside_plain_syncs() {
 }
 
 #[test]
+fn a_scenario_has_runs_of_its_own_unless_they_are_said() {
+    let commit = ["--json", "commit", "--seconds", "0.01", "--batch", "1"];
+    for (said, expected) in [(&[][..], 4), (&["--runs", "1"], 1), (&["--runs", "5"], 5)] {
+        let report: Value = serde_json::from_slice(&quip_bench(&[said, &commit].concat()).stdout).unwrap();
+        assert_eq!(report["runs"], expected);
+    }
+}
+
+#[test]
 fn a_missing_relay_is_an_error_that_says_what_to_do() {
     let output = quip_bench(&["latency", "--relay-bin", "/nowhere/quip-relay"]);
     let error = String::from_utf8_lossy(&output.stderr);

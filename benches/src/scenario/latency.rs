@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', default_value = "1000")]
     rate: Vec<f64>,
     /// Measured seconds of each run.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 5.0)]
     seconds: f64,
     /// Seconds of load before each measured part.
     #[arg(long, default_value_t = 1.0)]

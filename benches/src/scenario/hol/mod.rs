@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 140.0)]
     rate: f64,
     /// Measured seconds of each row and run.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 4.0)]
     seconds: f64,
     /// Seconds of load before each measured part.
     #[arg(long, default_value_t = 2.0)]
