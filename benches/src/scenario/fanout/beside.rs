@@ -44,8 +44,9 @@ pub(super) fn measure(relay: &Relay, room: &Pace, members: u32, small: &Pace) ->
             let alone = samples.recv().await.context(ended)?;
             let start = Instant::now() + SETTLE;
             starts.send(start).context(ended)?;
-            let room = filled.talk(room, start).await?;
-            Ok(Both { room, alone, beside: samples.recv().await.context(ended)? })
+            let beside = async { samples.recv().await.context(ended) };
+            let (room, beside) = filled.talk_beside(room, start, beside).await?;
+            Ok(Both { room, alone, beside })
         });
         drop(starts);
         // Its own failure explains that of the room.

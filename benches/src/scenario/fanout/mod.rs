@@ -5,7 +5,7 @@ mod beside;
 
 use std::time::Instant;
 
-use anyhow::{Error, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use quip_protocol::{
     RoomName, ToClient,
     conversation::{Start, Target},
@@ -157,8 +157,27 @@ impl Room {
     }
 
     async fn talk(self, pace: &Pace, start: Instant) -> Result<Sample> {
+        let (sample, ()) = self.talk_beside(pace, start, async { Ok(()) }).await?;
+        Ok(sample)
+    }
+
+    /// As [`Self::talk`]; nobody leaves before `other` is done, which would feel thousands of connections close.
+    async fn talk_beside<T>(
+        self,
+        pace: &Pace,
+        start: Instant,
+        other: impl Future<Output = Result<T>>,
+    ) -> Result<(Sample, T)> {
+        let Self { crowd, sender, _sessions } = self;
         let plan = Plan::lane(pace, start, 0, 1);
-        room::attend(self.crowd, pace, plan, send(plan, self.sender)).await
+        let mut done = None;
+        let sending = async {
+            let (sent, other) = tokio::try_join!(send(plan, sender), other)?;
+            done = Some(other);
+            Ok(sent)
+        };
+        let sample = room::attend(crowd, pace, plan, sending).await?;
+        Ok((sample, done.context("whoever talks beside is done when the room is")?))
     }
 }
 
