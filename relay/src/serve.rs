@@ -110,8 +110,10 @@ pub fn serve_on(
         all_seen: Notify::new(),
     });
     started(&Started { listen, fingerprint: certificate.fingerprint(), data: folder.path().to_owned() });
-    runtime.block_on(async {
-        let worker = Worker::run(Arc::clone(&shared), mailbox, endpoint, phases.clone());
+    let worked = runtime.block_on(async {
+        // A task like all others on the thread: between two of its turns each of them has one. What `block_on` runs itself
+        // is polled before the others' queue is through, and then a large room is written to faster than the socket is read.
+        let worker = tokio::spawn(Worker::run(Arc::clone(&shared), mailbox, endpoint, phases.clone()));
         let stop = async {
             stopped(term, int, phases).await;
             drain(&phase);
@@ -122,10 +124,11 @@ pub fn serve_on(
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = worker => {}
-            () = stop => {}
+            worked = worker => worked.map_err(|_| ServeError::Panicked("network")),
+            () = stop => Ok(()),
         }
     });
+    worked?;
     let ended = sequencing.join().map_err(|_| ServeError::Panicked("sequencer")).and_then(|ended| Ok(ended?));
     if ended.is_err() {
         // An engine whose disk failed may never finish closing. The process ends instead: what it has accepted is synced.
