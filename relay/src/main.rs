@@ -14,6 +14,10 @@ mod cli;
 
 use cli::{Cli, Command};
 
+/// What one thread of the relay allocates, others free: glibc's allocator does that under a lock, and tidies up meanwhile.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match run(Cli::parse().command()) {
         Ok(()) => ExitCode::SUCCESS,
