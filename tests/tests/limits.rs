@@ -237,7 +237,7 @@ async fn commands_that_wait_are_bounded_in_number_and_bytes() -> Result<()> {
     for (config, bodies) in [
         ("waiting_per_conversation = 1\n", numbered(50, 32)),
         ("waiting_bytes_per_conversation = \"64KiB\"\n", numbered(40, limit::MESSAGE)),
-        ("waiting_bytes = \"256KiB\"\n", numbered(40, limit::MESSAGE)),
+        ("waiting_bytes = \"256KiB\"\n", numbered(120, limit::MESSAGE)),
     ] {
         let relay = Relay::with(&format!("[limits]\nmessages_per_second = 0\n{config}"))?;
         let (alice, bob) = (Raw::login(&relay, "alice").await?, Raw::login(&relay, "bob").await?);
