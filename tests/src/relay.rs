@@ -124,10 +124,7 @@ impl Relay {
         fs::write(&file, top + &self.config)?;
         let log = fs::File::options().create(true).append(true).open(self.folder.join("log"))?;
         let mut command = Command::new(&self.binary);
-        command.arg("serve").arg("--config").arg(&file);
-        // Memory that is free goes back to the system at once, so that resident memory is what is in use.
-        command.env("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0");
-        command.envs(self.environment.iter().cloned());
+        command.arg("serve").arg("--config").arg(&file).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Ok(command)
     }
