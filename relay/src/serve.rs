@@ -101,40 +101,34 @@ pub fn serve_on(
 
     let (phase, phases) = watch::channel(Phase::Running);
     let sequencing = spawn_sequencer(sequencer, phase.clone())?;
-    let shared = Arc::new(Shared {
-        config,
-        authenticator,
-        submit: Arc::clone(&submit),
-        readers,
-        generation,
-        all_seen: Notify::new(),
-    });
+    let shared = Arc::new(Shared { config, authenticator, submit, readers, generation, all_seen: Notify::new() });
     started(&Started { listen, fingerprint: certificate.fingerprint(), data: folder.path().to_owned() });
     let worked = runtime.block_on(async {
         // A task like all others on the thread: between two of its turns each of them has one. What `block_on` runs itself
         // is polled before the others' queue is through, and then a large room is written to faster than the socket is read.
-        let worker = tokio::spawn(Worker::run(Arc::clone(&shared), mailbox, endpoint, phases.clone()));
-        let stop = async {
-            stopped(term, int, phases).await;
-            drain(&phase);
-            if tokio::time::timeout(LAST_SEEN_WITHIN, shared.all_seen.notified()).await.is_err() {
-                tracing::warn!("not everyone's last-seen time was written in {LAST_SEEN_WITHIN:?}");
-            }
-            submit.close();
-            std::future::pending::<()>().await;
-        };
+        let mut worker = tokio::spawn(Worker::run(Arc::clone(&shared), mailbox, endpoint, phases));
         tokio::select! {
-            worked = worker => worked.map_err(|_| ServeError::Panicked("network")),
-            () = stop => Ok(()),
+            worked = &mut worker => worked,
+            () = go_down(&shared, &phase, term, int) => worker.await,
         }
     });
-    worked?;
+    worked.map_err(|_| ServeError::Panicked("network"))?;
     let ended = sequencing.join().map_err(|_| ServeError::Panicked("sequencer")).and_then(|ended| Ok(ended?));
     if ended.is_err() {
         // An engine whose disk failed may never finish closing. The process ends instead: what it has accepted is synced.
         std::mem::forget(shared);
     }
     ended
+}
+
+/// Waits until the relay is to end, and lets it: what was taken is answered, and nothing more is taken.
+async fn go_down(shared: &Shared, phase: &watch::Sender<Phase>, term: Signal, int: Signal) {
+    stopped(term, int, phase.subscribe()).await;
+    drain(phase);
+    if tokio::time::timeout(LAST_SEEN_WITHIN, shared.all_seen.notified()).await.is_err() {
+        tracing::warn!("not everyone's last-seen time was written in {LAST_SEEN_WITHIN:?}");
+    }
+    shared.submit.close();
 }
 
 /// Waits for a signal, or for the sequencer to end by itself.
