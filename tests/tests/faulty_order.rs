@@ -129,13 +129,34 @@ async fn everyone_talks(relay: &Relay) -> Result<()> {
     check(&told, 2 * count).context("in the direct conversation")
 }
 
+/// Edits go by way of a reader and there is nobody else: no other traffic brings an answer along that was forgotten.
+async fn one_edits(relay: &Relay) -> Result<()> {
+    let client = connect(relay, "ann").await?;
+    let conversation = client.open(Target::room("lobby:main")?, OpenOptions::join()).await?;
+    let sender = conversation.sender();
+    let seq = sender.send("0").await?.accepted().await.context("the message")?.seq;
+    for number in 1..=3 * messages() {
+        sender.edit(seq, number.to_string()).await?.accepted().await.with_context(|| format!("edit {number}"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_who_is_alone_is_told_of_every_refusal() {
+    run(one_edits).await;
+}
+
 #[tokio::test]
 async fn nothing_is_lost_repeated_or_reordered_on_an_order_that_does_all_of_it() {
+    run(everyone_talks).await;
+}
+
+async fn run(scenario: impl AsyncFn(&Relay) -> Result<()>) {
     for seed in seeds() {
         let folder = tempfile::tempdir().unwrap();
         let mut relay = Relay::prepare_faulty(folder.path(), CONFIG, seed);
         relay.run().unwrap();
-        let result = tokio::time::timeout(WHOLE, everyone_talks(&relay)).await;
+        let result = tokio::time::timeout(WHOLE, scenario(&relay)).await;
         let result = result.context("it takes too long").and_then(|result| result);
         if let Err(error) = result {
             panic!("seed {seed}: {error:#}\n{}", relay.log());

@@ -88,13 +88,14 @@ impl Worker {
         self.unread.push(key);
     }
 
-    /// Goes on with a stream whose frames were held back.
+    /// Goes on with a stream whose frames were held back, and says what became of the one that held them.
     pub(super) fn release(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.held = false;
         if !stream.partial.is_empty() {
             self.received(key, &Bytes::new());
         }
+        self.pump(key);
         self.unread.push(key);
         self.wake.notify_one();
     }

@@ -201,7 +201,6 @@ impl Worker {
             self.watch(key, companions);
         }
         self.release(key);
-        self.pump(key);
     }
 
     fn say_opened(&mut self, key: StreamKey, id: ConversationId, rows: &OpenRows, visible: &Visible, start: u64) {
