@@ -182,11 +182,12 @@ impl Attended {
     }
 }
 
-/// CPU of both sides for each delivery; a generator that needs more of it decides when the last recipient reads.
+/// CPU of both sides and bytes for each delivery; a generator that needs more of it decides when the last recipient reads.
 fn per_delivery(sample: &mut Sample, usage: &Usage, deliveries: u64) {
     let [server, generator] = usage.micros().map(|micros| micros / deliveries.max(1) as f64);
     sample.push("relay_cpu_us_per_delivery", server);
     sample.push("generator_cpu_us_per_delivery", generator);
+    sample.push("wire_bytes_per_delivery", usage.wire_bytes_per(deliveries));
     if generator > server {
         sample.doubt(format!(
             "the generator needs {generator:.1} µs for a delivery and the server {server:.1}: the last recipients of a \
@@ -197,6 +198,7 @@ fn per_delivery(sample: &mut Sample, usage: &Usage, deliveries: u64) {
 
 /// What was received and lost so far.
 struct Traffic {
+    connections: usize,
     datagrams: u64,
     lost_packets: u64,
     drops: u64,
@@ -207,6 +209,7 @@ impl Traffic {
     fn now(connections: &[Connection], ports: &[u16], server_port: u16) -> Result<Self> {
         let stats: Vec<_> = connections.iter().map(Connection::stats).collect();
         Ok(Self {
+            connections: connections.len(),
             datagrams: stats.iter().map(|stats| stats.udp_rx.datagrams).sum(),
             lost_packets: stats.iter().map(|stats| stats.path.lost_packets).sum(),
             drops: ports.iter().map(|port| proc::udp_drops(*port)).sum::<Result<_>>()?,
@@ -216,6 +219,7 @@ impl Traffic {
 
     fn since(&self, before: &Self) -> Self {
         Self {
+            connections: self.connections,
             datagrams: self.datagrams - before.datagrams,
             lost_packets: self.lost_packets - before.lost_packets,
             drops: self.drops - before.drops,
@@ -224,8 +228,11 @@ impl Traffic {
     }
 
     fn add_to(&self, sample: &mut Sample, deliveries: u64) {
-        sample.push("datagrams_per_delivery", self.datagrams as f64 / deliveries.max(1) as f64);
-        sample.push("client_lost_packets", self.lost_packets as f64);
+        // Who speaks TCP, or is not counted, has none to tell of.
+        if self.connections > 0 {
+            sample.push("datagrams_per_delivery", self.datagrams as f64 / deliveries.max(1) as f64);
+            sample.push("client_lost_packets", self.lost_packets as f64);
+        }
         sample.push("client_receive_drops", self.drops as f64);
         sample.push("server_receive_drops", self.server_drops as f64);
         if self.drops > 0 {

@@ -75,12 +75,17 @@ impl Usage {
         [self.server, self.generator].map(|time| time.as_micros() as f64)
     }
 
-    /// Adds what went over loopback for each message, with headers and acknowledgements, to and from the server. It
-    /// counts everyone's packets, so that it says little on a machine that is not left alone.
+    /// Adds [`Self::wire_bytes_per`] message.
     pub(crate) fn add_wire_to(&self, sample: &mut Sample, messages: u64) {
         if messages > 0 {
-            sample.push("wire_bytes_per_message", self.wire as f64 / messages as f64);
+            sample.push("wire_bytes_per_message", self.wire_bytes_per(messages));
         }
+    }
+
+    /// What went over loopback divided by how often it was for something, with headers and acknowledgements, to and from
+    /// the server. It counts everyone's packets, so that it says little on a machine that is not left alone.
+    pub(crate) fn wire_bytes_per(&self, count: u64) -> f64 {
+        self.wire as f64 / count.max(1) as f64
     }
 
     /// Adds shares of one core, CPU time per message and memory to a run.

@@ -94,6 +94,29 @@ fn everyone_who_acknowledges_accepts_messages() {
 }
 
 #[test]
+fn everyone_hands_each_message_to_each_of_many() {
+    let names = PEERS.iter().map(|(peer, _)| *peer).collect::<Vec<_>>().join(",");
+    let room = ["--scenario", "fanout", "--members", "7", "--deliveries", "280"];
+    let report = compare(&format!("quip,bare,{names},fdatasync"), &room);
+    let rows = report["rows"].as_array().unwrap();
+    for ((peer, server), row) in [("quip", ""), ("bare", "")].iter().chain(&PEERS).zip(rows) {
+        if !is_here(row, peer, server) {
+            continue;
+        }
+        assert_eq!(row["sent"], 20.0, "{row}");
+        for key in ["lost", "duplicated", "reordered"] {
+            assert_eq!(row[key], 0.0, "{key} of {row}");
+        }
+        for key in ["deliveries_per_s", "wire_bytes_per_delivery", "first_p50_us"] {
+            assert!(row[key].as_f64().is_some_and(|value| value > 0.0), "{key} of {row}");
+        }
+        assert!(row["last_p50_us"].as_f64() >= row["first_p50_us"].as_f64(), "{row}");
+        assert!(row["relay_cpu_us_per_delivery"].is_number(), "{row}");
+    }
+    assert_eq!(rows.last().unwrap()["error"], "a file delivers to nobody");
+}
+
+#[test]
 fn a_message_that_quip_loses_is_a_failure() {
     let output = run("quip", &["--plant", "loss"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -116,8 +139,10 @@ fn a_report_tells_durable_from_not_and_names_who_is_faster() {
         "| fdatasync | yes |",
         "## Latency, unpinned",
         "## Ingest, unpinned",
+        "## Fan-out, unpinned",
         "* bare (not durable): Quip is",
         "* bare (not durable): Quip accepts",
+        "* bare (not durable): Quip has it at the last receiver",
     ] {
         assert!(report.contains(text), "no {text} in:\n{report}");
     }

@@ -27,7 +27,7 @@ pub(crate) fn measure(pace: &Pace, receivers: u32) -> Result<Sample> {
     super::runtime()?.block_on(run_once(&server, pace, receivers))
 }
 
-async fn run_once(server: &Server, pace: &Pace, receivers: u32) -> Result<Sample> {
+pub(crate) async fn run_once(server: &Server, pace: &Pace, receivers: u32) -> Result<Sample> {
     let deliveries = pace.messages() * u64::from(receivers);
     let mut crowd = Crowd::new(server.address.port(), server.pid(), deliveries);
     let mut clients = Arc::new(Clients::new(server)?);

@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use tokio::runtime::{Builder, Runtime};
 
-pub(crate) use fanout::measure as measure_fanout;
+pub(crate) use fanout::{measure as measure_fanout, run_once as run_fanout};
 pub(crate) use handshakes::Handshakes;
 pub(crate) use ingest::{measure as measure_ingest, run_once as run_ingest};
 pub(crate) use pairs::{measure as measure_pairs, run_once as run_pairs};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, ensure};
 use bytes::Bytes;
 use tokio::{
     task::JoinSet,
@@ -11,9 +11,11 @@ use tokio::{
 
 use super::{server::Server, window::Window};
 use crate::{
+    crowd::{Crowd, Ear},
     load::{self, DRAIN, Outlet, PAYLOAD, Pace, Plan, Received, SETTLE, Sent},
     meter::Usage,
     report::Sample,
+    room,
     saturate::{Load, Span},
 };
 
@@ -28,12 +30,21 @@ pub(crate) enum Work {
     Latency(Pace),
     /// Many senders without a receiver, closed-loop.
     Ingest(Load),
+    /// One sender, many receivers, open-loop.
+    Fanout(Audience),
+}
+
+/// Who gets each message of [`Work::Fanout`].
+#[derive(Clone, Copy)]
+pub(crate) struct Audience {
+    pub(crate) pace: Pace,
+    pub(crate) members: u32,
 }
 
 /// A way to hand messages from one to another. Topics are numbered; each has one sender.
 pub(super) trait Protocol {
     type Outbox: Outbox + 'static;
-    type Inlet: Inlet;
+    type Inlet: Inlet + 'static;
     /// Whether a sender is told that a message was taken.
     const ACKNOWLEDGES: bool = true;
 
@@ -42,7 +53,8 @@ pub(super) trait Protocol {
         Ok(())
     }
 
-    async fn receiver(server: &Server, topic: u32) -> Result<Self::Inlet>;
+    /// One of a topic's receivers, each of whom gets every message.
+    async fn receiver(server: &Server, topic: u32, number: u32) -> Result<Self::Inlet>;
 
     /// A sender who settles the window with every answer.
     async fn sender(server: &Server, topic: u32, window: Window) -> Result<Self::Outbox>;
@@ -71,14 +83,13 @@ pub(super) async fn run<P: Protocol>(work: &Work, server: &Server) -> Result<Sam
     match work {
         Work::Latency(pace) => latency::<P>(pace, server).await,
         Work::Ingest(load) => ingest::<P>(load, server).await,
+        Work::Fanout(audience) => fanout::<P>(audience, server).await,
     }
 }
 
 async fn latency<P: Protocol>(pace: &Pace, server: &Server) -> Result<Sample> {
-    let mut inlet = P::receiver(server, 0).await?;
-    let window = Window::new(WINDOW);
-    let outbox = P::sender(server, 0, window.clone()).await?;
-    let mut outlet = Paced { outbox, window: P::ACKNOWLEDGES.then_some(window) };
+    let mut inlet = P::receiver(server, 0, 0).await?;
+    let mut outlet = Paced::connect::<P>(server).await?;
     let plan = Plan::lane(pace, Instant::now() + SETTLE, 0, 1);
     let usage = Usage::between(plan.measured_from(), plan.end(), server.pid());
     let (sent, received, usage) = tokio::try_join!(load::drive(plan, &mut outlet), receive(plan, &mut inlet), usage)?;
@@ -89,10 +100,43 @@ async fn latency<P: Protocol>(pace: &Pace, server: &Server) -> Result<Sample> {
     Ok(sample)
 }
 
+async fn fanout<P: Protocol>(audience: &Audience, server: &Server) -> Result<Sample> {
+    let Audience { pace, members } = audience;
+    let deliveries = pace.messages() * u64::from(*members);
+    let mut crowd = Crowd::new(server.place().udp_port, server.pid(), deliveries);
+    // Who serves many is not hurried: a connection after the other.
+    for member in 0..*members {
+        let inlet = P::receiver(server, 0, member).await?;
+        crowd.join(|ear| listen(ear, inlet));
+    }
+    let mut outlet = Paced::connect::<P>(server).await?;
+    let plan = Plan::lane(pace, Instant::now() + SETTLE, 0, 1);
+    room::attend(crowd, pace, plan, load::drive(plan, &mut outlet)).await
+}
+
+/// Notes every message; ends only with an error.
+async fn listen(mut ear: Ear, mut inlet: impl Inlet) -> Error {
+    loop {
+        match inlet.receive().await.and_then(|payload| load::number(&payload)) {
+            Ok(number) => ear.hear(number),
+            Err(error) => return error,
+        }
+    }
+}
+
+/// One sender of open-loop load.
 struct Paced<O> {
     outbox: O,
     /// What a peer that answers nothing does not have.
     window: Option<Window>,
+}
+
+impl<O> Paced<O> {
+    async fn connect<P: Protocol<Outbox = O>>(server: &Server) -> Result<Self> {
+        let window = Window::new(WINDOW);
+        let outbox = P::sender(server, 0, window.clone()).await?;
+        Ok(Self { outbox, window: P::ACKNOWLEDGES.then_some(window) })
+    }
 }
 
 impl<O: Outbox> Outlet for Paced<O> {

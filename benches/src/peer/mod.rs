@@ -1,7 +1,7 @@
 //! What people would use instead: each peer's own server, and our generator speaking its protocol through a
 //! well-kept client.
 //!
-//! One sender, one receiver, the same messages at the same intended times, TLS 1.3 everywhere, and where a
+//! The same senders and receivers, the same messages at the same intended times, TLS 1.3 everywhere, and where a
 //! protocol acknowledges, as many unanswered at most as with Quip.
 
 mod exchange;
@@ -15,17 +15,17 @@ mod xmpp;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-pub(crate) use self::exchange::Work;
+pub(crate) use self::exchange::{Audience, Work};
 use self::{exchange::Protocol, nats::Keep, server::Server};
 use crate::{
     bare, commit,
     relay::Relay,
     report::{Options, Sample},
-    scenario::{ingest, latency},
+    scenario::{fanout, ingest, latency},
 };
 
 /// The processor of a server that is pinned, and that of the generator beside it.
@@ -60,7 +60,7 @@ pub(crate) struct Facts {
 impl Peer {
     pub(crate) fn facts(self) -> Facts {
         let (name, durable, says) = match self {
-            Self::Quip => ("quip", true, "direct conversation; synced before delivery"),
+            Self::Quip => ("quip", true, "a conversation; synced before delivery"),
             Self::Bare => ("bare", false, "quinn forwarder: no protocol, no store; what the transport costs here"),
             Self::JetstreamAlways => {
                 ("jetstream-always", true, "NATS JetStream, one stream, file, R1, sync_interval always")
@@ -94,11 +94,12 @@ impl Peer {
         let _pins = Pins::new(pinned)?;
         match self {
             Self::Quip => {
-                let relay = placed(pinned, || Relay::start(options))?;
+                let relay = placed(pinned, || Relay::start_with(options, &settings(work)))?;
                 bare::runtime()?.block_on(async {
                     match work {
                         Work::Latency(pace) => latency::run_once(&relay, pace, 1).await,
                         Work::Ingest(load) => ingest::run_once(&relay, load).await,
+                        Work::Fanout(audience) => fanout::run_once(&relay, &audience.pace, audience.members).await,
                     }
                 })
             }
@@ -108,6 +109,7 @@ impl Peer {
                     match work {
                         Work::Latency(pace) => bare::run_pairs(&server, pace, 1).await,
                         Work::Ingest(load) => bare::run_ingest(&server, load).await,
+                        Work::Fanout(audience) => bare::run_fanout(&server, &audience.pace, audience.members).await,
                     }
                 })
             }
@@ -129,11 +131,20 @@ fn drive<P: Protocol>(work: &Work, pinned: bool, start: impl FnOnce() -> Result<
     bare::runtime()?.block_on(exchange::run::<P>(work, &server))
 }
 
+/// What the relay is told besides its defaults.
+fn settings(work: &Work) -> Vec<String> {
+    match work {
+        Work::Latency(_) | Work::Ingest(_) => Vec::new(),
+        Work::Fanout(_) => vec![fanout::SETTINGS.to_owned()],
+    }
+}
+
 /// One message after the other: at the pace of the load, or as fast as the disk is.
 fn sync_file(work: &Work, options: &Options) -> Result<Sample> {
     let (interval, seconds) = match work {
         Work::Latency(pace) => (Some(Duration::from_secs_f64(1.0 / pace.rate)), pace.seconds),
         Work::Ingest(load) => (None, load.seconds),
+        Work::Fanout(_) => bail!("a file delivers to nobody"),
     };
     commit::measure_file(&options.dir, 1, Duration::from_secs_f64(seconds), interval)
 }

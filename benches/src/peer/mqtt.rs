@@ -55,8 +55,8 @@ impl Protocol for Mqtt {
     type Outbox = Publisher;
     type Inlet = Subscriber;
 
-    async fn receiver(server: &Server, topic: u32) -> Result<Subscriber> {
-        let (mut reader, mut writer) = connect(server, &format!("receiver-{topic}")).await?;
+    async fn receiver(server: &Server, topic: u32, number: u32) -> Result<Subscriber> {
+        let (mut reader, mut writer) = connect(server, &format!("receiver-{topic}-{number}")).await?;
         let subscribe = Subscribe::new(topic_name(topic), QoS::AtLeastOnce);
         writer.encode(&Packet::Subscribe(Subscribe { pkid: 1, ..subscribe }))?;
         writer.flush().await?;

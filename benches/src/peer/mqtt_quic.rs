@@ -50,9 +50,9 @@ impl Protocol for Mqtt {
     type Outbox = Publisher;
     type Inlet = Subscriber;
 
-    async fn receiver(server: &Server, topic: u32) -> Result<Subscriber> {
+    async fn receiver(server: &Server, topic: u32, number: u32) -> Result<Subscriber> {
         let topic = topic_name(topic);
-        let mut client = Client::connect(server, &format!("receiver-{topic}")).await?;
+        let mut client = Client::connect(server, &format!("receiver-{topic}-{number}")).await?;
         let mut subscribe = vec![0, 1, 0];
         text(&topic, &mut subscribe);
         subscribe.push(1);

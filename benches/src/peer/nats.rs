@@ -64,7 +64,7 @@ impl Protocol for Core {
     type Inlet = Subscription;
     const ACKNOWLEDGES: bool = false;
 
-    async fn receiver(server: &Server, topic: u32) -> Result<Subscription> {
+    async fn receiver(server: &Server, topic: u32, _number: u32) -> Result<Subscription> {
         let client = connect(server).await?;
         let messages = client.subscribe(subject(topic)).await?;
         client.flush().await?;
@@ -95,10 +95,10 @@ impl Protocol for Stream {
         Ok(())
     }
 
-    async fn receiver(server: &Server, topic: u32) -> Result<Pushed> {
+    async fn receiver(server: &Server, topic: u32, number: u32) -> Result<Pushed> {
         let stream = jetstream::new(connect(server).await?).get_stream(STREAM).await?;
         let consumer = push::Config {
-            deliver_subject: DELIVERED.to_owned(),
+            deliver_subject: format!("{DELIVERED}.{topic}.{number}"),
             filter_subject: subject(topic).to_string(),
             ack_policy: AckPolicy::None,
             ..Default::default()

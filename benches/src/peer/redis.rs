@@ -60,7 +60,7 @@ impl Protocol for Stream {
     type Outbox = Appender;
     type Inlet = Tail;
 
-    async fn receiver(server: &Server, topic: u32) -> Result<Tail> {
+    async fn receiver(server: &Server, topic: u32, _number: u32) -> Result<Tail> {
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let connection = client(server)?.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(Tail { connection, key: key(topic), last: "0-0".to_owned(), waiting: VecDeque::new() })
@@ -78,7 +78,7 @@ impl Protocol for Channel {
     type Outbox = Publisher;
     type Inlet = Subscription;
 
-    async fn receiver(server: &Server, topic: u32) -> Result<Subscription> {
+    async fn receiver(server: &Server, topic: u32, _number: u32) -> Result<Subscription> {
         let mut channel = client(server)?.get_async_pubsub().await?;
         channel.subscribe(key(topic)).await?;
         Ok(Subscription(channel))

@@ -56,8 +56,8 @@ impl Protocol for Room {
     type Outbox = Speaker;
     type Inlet = Listener;
 
-    async fn receiver(server: &Server, topic: u32) -> Result<Listener> {
-        let Client { reader, write } = Client::join(server, &room(topic), "listener").await?;
+    async fn receiver(server: &Server, topic: u32, number: u32) -> Result<Listener> {
+        let Client { reader, write } = Client::join(server, &room(topic), &format!("listener-{number}")).await?;
         Ok(Listener { reader, _write: write })
     }
 

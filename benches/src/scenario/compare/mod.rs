@@ -12,7 +12,7 @@ use crate::{
     check::Faults,
     load::{Pace, Plan},
     machine::Machine,
-    peer::{Peer, Work},
+    peer::{Audience, Peer, Work},
     report::{Options, Sample},
     saturate::Load,
     stats::Spread,
@@ -35,6 +35,12 @@ pub(crate) struct Args {
     /// Unanswered messages that each sender of `ingest` keeps under way.
     #[arg(long, default_value_t = 64)]
     window: usize,
+    /// Members of the room of `fanout` besides the sender, each on a connection of its own.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    members: u32,
+    /// Deliveries per second of `fanout`, from which its rate follows.
+    #[arg(long, default_value_t = 5_000.0)]
+    deliveries: f64,
     /// Leave the scheduler free; otherwise the server has one processor and the generator another.
     #[arg(long)]
     unpinned: bool,
@@ -49,15 +55,22 @@ enum Scenario {
     Latency,
     /// Many senders whose receivers are not there, closed-loop: messages that were accepted.
     Ingest,
+    /// One sender, many receivers who all get everything, open-loop: the first and the last of them told apart.
+    Fanout,
 }
 
 impl Args {
     fn work(&self, scenario: Scenario) -> Work {
-        let Self { senders, window, pace: Pace { seconds, warmup, .. }, .. } = *self;
+        let Self { senders, window, members, pace: Pace { seconds, warmup, .. }, .. } = *self;
         match scenario {
             Scenario::Latency => Work::Latency(self.pace),
             Scenario::Ingest => Work::Ingest(Load { senders, window, seconds, warmup }),
+            Scenario::Fanout => Work::Fanout(Audience { pace: self.fanout_pace(), members }),
         }
+    }
+
+    fn fanout_pace(&self) -> Pace {
+        Pace { rate: self.deliveries / f64::from(self.members), ..self.pace }
     }
 }
 
@@ -76,7 +89,7 @@ struct Row {
 }
 
 /// Names in JSON, and the metric that each is the median of.
-const METRICS: [(&str, &str); 15] = [
+const METRICS: [(&str, &str); 23] = [
     ("p50_us", "p50_us"),
     ("p90_us", "p90_us"),
     ("p99_us", "p99_us"),
@@ -92,11 +105,23 @@ const METRICS: [(&str, &str); 15] = [
     ("reordered", "reordered"),
     ("framing_bytes_per_delivery", "framing_bytes_per_delivery"),
     ("sender_id_bytes", "sender_id_bytes"),
+    ("first_p50_us", "first_p50_us"),
+    ("first_p99_us", "first_p99_us"),
+    (LAST_P50, LAST_P50),
+    (LAST_P99, LAST_P99),
+    ("deliveries_per_s", "deliveries_per_s"),
+    (CPU_PER_DELIVERY, CPU_PER_DELIVERY),
+    (WIRE_PER_DELIVERY, WIRE_PER_DELIVERY),
+    ("datagrams_per_delivery", "datagrams_per_delivery"),
 ];
 const ACCEPTED: &str = "accepted_per_s";
 const SENT: &str = "sent";
 const IN_MEMORY: &str = "THE DATA WAS IN MEMORY: nothing here is durable; name a folder on a disk with --dir";
 const WIRE: &str = "wire_bytes_per_message";
+const LAST_P50: &str = "last_p50_us";
+const LAST_P99: &str = "last_p99_us";
+const CPU_PER_DELIVERY: &str = "relay_cpu_us_per_delivery";
+const WIRE_PER_DELIVERY: &str = "wire_bytes_per_delivery";
 /// What `accepted_per_s` is called where messages are delivered, and where there is only a disk.
 const ACCEPTED_ELSEWHERE: [&str; 2] = ["achieved_per_s", "messages_per_s"];
 
@@ -104,7 +129,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<ExitCode> {
     // Clients of some peers ask for the process's own.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     if let Some(file) = &args.report {
-        let kinds = [Scenario::Latency, Scenario::Ingest].into_iter().flat_map(|of| [(of, true), (of, false)]);
+        let kinds = Scenario::value_variants().iter().flat_map(|of| [(*of, true), (*of, false)]);
         let parts: Vec<Part> = kinds.map(|(scenario, pinned)| measure(args, options, scenario, pinned)).collect();
         page::write(file, args, options, &parts)?;
         println!("{} is written", file.display());
@@ -154,7 +179,9 @@ fn complete(work: &Work, mut sample: Sample) -> Sample {
     if let (None, Some(accepted)) = (sample.get(ACCEPTED), elsewhere) {
         sample.push(ACCEPTED, accepted);
     }
-    if let (Work::Latency(pace), Some(_)) = (work, sample.get("lost")) {
+    if let Work::Latency(pace) | Work::Fanout(Audience { pace, .. }) = work
+        && sample.get("lost").is_some()
+    {
         sample.push(SENT, Plan::lane(pace, Instant::now(), 0, 1).measured() as f64);
     }
     sample
@@ -200,6 +227,8 @@ fn to_json(args: &Args, options: &Options, part: &Part) -> Result<Value> {
         "seconds": args.pace.seconds,
         "senders": args.senders,
         "window": args.window,
+        "members": args.members,
+        "deliveries": args.deliveries,
         "pinned": part.pinned,
         "runs": options.runs(),
         "rows": part.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
@@ -225,14 +254,26 @@ const INGEST_COLUMNS: &[(&str, &str)] = &[
     ("generator CPU %", "generator_cpu_percent"),
     ("server RSS MB", "server_rss_bytes"),
 ];
+const FANOUT_COLUMNS: &[(&str, &str)] = &[
+    ("p50 µs", "p50_us"),
+    ("p99 µs", "p99_us"),
+    ("first p50 µs", "first_p50_us"),
+    ("last p50 µs", LAST_P50),
+    ("last p99 µs", LAST_P99),
+    ("deliveries/s", "deliveries_per_s"),
+    ("server CPU µs/delivery", CPU_PER_DELIVERY),
+    ("wire bytes/delivery", WIRE_PER_DELIVERY),
+    ("server RSS MB", "server_rss_bytes"),
+];
 /// Columns that also say how far the runs lay apart.
-const SPREAD: [&str; 3] = ["p50_us", "p99_us", ACCEPTED];
+const SPREAD: [&str; 5] = ["p50_us", "p99_us", LAST_P50, LAST_P99, ACCEPTED];
 
 impl Scenario {
     fn columns(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Latency => LATENCY_COLUMNS,
             Self::Ingest => INGEST_COLUMNS,
+            Self::Fanout => FANOUT_COLUMNS,
         }
     }
 
@@ -255,7 +296,7 @@ fn cell(row: &Row, metric: &str) -> String {
     match metric {
         "server_rss_bytes" => round(median / 1e6),
         // Of a busy server a message takes few microseconds.
-        "server_cpu_us_per_message" => number((median * 10.0).round() / 10.0),
+        "server_cpu_us_per_message" | CPU_PER_DELIVERY => number((median * 10.0).round() / 10.0),
         _ if SPREAD.contains(&metric) && row.samples.len() > 1 => {
             format!("{} ({} to {})", round(median), round(min), round(max))
         }

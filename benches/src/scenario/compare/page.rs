@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context, Result};
 
-use super::{ACCEPTED, Args, IN_MEMORY, Part, Row, Scenario, doubts};
+use super::{ACCEPTED, Args, CPU_PER_DELIVERY, IN_MEMORY, LAST_P50, LAST_P99, Part, Row, Scenario, doubts};
 use crate::{
     load::PAYLOAD,
     machine::Machine,
@@ -49,6 +49,7 @@ impl Part {
         let of = match self.scenario {
             Scenario::Latency => "Latency",
             Scenario::Ingest => "Ingest",
+            Scenario::Fanout => "Fan-out",
         };
         format!("{of}, {}", if self.pinned { "pinned" } else { "unpinned" })
     }
@@ -69,13 +70,18 @@ fn intro(text: &mut String, args: &Args, options: &Options) -> Result<()> {
          headers and acknowledgements, for each message that was delivered.\n\
          * Ingest: {senders} senders with {window} unanswered messages each, nobody receives; messages that were accepted a \
          second. Where the generator's share of its one processor is near 100 %, the server could do more than the \
-         figure says.\n",
+         figure says.\n\
+         * Fan-out: one sender, {members} receivers on connections of their own who all get every message, {spoken} messages \
+         a second; *first* and *last* are of each message: until its first and its last receiver has it. CPU and bytes are \
+         for each delivery.\n",
         machine = Machine::describe(&options.dir).line(),
         runs = options.runs(),
         seconds = number(work.seconds),
         rate = number(work.rate),
         senders = args.senders,
         window = args.window,
+        members = args.members,
+        spoken = number(args.fanout_pace().rate),
     )?;
     Ok(())
 }
@@ -139,6 +145,16 @@ fn verdict(text: &mut String, part: &Part) {
                 let words = ["faster", "slower", "as fast"];
                 format!("is {} at the median and {} at p99", compared(p50, words), compared(p99, words))
             }),
+            Scenario::Fanout => {
+                ratio(LAST_P50).zip(ratio(LAST_P99)).zip(ratio(CPU_PER_DELIVERY)).map(|((p50, p99), cpu)| {
+                    let (words, costs) = (["faster", "slower", "as fast"], ["less CPU", "more CPU", "the same CPU"]);
+                    let [p50, p99] = [p50, p99].map(|ratio| compared(ratio, words));
+                    format!(
+                        "has it at the last receiver {p50} at the median and {p99} at p99, for {}",
+                        compared(cpu, costs)
+                    )
+                })
+            }
             Scenario::Ingest => ratio(ACCEPTED).map(|rate| {
                 let words = ["more messages", "fewer messages", "as many"];
                 format!("accepts {}", compared(1.0 / rate, words))

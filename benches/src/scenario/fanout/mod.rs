@@ -51,7 +51,7 @@ pub(crate) struct Args {
 
 const ROOM: &str = "bench:fanout";
 /// Nobody is told who joins: a thousand members would be told half a million times.
-const SETTINGS: &str = r#"namespaces = [{ name = "bench", joins_shown = false }]"#;
+pub(crate) const SETTINGS: &str = r#"namespaces = [{ name = "bench", joins_shown = false }]"#;
 /// Bounds of the rate that follows from the size of the room.
 const RATES: [f64; 2] = [2.0, 1000.0];
 const RATIO: &str = "relay_cpu_over_bare";
@@ -103,7 +103,7 @@ fn run_size(args: &Args, members: u32, options: &Options, report: &mut Report) -
         report.add(&format!("beside {members}"), beside);
         room
     } else {
-        measure(&relay, &pace, members)?
+        bare::runtime()?.block_on(run_once(&relay, &pace, members))?
     };
     compare(&mut quip, RATIO, &bare, "relay_cpu_us_per_delivery");
     report.add(&format!("quip {members}"), quip);
@@ -117,11 +117,10 @@ fn compare(sample: &mut Sample, name: &'static str, other: &Sample, metric: &str
     of.into_iter().for_each(|(value, other)| sample.push(name, value / other));
 }
 
-fn measure(relay: &Relay, pace: &Pace, members: u32) -> Result<Sample> {
-    bare::runtime()?.block_on(async {
-        let room = Room::fill(relay, pace, members).await?;
-        room.talk(pace, Instant::now() + SETTLE).await
-    })
+/// One run on a relay that has [`SETTINGS`].
+pub(crate) async fn run_once(relay: &Relay, pace: &Pace, members: u32) -> Result<Sample> {
+    let room = Room::fill(relay, pace, members).await?;
+    room.talk(pace, Instant::now() + SETTLE).await
 }
 
 /// A room in which everyone listens and one is about to talk.
