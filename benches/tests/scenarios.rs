@@ -176,9 +176,38 @@ fn idle_has_a_row_for_each_size_and_offload() {
 #[test]
 fn hol() {
     let output = run(HOL);
-    let error = String::from_utf8_lossy(&output.stderr);
-    if error.contains("needs root") || error.contains("no /dev/net/tun") {
-        return eprintln!("skipped: {error}");
+    if !may_link(&output) {
+        return;
     }
     counts_what_is_planted(HOL);
+}
+
+#[test]
+fn hol_with_nats_in_the_place_of_the_relay() {
+    let nats = [HOL, &["--systems", "nats"]].concat();
+    let output = run(&nats);
+    if !may_link(&output) {
+        return;
+    }
+    let notes = report(&output)["notes"].to_string();
+    if notes.contains("there is no nats-server here") {
+        return eprintln!("skipped: {notes}");
+    }
+    counts_what_is_planted(&nats);
+    let report = sound(&nats);
+    for row in ["nats", "nats + bulk"] {
+        assert!(report["rows"][row]["p99_us"]["median"].as_f64().is_some_and(|p99| p99 > 1000.0), "{row}: {report}");
+    }
+    assert!(report["rows"]["nats + bulk"]["bulk_bytes_per_s"]["median"].as_f64() > Some(0.0), "{report}");
+    assert_eq!(report["rows"]["quip"], Value::Null);
+}
+
+/// Whether there can be a bad network here.
+fn may_link(output: &Output) -> bool {
+    let error = String::from_utf8_lossy(&output.stderr);
+    let missing = error.contains("needs root") || error.contains("no /dev/net/tun");
+    if missing {
+        eprintln!("skipped: {error}");
+    }
+    !missing
 }

@@ -90,6 +90,17 @@ impl Namespace {
         self.run(|| fs::write(format!("/proc/sys/net/{setting}"), value))?
     }
 
+    /// Sets the congestion control of TCP connections over the link that begin from now on and ask for none themselves.
+    ///
+    /// It is the route's: a namespace's own default may only be one that the kernel lets everyone have.
+    ///
+    /// # Errors
+    /// When the kernel has none of that name.
+    pub fn set_congestion_control(&self, name: &str) -> io::Result<()> {
+        let route = format!("198.18.0.0/24 dev {DEVICE} proto kernel scope link src {}", self.address);
+        self.run(|| ip(&format!("route replace {route} congctl {name}\n")))?
+    }
+
     /// Packets that the kernel did not get rid of to the forwarder, and those it did not take from it.
     pub(crate) fn kernel_drops(&self) -> io::Result<(u64, u64)> {
         // `self` would be the process's first thread, which is in another namespace.

@@ -42,7 +42,7 @@ pub(crate) struct Audience {
 }
 
 /// A way to hand messages from one to another. Topics are numbered; each has one sender.
-pub(super) trait Protocol {
+pub(crate) trait Protocol {
     type Outbox: Outbox + 'static;
     type Inlet: Inlet + 'static;
     /// Whether a sender is told that a message was taken.
@@ -61,7 +61,7 @@ pub(super) trait Protocol {
 }
 
 /// Where messages go in.
-pub(super) trait Outbox: Send {
+pub(crate) trait Outbox: Send {
     /// Hands over one message, which may wait for [`Outbox::flush`] to leave.
     fn queue(&mut self, payload: [u8; PAYLOAD]) -> impl Future<Output = Result<()>> + Send;
 
@@ -72,7 +72,7 @@ pub(super) trait Outbox: Send {
 }
 
 /// Where messages come out.
-pub(super) trait Inlet: Send {
+pub(crate) trait Inlet: Send {
     /// The next message.
     fn receive(&mut self) -> impl Future<Output = Result<Bytes>> + Send;
 }
@@ -89,7 +89,7 @@ pub(super) async fn run<P: Protocol>(work: &Work, server: &Server) -> Result<Sam
 
 async fn latency<P: Protocol>(pace: &Pace, server: &Server) -> Result<Sample> {
     let mut inlet = P::receiver(server, 0, 0).await?;
-    let mut outlet = Paced::connect::<P>(server).await?;
+    let mut outlet = Paced::connect::<P>(server, 0).await?;
     let plan = Plan::lane(pace, Instant::now() + SETTLE, 0, 1);
     let usage = Usage::between(plan.measured_from(), plan.end(), server.pid());
     let (sent, received, usage) = tokio::try_join!(load::drive(plan, &mut outlet), receive(plan, &mut inlet), usage)?;
@@ -109,7 +109,7 @@ async fn fanout<P: Protocol>(audience: &Audience, server: &Server) -> Result<Sam
         let inlet = P::receiver(server, 0, member).await?;
         crowd.join(|ear| listen(ear, inlet));
     }
-    let mut outlet = Paced::connect::<P>(server).await?;
+    let mut outlet = Paced::connect::<P>(server, 0).await?;
     let plan = Plan::lane(pace, Instant::now() + SETTLE, 0, 1);
     room::attend(crowd, pace, plan, load::drive(plan, &mut outlet)).await
 }
@@ -125,16 +125,16 @@ async fn listen(mut ear: Ear, mut inlet: impl Inlet) -> Error {
 }
 
 /// One sender of open-loop load.
-struct Paced<O> {
+pub(crate) struct Paced<O> {
     outbox: O,
     /// What a peer that answers nothing does not have.
     window: Option<Window>,
 }
 
 impl<O> Paced<O> {
-    async fn connect<P: Protocol<Outbox = O>>(server: &Server) -> Result<Self> {
+    pub(crate) async fn connect<P: Protocol<Outbox = O>>(server: &Server, topic: u32) -> Result<Self> {
         let window = Window::new(WINDOW);
-        let outbox = P::sender(server, 0, window.clone()).await?;
+        let outbox = P::sender(server, topic, window.clone()).await?;
         Ok(Self { outbox, window: P::ACKNOWLEDGES.then_some(window) })
     }
 }

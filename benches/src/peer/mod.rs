@@ -7,7 +7,7 @@
 mod exchange;
 mod mqtt;
 mod mqtt_quic;
-mod nats;
+pub(crate) mod nats;
 mod redis;
 mod server;
 mod window;
@@ -19,8 +19,11 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-pub(crate) use self::exchange::{Audience, Work};
 use self::{exchange::Protocol, nats::Keep, server::Server};
+pub(crate) use self::{
+    exchange::{Audience, Paced, Work},
+    server::Server as PeerServer,
+};
 use crate::{
     bare, commit,
     relay::Relay,

@@ -1,4 +1,4 @@
-//! A peer's server: a process of the harness's own on loopback, with a data folder and a certificate of its own.
+//! A peer's server: a process of the harness's own, on loopback or behind a link, with a data folder and a certificate of its own.
 
 use std::{
     fs::{self, File},
@@ -29,6 +29,7 @@ pub(super) const NAME: &str = "localhost";
 /// What a server needs before it starts.
 pub(super) struct Place {
     data: TempDir,
+    pub(super) host: Ipv4Addr,
     /// A free port for TCP and one for UDP, system-chosen.
     pub(super) port: u16,
     pub(super) udp_port: u16,
@@ -36,20 +37,25 @@ pub(super) struct Place {
 }
 
 /// A running server.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     place: Place,
 }
 
 impl Place {
     pub(super) fn new(options: &Options) -> Result<Self> {
+        Self::at(Ipv4Addr::LOCALHOST, options)
+    }
+
+    /// For a server on an address of this thread's network.
+    pub(super) fn at(host: Ipv4Addr, options: &Options) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("quip-peer-").tempdir_in(&options.dir)?;
-        let identity = rcgen::generate_simple_self_signed(vec![NAME.to_owned(), "127.0.0.1".to_owned()])?;
+        let identity = rcgen::generate_simple_self_signed(vec![NAME.to_owned(), host.to_string()])?;
         fs::write(data.path().join("certificate.pem"), identity.cert.pem())?;
         fs::write(data.path().join("key.pem"), identity.signing_key.serialize_pem())?;
         let pin = transport::fingerprint(identity.cert.der());
-        let free = || Ok::<_, std::io::Error>(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port());
-        Ok(Self { data, port: free()?, udp_port: free()?, pin })
+        let free = || Ok::<_, std::io::Error>(TcpListener::bind((host, 0))?.local_addr()?.port());
+        Ok(Self { data, host, port: free()?, udp_port: free()?, pin })
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -85,12 +91,12 @@ impl Place {
 }
 
 impl Server {
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.place.port).into()
+        (self.place.host, self.place.port).into()
     }
 
     pub(super) fn place(&self) -> &Place {

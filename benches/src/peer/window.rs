@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 /// At most so many unanswered messages; whoever reads the answers gives room back.
 #[derive(Clone)]
-pub(super) struct Window(Arc<Shared>);
+pub(crate) struct Window(Arc<Shared>);
 
 struct Shared {
     room: Semaphore,

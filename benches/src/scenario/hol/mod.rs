@@ -8,10 +8,14 @@
 //! * `tcp`: the same multiplexer on a TCP connection with TLS 1.3.
 //! * `tcp, full buffer`: as most programs write it, which hand the kernel what its buffer takes.
 //!
-//! But for the last, a multiplexer is the best case of its kind: quiet messages overtake the bulk up to the
+//! * `nats` (only with `--systems`): NATS in the place of the relay, whose client has all on one TCP connection. It keeps
+//!   nothing of a quiet message.
+//!
+//! But for `tcp, full buffer`, a multiplexer is the best case of its kind: quiet messages overtake the bulk up to the
 //! last moment, since at most [`transport::UNSENT`] bytes wait behind what the congestion window lets out.
 
 mod mux;
+mod nats;
 mod quip;
 mod stage;
 mod transport;
@@ -25,15 +29,17 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use quip_link::Direction;
+use clap::ValueEnum;
+use quip_link::{Direction, Link};
 use tokio::{task::JoinSet, time::sleep_until};
 
 use self::stage::{QUIET, Stage};
 use crate::{
     bare,
     link::{self, Network},
-    load::{self, Pace, Plan, Received, SETTLE},
+    load::{self, Pace, Plan, Received, SETTLE, Sent},
     meter::Usage,
+    peer,
     plot::{self, Axis, Chart, Line, Scale, Style},
     report::{Options, Report, Sample},
 };
@@ -54,15 +60,19 @@ pub(crate) struct Args {
     /// The kernel's congestion control for TCP; QUIC has cubic.
     #[arg(long, default_value = "cubic")]
     tcp: String,
+    /// Which, separated by commas; `nats` has to be installed (`benches/peers.sh`).
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = SYSTEMS)]
+    systems: Vec<System>,
 }
 
 /// What carries the conversations over the link.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum System {
     Quip,
     OneStream,
     Tcp,
     TcpFull,
+    Nats,
 }
 
 /// Names of a system's rows and of its figures in the report.
@@ -70,39 +80,74 @@ struct Names {
     alone: &'static str,
     bulk: &'static str,
     over_own: [&'static str; 3],
+    over_quip: &'static str,
 }
 
 const SYSTEMS: [System; 4] = [System::Quip, System::OneStream, System::Tcp, System::TcpFull];
 const PERCENTILES: [&str; 3] = ["p50_us", "p90_us", "p99_us"];
 
 impl System {
+    /// Whether it can be started.
+    fn is_here(self) -> Result<()> {
+        match self {
+            Self::Nats => peer::nats::Client::is_here(),
+            _ => Ok(()),
+        }
+    }
+
     fn names(self) -> Names {
         match self {
             Self::Quip => Names {
                 alone: "quip",
                 bulk: "quip + bulk",
                 over_own: ["quip_p50_over_own", "quip_p90_over_own", "quip_p99_over_own"],
+                over_quip: "quip_p99_over_quip",
             },
             Self::OneStream => Names {
                 alone: "one stream",
                 bulk: "one stream + bulk",
                 over_own: ["one_stream_p50_over_own", "one_stream_p90_over_own", "one_stream_p99_over_own"],
+                over_quip: "one_stream_p99_over_quip",
             },
             Self::Tcp => Names {
                 alone: "tcp",
                 bulk: "tcp + bulk",
                 over_own: ["tcp_p50_over_own", "tcp_p90_over_own", "tcp_p99_over_own"],
+                over_quip: "tcp_p99_over_quip",
             },
             Self::TcpFull => Names {
                 alone: "tcp, full buffer",
                 bulk: "tcp, full buffer + bulk",
                 over_own: ["tcp_full_p50_over_own", "tcp_full_p90_over_own", "tcp_full_p99_over_own"],
+                over_quip: "tcp_full_p99_over_quip",
+            },
+            Self::Nats => Names {
+                alone: "nats",
+                bulk: "nats + bulk",
+                over_own: ["nats_p50_over_own", "nats_p90_over_own", "nats_p99_over_own"],
+                over_quip: "nats_p99_over_quip",
             },
         }
     }
 }
 
 impl Args {
+    fn pace(&self) -> Pace {
+        Pace { rate: self.rate, seconds: self.seconds, warmup: self.warmup }
+    }
+
+    /// Those that are here, and why the others are not.
+    fn present(&self) -> (Vec<System>, Vec<String>) {
+        let (mut present, mut absent) = (Vec::new(), Vec::new());
+        for system in self.systems.iter().copied() {
+            match system.is_here() {
+                Ok(()) => present.push(system),
+                Err(error) => absent.push(format!("{}: {error:#}", system.names().alone)),
+            }
+        }
+        (present, absent)
+    }
+
     /// The name of a row; only with several losses does it say which.
     fn row(&self, name: &str, network: &Network) -> String {
         if self.network.loss.len() == 1 { name.to_owned() } else { format!("{name} at {} %", percent(network)) }
@@ -124,16 +169,21 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.setting("rate", args.rate);
     report.setting("seconds", args.seconds);
     report.setting("tcp_congestion_control", args.tcp.as_str());
+    report.setting("systems", args.systems.iter().map(|system| system.names().alone).collect::<Vec<_>>());
     let networks = args.network.by_loss();
+    let (systems, absent) = args.present();
+    absent.into_iter().for_each(|why| report.note(why));
     for run in 0..options.runs() {
-        for (network, system) in networks.iter().flat_map(|network| SYSTEMS.map(|system| (network, system))) {
+        for (network, system) in
+            networks.iter().flat_map(|network| systems.iter().map(move |system| (network, *system)))
+        {
             let Names { alone, bulk, .. } = system.names();
             report.add(&args.row(alone, network), measure(args, options, run, network, system, false)?);
             report.add(&args.row(bulk, network), measure(args, options, run, network, system, true)?);
         }
     }
-    networks.iter().try_for_each(|network| results(args, network, &mut report))?;
-    report.chart(against_loss(args, &networks, &report));
+    networks.iter().try_for_each(|network| results(args, network, &systems, &mut report))?;
+    report.chart(against_loss(args, &networks, &systems, &report));
     report.note(
         "latency is from the intended send time beside the relay to receipt behind the link; the commit is in it",
     );
@@ -142,39 +192,38 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
 }
 
 /// How much the bulk costs each system, and how far apart the systems are with it.
-fn results(args: &Args, network: &Network, report: &mut Report) -> Result<()> {
+fn results(args: &Args, network: &Network, systems: &[System], report: &mut Report) -> Result<()> {
     let median = |report: &Report, row, metric| -> Result<f64> {
         let row = args.row(row, network);
         Ok(report.spread(&row, metric).with_context(|| format!("no {metric} of {row}"))?.median)
     };
-    for system in SYSTEMS {
-        let Names { alone, bulk, over_own } = system.names();
+    for system in systems {
+        let Names { alone, bulk, over_own, .. } = system.names();
         for (name, metric) in over_own.into_iter().zip(PERCENTILES) {
             let over = median(report, bulk, metric)? / median(report, alone, metric)?;
             report.result(args.result(name, network), over);
         }
     }
     let p99 = |report: &Report, system: System| median(report, system.names().bulk, "p99_us");
+    if !systems.contains(&System::Quip) {
+        return Ok(());
+    }
     let quip = p99(report, System::Quip)?;
-    for (name, system) in [
-        ("one_stream_p99_over_quip", System::OneStream),
-        ("tcp_p99_over_quip", System::Tcp),
-        ("tcp_full_p99_over_quip", System::TcpFull),
-    ] {
-        report.result(args.result(name, network), p99(report, system)? / quip);
+    for system in systems.iter().filter(|system| **system != System::Quip) {
+        report.result(args.result(system.names().over_quip, network), p99(report, *system)? / quip);
     }
     Ok(())
 }
 
 /// What loss costs each system with the bulk beside it; there is something to see with several losses.
-fn against_loss(args: &Args, networks: &[Network], report: &Report) -> Chart {
+fn against_loss(args: &Args, networks: &[Network], systems: &[System], report: &Report) -> Chart {
     let line = |system: System, metric: &str, name: &str| {
         let Names { bulk, .. } = system.names();
         let point = |network| Some((percent(network), report.spread(&args.row(bulk, network), metric)?.median));
         let points = networks.iter().filter_map(point).collect();
         Line { name: format!("{bulk}, {name}"), points, style: Style::Joined }
     };
-    let lines = SYSTEMS.into_iter().flat_map(|system| [line(system, "p50_us", "p50"), line(system, "p99_us", "p99")]);
+    let lines = systems.iter().flat_map(|system| [line(*system, "p50_us", "p50"), line(*system, "p99_us", "p99")]);
     Chart {
         name: "hol-loss".to_owned(),
         title: "Quiet conversations beside a bulk: latency against loss".to_owned(),
@@ -184,23 +233,51 @@ fn against_loss(args: &Args, networks: &[Network], report: &Report) -> Chart {
     }
 }
 
-/// One row of one run, on a link and a relay of its own.
-fn measure(args: &Args, options: &Options, run: u32, network: &Network, system: System, bulk: bool) -> Result<Sample> {
-    let seed = network.seed + u64::from(run);
-    bare::runtime()?.block_on(async {
-        let stage = Stage::new(network, seed, options).await?;
-        let mut sample = run_once(args, &stage, system, bulk).await?;
-        for direction in Direction::BOTH {
-            link::doubt(&stage.link.counts(direction)?, &mut sample);
-        }
-        Ok(sample)
-    })
+/// What a row came to.
+struct Heard {
+    lanes: Vec<(Plan, Sent, Received)>,
+    usage: Usage,
+    /// Bytes a second.
+    bulk_rate: f64,
 }
 
-async fn run_once(args: &Args, stage: &Stage, system: System, bulk: bool) -> Result<Sample> {
-    let listener = Listener::connect(stage, system, &args.tcp).await?;
+/// One row of one run, on a link and a server of its own.
+fn measure(args: &Args, options: &Options, run: u32, network: &Network, system: System, bulk: bool) -> Result<Sample> {
+    let link = Link::start(&network.params(), network.seed + u64::from(run))?;
+    let pace = args.pace();
+    let relayed = |carriage| bare::runtime()?.block_on(run_once(args, &link, carriage, bulk, options));
+    let Heard { lanes, usage, bulk_rate } = match system {
+        System::Quip => relayed(Carriage::Streams)?,
+        System::OneStream => relayed(Carriage::OneStream)?,
+        System::Tcp => relayed(Carriage::Tcp { unsent: Some(transport::UNSENT) })?,
+        System::TcpFull => relayed(Carriage::Tcp { unsent: None })?,
+        System::Nats => nats::run(&link, &pace, &args.tcp, bulk, options)?,
+    };
+    let mut sample = load::summarise(&pace, &lanes);
+    sample.push("bulk_bytes_per_s", bulk_rate);
+    usage.add_to(&mut sample, load::measured(&lanes));
+    if bulk && bulk_rate == 0.0 {
+        sample.doubt("nothing of the bulk arrived".to_owned());
+    }
+    for direction in Direction::BOTH {
+        link::doubt(&link.counts(direction)?, &mut sample);
+    }
+    Ok(sample)
+}
+
+/// How the relay's conversations come over the link.
+#[derive(Clone, Copy)]
+enum Carriage {
+    Streams,
+    OneStream,
+    Tcp { unsent: Option<u32> },
+}
+
+async fn run_once(args: &Args, link: &Link, carriage: Carriage, bulk: bool, options: &Options) -> Result<Heard> {
+    let stage = &Stage::new(link, options).await?;
+    let listener = Listener::connect(stage, carriage, &args.tcp).await?;
     let talkers = stage.talkers().await?;
-    let pace = Pace { rate: args.rate, seconds: args.seconds, warmup: args.warmup };
+    let pace = args.pace();
     let start = Instant::now() + SETTLE;
     let plans: Vec<Plan> = (0..QUIET).map(|lane| Plan::lane(&pace, start, lane, QUIET)).collect();
     let caught_up = Arc::new(AtomicU64::new(0));
@@ -216,15 +293,8 @@ async fn run_once(args: &Args, stage: &Stage, system: System, bulk: bool) -> Res
     )?;
     let mut sent: Vec<_> = talking.join_all().await.into_iter().collect::<Result<_>>()?;
     sent.sort_by_key(|(lane, _)| *lane);
-    let lanes: Vec<_> =
-        plans.into_iter().zip(sent).zip(received).map(|((plan, (_, sent)), got)| (plan, sent, got)).collect();
-    let mut sample = load::summarise(&pace, &lanes);
-    sample.push("bulk_bytes_per_s", bulk_rate);
-    usage.add_to(&mut sample, load::measured(&lanes));
-    if bulk && bulk_rate == 0.0 {
-        sample.doubt("nothing of the bulk arrived".to_owned());
-    }
-    Ok(sample)
+    let lanes = plans.into_iter().zip(sent).zip(received).map(|((plan, (_, sent)), got)| (plan, sent, got));
+    Ok(Heard { lanes: lanes.collect(), usage, bulk_rate })
 }
 
 /// Bytes of the bulk that arrive each second while the quiet conversations are measured.
@@ -243,12 +313,11 @@ enum Listener {
 }
 
 impl Listener {
-    async fn connect(stage: &Stage, system: System, tcp: &str) -> Result<Self> {
-        let ends = match system {
-            System::Quip => return Ok(Self::Quip(quip::Listener::connect(stage).await?)),
-            System::OneStream => transport::one_stream(stage).await?,
-            System::Tcp => transport::tcp(stage, tcp, Some(transport::UNSENT)).await?,
-            System::TcpFull => transport::tcp(stage, tcp, None).await?,
+    async fn connect(stage: &Stage<'_>, carriage: Carriage, tcp: &str) -> Result<Self> {
+        let ends = match carriage {
+            Carriage::Streams => return Ok(Self::Quip(quip::Listener::connect(stage).await?)),
+            Carriage::OneStream => transport::one_stream(stage).await?,
+            Carriage::Tcp { unsent } => transport::tcp(stage, tcp, unsent).await?,
         };
         Ok(Self::Muxed(mux::Listener::new(stage, ends).await?))
     }

@@ -55,7 +55,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Starts the multiplexer at the far end.
-    pub(super) async fn new(stage: &Stage, ends: Ends) -> Result<Self> {
+    pub(super) async fn new(stage: &Stage<'_>, ends: Ends) -> Result<Self> {
         let clients = Clients::within(&stage.link.far, &stage.relay, QUIET + 1)?;
         let (session, quiet) = stage.listen(&clients).await?;
         Ok(Self { end: ends.near, multiplexer: multiplex(session, quiet, ends.far), _alive: ends.alive })

@@ -21,7 +21,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) async fn connect(stage: &Stage) -> Result<Self> {
+    pub(super) async fn connect(stage: &Stage<'_>) -> Result<Self> {
         let clients = Clients::within(&stage.link.near, &stage.relay, QUIET + 1)?;
         let (session, quiet) = stage.listen(&clients).await?;
         Ok(Self { session, quiet })

@@ -6,7 +6,6 @@ use quip_link::Link;
 use quip_protocol::{ToClient, conversation::Start};
 
 use crate::{
-    link::Network,
     load::{self, Plan, Sent},
     relay::Relay,
     report::Options,
@@ -21,14 +20,14 @@ pub(super) const LISTENER: &str = "listener";
 /// The user with whom there is much to catch up on.
 const BULK: &str = "bulk";
 /// Messages of the bulk and bytes of each: some seconds of a good link. It is read again and again.
-const BULK_MESSAGES: u64 = 4_000;
-const BULK_BYTES: usize = 1_000;
+pub(super) const BULK_MESSAGES: u64 = 4_000;
+pub(super) const BULK_BYTES: usize = 1_000;
 /// More events than any conversation has here: all of them.
 const ALL: u64 = 1 << 32;
 
 /// A link with a relay on its far side.
-pub(super) struct Stage {
-    pub(super) link: Link,
+pub(super) struct Stage<'a> {
+    pub(super) link: &'a Link,
     pub(super) relay: Relay,
 }
 
@@ -38,10 +37,9 @@ pub(super) struct Talker {
     conversation: Conversation,
 }
 
-impl Stage {
-    /// Starts both, and writes what there is to catch up on.
-    pub(super) async fn new(network: &Network, seed: u64, options: &Options) -> Result<Self> {
-        let link = Link::start(&network.params(), seed)?;
+impl<'a> Stage<'a> {
+    /// Starts the relay, and writes what there is to catch up on.
+    pub(super) async fn new(link: &'a Link, options: &Options) -> Result<Self> {
         let relay = Relay::start_within(&link.far, options)?;
         let stage = Self { link, relay };
         let talker = stage.talker(BULK).await?;

@@ -32,7 +32,7 @@ const ALPN: &[u8] = b"quip-mux";
 pub(super) const UNSENT: u32 = 2 * 1200;
 
 /// A QUIC connection through the link with one stream.
-pub(super) async fn one_stream(stage: &Stage) -> Result<Ends> {
+pub(super) async fn one_stream(stage: &Stage<'_>) -> Result<Ends> {
     let (certificate, key) = identity()?;
     let pin = transport::fingerprint(&certificate);
     let server = transport::endpoint_within(&stage.link.far, Some(transport::server_config(certificate, key, ALPN)?))?;
@@ -58,7 +58,7 @@ pub(super) async fn one_stream(stage: &Stage) -> Result<Ends> {
 
 /// A TCP connection through the link with TLS 1.3, and congestion control of the kernel by name. The far
 /// end gives the kernel no more than `unsent` bytes ahead, or what its buffer takes.
-pub(super) async fn tcp(stage: &Stage, congestion: &str, unsent: Option<u32>) -> Result<Ends> {
+pub(super) async fn tcp(stage: &Stage<'_>, congestion: &str, unsent: Option<u32>) -> Result<Ends> {
     let (certificate, key) = identity()?;
     let pin = transport::fingerprint(&certificate);
     let (near, far) = connected(stage)?;
@@ -83,7 +83,7 @@ pub(super) async fn tcp(stage: &Stage, congestion: &str, unsent: Option<u32>) ->
     })
 }
 
-fn connected(stage: &Stage) -> Result<(TcpStream, TcpStream)> {
+fn connected(stage: &Stage<'_>) -> Result<(TcpStream, TcpStream)> {
     let (near, far) = (&stage.link.near, &stage.link.far);
     let listener = far.run(|| StdListener::bind((far.address(), 0)))??;
     let address = listener.local_addr()?;
