@@ -82,7 +82,7 @@ impl Namespace {
         self.run(|| command.spawn())?
     }
 
-    /// Sets one of the namespace's own `net.` settings, such as `ipv4/tcp_congestion_control`.
+    /// Sets one of the namespace's own `net.` settings, such as `ipv4/tcp_rmem`.
     ///
     /// # Errors
     /// When there is no such setting or value.

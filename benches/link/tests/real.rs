@@ -11,6 +11,7 @@ use std::{
 };
 
 use quip_link::{Chance, Direction, Link, Params, StartError};
+use socket2::SockRef;
 
 const MS: Duration = Duration::from_millis(1);
 const PACKETS: u16 = 400;
@@ -128,6 +129,26 @@ fn a_side_may_have_more_addresses_and_processes_of_its_own() {
     let output = link.far.spawn(&mut cat).unwrap().wait_with_output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "reno\n");
     assert!(link.far.set("ipv4/tcp_congestion_control", "none such").is_err());
+}
+
+#[test]
+fn both_ends_of_a_connection_have_the_congestion_control_of_the_link() {
+    let Some(link) = link(&Params::default()) else { return };
+    // Two, so that neither can be what the kernel has by default.
+    for name in ["reno", "cubic"] {
+        for side in [&link.near, &link.far] {
+            side.set_congestion_control(name).unwrap();
+        }
+        let listener = link.far.run(|| TcpListener::bind((link.far.address(), 0))).unwrap().unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = link.near.run(|| TcpStream::connect(address)).unwrap().unwrap();
+        let (server, _) = listener.accept().unwrap();
+        for socket in [&client, &server] {
+            let found = SockRef::from(socket).tcp_congestion().unwrap();
+            assert_eq!(String::from_utf8(found).unwrap().trim_end_matches('\0'), name);
+        }
+    }
+    assert!(link.near.set_congestion_control("none_such").is_err());
 }
 
 #[test]
