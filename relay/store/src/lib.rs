@@ -11,6 +11,7 @@ mod journal;
 mod keys;
 mod list;
 mod manifest;
+mod memtables;
 mod readers;
 mod sequencer;
 mod space;

@@ -22,6 +22,11 @@ macro_rules! spaces {
             pub(crate) fn open(database: &Database, memtable: u64) -> Result<Self, fjall::Error> {
                 Ok(Self { $($name: Space::open(database, stringify!($name), memtable)?,)* })
             }
+
+            /// Those of the engine.
+            pub(crate) fn handles(&self) -> impl Iterator<Item = &Keyspace> {
+                [$(&self.$name.handle),*].into_iter()
+            }
         }
     };
 }

@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use fjall::{CompressionType, Database, PersistMode, Snapshot};
 
-use crate::{OpenError, View, journal, keys::meta, manifest, space::Spaces};
+use crate::{OpenError, View, journal, keys::meta, manifest, memtables::Memtables, space::Spaces};
 
 /// The format that this version reads and writes: key layouts, row versions, keyspaces.
 pub(crate) const FORMAT: u32 = 3;
@@ -41,6 +41,7 @@ pub struct Store {
 
 /// What a store and its views share. Fields are dropped in order: the lock goes last.
 pub(crate) struct Inner {
+    _memtables: Memtables,
     pub(crate) spaces: Spaces,
     pub(crate) database: Database,
     pub(crate) generation: u64,
@@ -90,7 +91,8 @@ impl Store {
         let generation =
             generation.ok_or_else(|| OpenError::damaged(path, "it does not say which generation it is of"))?;
         let published = ArcSwap::from_pointee(database.snapshot());
-        Ok(Self { inner: Arc::new(Inner { spaces, database, generation, published, _lock: lock }) })
+        let _memtables = Memtables::free(spaces.handles().cloned().collect()).map_err(OpenError::io(path))?;
+        Ok(Self { inner: Arc::new(Inner { _memtables, spaces, database, generation, published, _lock: lock }) })
     }
 
     /// A view of it.
