@@ -87,7 +87,8 @@ pub fn serve_on(
     let view = store.view();
     let (submit, order) = order(order_limits(&config));
     let mailbox = Mailbox::new(config.limits.inbox_bytes);
-    let sequencer = Sequencer::new(store, order, vec![mailbox.sink()], sequencer_config(&config));
+    let mut sequencer = Sequencer::new(store, order, vec![mailbox.sink()], sequencer_config(&config));
+    sequencer.recover()?;
     let readers = ReadersConfig { threads: config.store.readers, waiting: config.store.reads_waiting };
     let generation = view.generation();
     let readers = Readers::start(view, readers)?;
@@ -181,6 +182,7 @@ fn store_config(config: &Config) -> StoreConfig {
         cache_bytes: config.store.cache_bytes as u64,
         memtable_bytes: config.store.memtable_bytes as u64,
         worker_threads: config.store.worker_threads,
+        log_bytes: config.store.log_bytes as u64,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The order of a single relay: one queue in this process.
 //!
 //! Stronger than the contract: what was taken appears exactly once, in the order of submitting, unless the process
-//! ends first. Nothing is kept across a restart, so a command is durable only once the view has committed it.
+//! ends first. Nothing is kept across a restart, so a command is durable only once the view has kept it.
 
 use std::{
     collections::VecDeque,

@@ -32,7 +32,7 @@ pub struct Ordered {
 pub enum Durability {
     /// The order itself: what it delivers is already durable.
     Order,
-    /// The view: only its commit is.
+    /// The view, by its own log.
     View,
 }
 

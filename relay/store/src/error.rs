@@ -7,6 +7,8 @@ use std::{
 
 use thiserror::Error;
 
+use crate::LogError;
+
 /// Why a store does not open.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -34,6 +36,9 @@ pub enum OpenError {
         /// Where and how.
         what: String,
     },
+    /// Its log.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The operating system refuses.
     #[error("the store in {} cannot be opened: {source}; check the disk and the rights on the folder", path.display())]
     Io {

@@ -1,9 +1,10 @@
 //! A look at the engine's journals before the engine opens them.
 //!
-//! After a power loss the last commit may be torn: some of its sectors reached the disk, others did not. Nobody was told
-//! of it, so it may go; but the engine refuses to open such a journal. And where a damaged byte happens to be a tag, it
-//! silently drops everything behind it, acknowledged or not. So a torn last commit is cut off here, and anything else is
-//! a refusal. That is only right because the sequencer is the one writer and syncs each commit before it begins the next.
+//! After a power loss the newest journal may be torn from where it was last synced: some of the sectors reached the disk, others
+//! did not. The engine refuses to open such a journal; and where a damaged byte happens to be a tag, it silently drops
+//! everything behind it. So it is cut off here where it is torn, and the log has what is lost (`crate::log` knows if not). In
+//! a store that has no log yet only a last commit may be torn, of which nobody was told. Anything else is a refusal: the
+//! engine syncs a journal as a whole before it begins the next, and before it flushes what is in it.
 //!
 //! Layout (fjall 3.1, little-endian, no header, no padding, zeros behind the end): a batch is
 //! start = 1 ‖ items u32 ‖ seqno u64;
@@ -29,19 +30,20 @@ pub(crate) const LARGEST_COMMIT: u64 = 32 << 20;
 /// content that was made to look like a batch from being taken for one.
 const LATER: u64 = 64;
 
-/// Checks every journal in the engine's folder and cuts off a torn last commit.
+/// Checks every journal in the engine's folder and cuts off a torn last commit, or `with_log` everything behind a damage.
 ///
 /// # Errors
 /// When a journal is damaged otherwise, or cannot be read or written.
-pub(crate) fn repair(folder: &Path) -> Result<(), OpenError> {
+pub(crate) fn repair(folder: &Path, with_log: bool) -> Result<(), OpenError> {
     let journals = list(folder).map_err(OpenError::io(folder))?;
     let newest = journals.len().saturating_sub(1);
     for (i, path) in journals.iter().enumerate() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         match look(path).map_err(OpenError::io(path))? {
             Tail::Clean => {}
-            Tail::Torn { end, last } if i == newest => cut(path, end, last).map_err(OpenError::io(path))?,
-            Tail::Torn { end, .. } | Tail::Damaged { end } => {
+            Tail::Torn { end } if i == newest => cut(path, end).map_err(OpenError::io(path))?,
+            Tail::Damaged { end } if i == newest && with_log => cut(path, end).map_err(OpenError::io(path))?,
+            Tail::Torn { end } | Tail::Damaged { end } => {
                 let what = format!("journal {name} holds a commit at byte {end} that is not what was written");
                 return Err(OpenError::damaged(folder, what));
             }
@@ -51,7 +53,7 @@ pub(crate) fn repair(folder: &Path) -> Result<(), OpenError> {
 }
 
 /// The journals, oldest first.
-fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut journals = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -62,11 +64,22 @@ fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(journals.into_iter().map(|(_, path)| path).collect())
 }
 
-fn cut(path: &Path, end: u64, last: u64) -> io::Result<()> {
-    tracing::warn!(journal = %path.display(), end, bytes = last - end, "cutting off a torn commit that nobody was told of");
+/// A copy of what it was stays beside it until the store is open: the log may turn out not to have what is cut off.
+fn cut(path: &Path, end: u64) -> io::Result<()> {
+    tracing::warn!(journal = %path.display(), end, "cutting off commits that a power loss tore; the log has what was accepted");
+    fs::copy(path, path.with_extension(CUT))?;
     let file = File::options().write(true).open(path)?;
     file.set_len(end)?;
     file.sync_all()
+}
+
+/// Removes the copies of journals that were cut.
+pub(crate) fn forget_cut(folder: &Path) -> io::Result<()> {
+    list(folder)?
+        .into_iter()
+        .map(|path| path.with_extension(CUT))
+        .filter(|copy| copy.exists())
+        .try_for_each(fs::remove_file)
 }
 
 /// What follows the intact batches that a journal begins with. Ends are in bytes from its start.
@@ -74,8 +87,8 @@ fn cut(path: &Path, end: u64, last: u64) -> io::Result<()> {
 enum Tail {
     /// Nothing.
     Clean,
-    /// A part of one batch, up to `last`.
-    Torn { end: u64, last: u64 },
+    /// A part of one batch.
+    Torn { end: u64 },
     /// More than that.
     Damaged { end: u64 },
 }
@@ -90,7 +103,7 @@ fn look(path: &Path) -> io::Result<Tail> {
     file.seek(SeekFrom::Start(end))?;
     match rest(&mut file)? {
         Some(rest) if rest.is_empty() => Ok(Tail::Clean),
-        Some(rest) if !has_batch(&rest, &later)? => Ok(Tail::Torn { end, last: end + rest.len() as u64 }),
+        Some(rest) if !has_batch(&rest, &later)? => Ok(Tail::Torn { end }),
         _ => Ok(Tail::Damaged { end }),
     }
 }
@@ -213,6 +226,8 @@ impl<R: Read> Hashing<'_, R> {
     }
 }
 
+/// The ending of a copy's name.
+const CUT: &str = "cut";
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 const START: u8 = 1;

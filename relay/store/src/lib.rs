@@ -3,13 +3,14 @@
 //! [`Store::open`] opens a folder. A [`Sequencer`] takes commands from an order, folds them, commits them and tells
 //! every [`Sink`]. A [`View`] reads what is committed, on the threads of [`Readers`] where one may not wait for the disk.
 //!
-//! Nothing but the sequencer writes, and every commit is on the disk before the next begins.
+//! Nothing but the sequencer writes. Commands are durable in a log before they are folded; the engine is synced later.
 
 mod committed;
 mod error;
 mod journal;
 mod keys;
 mod list;
+mod log;
 mod manifest;
 mod memtables;
 mod readers;
@@ -20,6 +21,7 @@ mod view;
 
 pub use committed::{Change, Committed, Sink};
 pub use error::{OpenError, ReadError};
+pub use log::LogError;
 pub use readers::{Busy, Job, Readers, ReadersConfig};
 pub use sequencer::{Sequencer, SequencerConfig, SequencerError};
 pub use store::{Store, StoreConfig};

@@ -40,7 +40,7 @@ spaces! {
     sends: "Which commands of which device were decided, and how.",
     marks: "How far users have read.",
     users: "When users were last seen.",
-    meta: "Format, generation, and later positions.",
+    meta: "Format, generation, position in the log.",
     local: "What only this store knows; never in dumps.",
 }
 

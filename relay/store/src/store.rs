@@ -2,17 +2,21 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use arc_swap::ArcSwap;
 use fjall::{CompressionType, Database, PersistMode, Snapshot};
 
-use crate::{OpenError, View, journal, keys::meta, manifest, memtables::Memtables, space::Spaces};
+use quip_order::Ordered;
 
-/// The format that this version reads and writes: key layouts, row versions, keyspaces.
-pub(crate) const FORMAT: u32 = 3;
+use crate::{OpenError, View, journal, keys::meta, log::Log, manifest, memtables::Memtables, space::Spaces};
+
+/// The format that this version writes: key layouts, row versions, keyspaces, log.
+pub(crate) const FORMAT: u32 = 4;
+/// The one before, which has no log; it is taken over when it is opened.
+const WITHOUT_LOG: u32 = 3;
 
 /// What a store may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +28,14 @@ pub struct StoreConfig {
     pub memtable_bytes: u64,
     /// Threads that flush and compact.
     pub worker_threads: usize,
+    /// Bytes of the log that makes commits durable, half of them in each of its two files; at least 8 MiB. Half of it should
+    /// hold what is committed in a quarter of a second. Only for a log that is made: one that is there keeps its size.
+    pub log_bytes: u64,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20, memtable_bytes: 64 << 20, worker_threads: 2 }
+        Self { cache_bytes: 256 << 20, memtable_bytes: 64 << 20, worker_threads: 2, log_bytes: 32 << 20 }
     }
 }
 
@@ -37,6 +44,11 @@ impl Default for StoreConfig {
 /// Only a [`crate::Sequencer`] writes to it. The folder stays locked until the store and all its views are gone.
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+    pub(crate) log: Log,
+    /// What the log holds and the engine lost.
+    pub(crate) lost: Vec<Ordered>,
+    /// The position before that.
+    pub(crate) applied: u64,
 }
 
 /// What a store and its views share. Fields are dropped in order: the lock goes last.
@@ -44,6 +56,8 @@ pub(crate) struct Inner {
     _memtables: Memtables,
     pub(crate) spaces: Spaces,
     pub(crate) database: Database,
+    /// The engine's.
+    pub(crate) folder: PathBuf,
     pub(crate) generation: u64,
     published: ArcSwap<Snapshot>,
     _lock: File,
@@ -62,6 +76,22 @@ impl Inner {
     pub(crate) fn publish(&self) {
         self.published.store(Arc::new(self.database.snapshot()));
     }
+
+    /// From now on an older version, which does not know the log, refuses the store.
+    fn take_over(&self) -> Result<(), fjall::Error> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.spaces.meta.handle, meta::FORMAT, FORMAT.to_be_bytes());
+        batch.commit()
+    }
+}
+
+/// The position up to which the store has what the log had.
+fn applied(path: &Path, spaces: &Spaces) -> Result<u64, OpenError> {
+    let Some(value) = spaces.meta.handle.get(meta::LOG_POSITION).map_err(OpenError::engine(path))? else {
+        return Ok(0);
+    };
+    let position = (*value).try_into().map(u64::from_be_bytes);
+    position.map_err(|_| OpenError::damaged(path, "it does not say how far it goes"))
 }
 
 impl Store {
@@ -79,7 +109,8 @@ impl Store {
         }
         check_files(path, &folder)?;
         manifest::check(&folder)?;
-        journal::repair(&folder)?;
+        let mut log = Log::open(&path.join(LOG), config.log_bytes)?;
+        journal::repair(&folder, log.is_begun())?;
         let database = database(&folder, config)?;
         check_format(path, &database)?;
         if let Some(missing) = Spaces::NAMES.iter().find(|name| !database.keyspace_exists(name)) {
@@ -90,9 +121,14 @@ impl Store {
         let generation = generation.and_then(|value| Some(u64::from_be_bytes((*value).try_into().ok()?)));
         let generation =
             generation.ok_or_else(|| OpenError::damaged(path, "it does not say which generation it is of"))?;
+        let applied = applied(path, &spaces)?;
+        let lost = log.after(generation, applied)?;
+        journal::forget_cut(&folder).map_err(OpenError::io(&folder))?;
         let published = ArcSwap::from_pointee(database.snapshot());
         let _memtables = Memtables::free(spaces.handles().cloned().collect()).map_err(OpenError::io(path))?;
-        Ok(Self { inner: Arc::new(Inner { _memtables, spaces, database, generation, published, _lock: lock }) })
+        let inner = Inner { _memtables, spaces, database, folder, generation, published, _lock: lock };
+        inner.take_over().map_err(OpenError::engine(path))?;
+        Ok(Self { inner: Arc::new(inner), log, lost, applied })
     }
 
     /// A view of it.
@@ -175,7 +211,7 @@ fn check_format(path: &Path, database: &Database) -> Result<(), OpenError> {
         false => Ok(None),
     };
     match found.map_err(OpenError::engine(path))? {
-        Some(found) if *found == FORMAT.to_be_bytes() => Ok(()),
+        Some(found) if [FORMAT, WITHOUT_LOG].map(u32::to_be_bytes).iter().any(|known| *found == known[..]) => Ok(()),
         Some(found) => {
             let found =
                 <[u8; 4]>::try_from(&*found).map_or("unknown".to_owned(), |f| u32::from_be_bytes(f).to_string());
@@ -187,6 +223,8 @@ fn check_format(path: &Path, database: &Database) -> Result<(), OpenError> {
 
 /// The engine's folder inside the store's.
 const DATABASE: &str = "db";
+/// The log's.
+const LOG: &str = "log";
 /// Where the engine keeps its keyspaces.
 const KEYSPACES: &str = "keyspaces";
 

@@ -19,6 +19,8 @@ use crate::{
 
 /// The version of a command, in its first byte.
 pub const VERSION: u8 = 1;
+/// By how many bytes a command may be longer than its [`Command::weight`]: names and ids.
+pub const BESIDE: usize = 256;
 
 const RELAY: u8 = 0;
 const DEVICE: u8 = 1;
@@ -75,12 +77,17 @@ impl Command {
     /// The command as bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.weight());
+        self.encode_to(&mut out);
+        out
+    }
+
+    /// Appends the command as bytes; at most [`BESIDE`] more than its weight.
+    pub fn encode_to(&self, out: &mut Vec<u8>) {
         out.put_u8(VERSION);
         out.put(&self.conversation.0);
-        self.by.put(&mut out);
-        self.authority.put(&mut out);
-        put_action(&self.action, &mut out);
-        out
+        self.by.put(out);
+        self.authority.put(out);
+        put_action(&self.action, out);
     }
 
     /// Reads what [`Self::encode`] wrote.

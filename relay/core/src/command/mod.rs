@@ -5,7 +5,7 @@ pub(crate) mod codec;
 use bytes::Bytes;
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
-pub use self::codec::{CommandError, VERSION};
+pub use self::codec::{BESIDE, CommandError, VERSION};
 use crate::{Timestamp, row::Policy};
 
 /// Bytes of rows, keys and their places in a journal that a command writes at most for each byte of its weight.

@@ -49,7 +49,7 @@ fn value(batch: u64) -> Vec<u8> {
 /// How many rows there are after a repair, or why not.
 fn repaired(folder: &TempDir, bytes: &[u8]) -> Result<usize, OpenError> {
     fs::write(folder.path().join(NAME), bytes).unwrap();
-    repair(folder.path())?;
+    repair(folder.path(), false)?;
     let (database, rows) = open(folder.path()).unwrap();
     let count = rows.len().unwrap();
     drop((database, rows));
@@ -64,7 +64,7 @@ fn is_damage(result: &Result<usize, OpenError>) -> bool {
 fn an_intact_journal_is_left_alone() {
     let (folder, bytes, _) = written();
     fs::write(folder.path().join(NAME), &bytes).unwrap();
-    repair(folder.path()).unwrap();
+    repair(folder.path(), false).unwrap();
     assert!(fs::read(folder.path().join(NAME)).unwrap() == bytes);
     assert_eq!(repaired(&folder, &bytes).unwrap(), 16);
 }
@@ -72,9 +72,9 @@ fn an_intact_journal_is_left_alone() {
 #[test]
 fn no_journal_is_no_damage() {
     let folder = tempfile::tempdir().unwrap();
-    repair(folder.path()).unwrap();
+    repair(folder.path(), false).unwrap();
     fs::write(folder.path().join(NAME), b"").unwrap();
-    repair(folder.path()).unwrap();
+    repair(folder.path(), false).unwrap();
 }
 
 #[test]
@@ -110,6 +110,30 @@ fn damage_before_an_intact_batch_is_refused_and_nothing_is_touched() {
         assert!(is_damage(&repaired(&folder, &damaged)), "byte {place} of the second batch");
         assert!(fs::read(folder.path().join(NAME)).unwrap() == damaged);
     }
+}
+
+#[test]
+fn with_a_log_everything_behind_a_damage_goes_and_a_copy_stays() {
+    let (folder, bytes, ends) = written();
+    for (end, rows) in [(0, 0), (ends[0], 4), (ends[1], 8), (ends[2], 12)] {
+        let mut damaged = bytes.clone();
+        damaged[end + 500] ^= 0x40;
+        fs::write(folder.path().join(NAME), &damaged).unwrap();
+        repair(folder.path(), true).unwrap();
+        assert!(fs::read(folder.path().join("0.cut")).unwrap() == damaged);
+        let cut = fs::read(folder.path().join(NAME)).unwrap();
+        assert_eq!(repaired(&folder, &cut).unwrap(), rows, "damage behind {end}");
+        forget_cut(folder.path()).unwrap();
+        assert!(!folder.path().join("0.cut").exists());
+    }
+    fs::write(folder.path().join("1.jnl"), b"").unwrap();
+    let mut damaged = bytes;
+    damaged[ends[0] + 500] ^= 0x40;
+    fs::write(folder.path().join(NAME), damaged).unwrap();
+    assert!(
+        matches!(repair(folder.path(), true), Err(OpenError::Damaged { .. })),
+        "an older one was synced as a whole"
+    );
 }
 
 #[test]

@@ -6,3 +6,5 @@ pub(crate) const KEYSPACE: &str = "meta";
 pub(crate) const FORMAT: &[u8] = b"format";
 /// u64: identity of the log.
 pub(crate) const GENERATION: &[u8] = b"generation";
+/// u64: up to where the store has what the log had.
+pub(crate) const LOG_POSITION: &[u8] = b"log position";

@@ -1,6 +1,7 @@
 //! The one thread that folds commands and writes the store.
 
 mod rows;
+mod syncer;
 mod table;
 mod trims;
 mod watchdog;
@@ -9,17 +10,16 @@ use std::{io, sync::Arc, time::Duration};
 
 use fjall::PersistMode;
 use quip_core::{By, Command, Effect, Timestamp, fold};
-use quip_order::{BatchLimit, Order, Ordered};
+use quip_order::{BatchLimit, Durability, Order, Ordered};
 use quip_protocol::{Code, conversation::Outcome};
 use thiserror::Error;
 
-use self::{rows::Working, trims::Trims, watchdog::Watchdog};
-use crate::{Change, Committed, ReadError, Sink, Store, View, store::Inner};
+use self::{rows::Working, syncer::Syncer, trims::Trims, watchdog::Watchdog};
+use crate::{Change, Committed, LogError, ReadError, Sink, Store, View, keys::meta, log::Log, store::Inner};
 
 /// How a sequencer works.
 pub struct SequencerConfig {
-    /// How much one commit may hold; never more than the default, which bounds what a power loss can tear and hence
-    /// what the next start may cut off.
+    /// How much one commit may hold; never more than the default, which a file of the log must have room for.
     pub batch: BatchLimit,
     /// Rows of each kind (conversation, membership, send numbers, read mark) that stay in memory between commits; up to
     /// twice as many for a while. About 100 MB at the default if every device had 64 outcomes, usually a tenth of it.
@@ -53,15 +53,27 @@ pub enum SequencerError {
         "the store could not commit: {0}; check the disk; whether the last commit is stored shows at the next start"
     )]
     Commit(#[source] fjall::Error),
-    /// The operating system gave no thread for the watchdog.
-    #[error("no thread for the watchdog: {0}")]
-    Watchdog(#[source] io::Error),
+    /// The log did not keep a command.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// What was committed did not reach the disk; it is in the log.
+    #[error("the store could not commit to the disk: {0}; check the disk; nothing that was accepted is lost")]
+    Sync(#[source] io::Error),
+    /// The operating system gave no thread.
+    #[error("no thread for the watchdog or the syncer: {0}")]
+    Thread(#[source] io::Error),
 }
 
-/// Takes commands in order, folds them, commits them, tells the sinks.
+/// Takes commands in order, keeps them in the log, folds them, commits them, tells the sinks.
 pub struct Sequencer {
     inner: Arc<Inner>,
     view: View,
+    log: Log,
+    /// What is in the log and not yet in the store.
+    lost: Vec<Ordered>,
+    /// Up to where everything is committed, and up to where the engine survives a power loss.
+    applied: u64,
+    synced: u64,
     order: Box<dyn Order>,
     sinks: Vec<Box<dyn Sink>>,
     config: SequencerConfig,
@@ -72,7 +84,8 @@ pub struct Sequencer {
 impl Sequencer {
     /// The only writer of `store`.
     pub fn new(store: Store, order: Box<dyn Order>, sinks: Vec<Box<dyn Sink>>, config: SequencerConfig) -> Self {
-        let (inner, view) = (store.inner.clone(), store.view());
+        let view = store.view();
+        let Store { inner, log, lost, applied } = store;
         let working = Working::new(config.cached_rows);
         let most = BatchLimit::default();
         let batch = BatchLimit {
@@ -80,28 +93,93 @@ impl Sequencer {
             bytes: config.batch.bytes.min(most.bytes),
         };
         let config = SequencerConfig { batch, ..config };
-        Self { inner, view, order, sinks, config, working, trims: Trims::default() }
+        let trims = Trims::default();
+        Self { inner, view, log, lost, applied, synced: 0, order, sinks, config, working, trims }
+    }
+
+    /// Folds what the log has and the store lost, so that readers see all that was accepted; [`Self::run`] does it too. Says
+    /// how many commands that were.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn recover(&mut self) -> Result<usize, SequencerError> {
+        let mut lost = std::mem::take(&mut self.lost);
+        let count = lost.len();
+        if count == 0 {
+            return Ok(0);
+        }
+        self.trims = Trims::load(&self.inner)?;
+        while !lost.is_empty() {
+            let mut batch: Vec<_> = lost.drain(..lost.len().min(self.config.batch.commands)).collect();
+            self.apply(&mut batch)?;
+        }
+        self.sync()?;
+        tracing::info!(
+            commands = count,
+            "what was accepted shortly before the relay was stopped is in the store again"
+        );
+        Ok(count)
     }
 
     /// Works until the order has ended and everything is committed; meant for a thread of its own.
     ///
     /// # Errors
-    /// When the store cannot be read or a commit fails. Nobody was told of that batch. (A damaged record only refuses
-    /// the commands that need it.)
+    /// When the store cannot be read, or its log or a commit fails. Nobody was told of that batch. (A damaged record only
+    /// refuses the commands that need it.)
     pub fn run(mut self) -> Result<(), SequencerError> {
         let on_stuck = std::mem::replace(&mut self.config.on_stuck, Box::new(|| ()));
-        let watchdog = Watchdog::start(self.config.commit_timeout, on_stuck).map_err(SequencerError::Watchdog)?;
+        let watchdog = Watchdog::start(self.config.commit_timeout, on_stuck).map_err(SequencerError::Thread)?;
+        let syncer = Syncer::start(self.inner.folder.clone()).map_err(SequencerError::Thread)?;
+        watchdog.watch(|| self.recover())?;
+        watchdog.watch(|| self.sync())?;
         self.trims = Trims::load(&self.inner)?;
-        self.order.start(&[0]);
+        self.order.start(&[self.applied]);
         let mut waiting = Vec::new();
         while self.order.next_batch(self.config.batch, &mut waiting) {
-            let last = waiting.last().map_or(0, |ordered: &Ordered| ordered.position);
-            let committed = self.fold_all(&mut waiting)?;
-            watchdog.watch(|| self.commit()).map_err(SequencerError::Commit)?;
-            self.order.synced(&[last]);
+            let committed = watchdog.watch(|| {
+                self.note_synced(syncer.synced().map_err(SequencerError::Sync)?);
+                self.keep(&waiting)?;
+                self.apply(&mut waiting)
+            })?;
+            syncer.applied(self.applied);
             self.sinks.iter().for_each(|sink| sink.committed(&committed));
         }
-        watchdog.watch(|| self.inner.database.persist(PersistMode::SyncAll)).map_err(SequencerError::Commit)
+        watchdog.watch(|| self.sync())
+    }
+
+    /// Makes a batch durable before anything is decided by it, unless the order did.
+    fn keep(&mut self, batch: &[Ordered]) -> Result<(), SequencerError> {
+        if self.order.durability() == Durability::Order {
+            return Ok(());
+        }
+        if self.log.is_full(batch) {
+            self.sync()?;
+        }
+        Ok(self.log.keep(batch)?)
+    }
+
+    /// Folds and commits a batch.
+    fn apply(&mut self, batch: &mut Vec<Ordered>) -> Result<Arc<Committed>, SequencerError> {
+        let last = batch.last().map_or(self.applied, |ordered| ordered.position);
+        let committed = self.fold_all(batch)?;
+        self.commit(last).map_err(SequencerError::Commit)?;
+        self.applied = last;
+        Ok(committed)
+    }
+
+    /// Syncs the engine, which waits for the disk.
+    fn sync(&mut self) -> Result<(), SequencerError> {
+        self.inner.database.persist(PersistMode::SyncAll).map_err(SequencerError::Commit)?;
+        self.note_synced(self.applied);
+        Ok(())
+    }
+
+    fn note_synced(&mut self, position: u64) {
+        if position > self.synced {
+            self.synced = position;
+            self.log.synced(position);
+            self.order.synced(&[position]);
+        }
     }
 
     fn fold_all(&mut self, waiting: &mut Vec<Ordered>) -> Result<Arc<Committed>, ReadError> {
@@ -142,11 +220,14 @@ impl Sequencer {
         Ok(Change { conversation: id, by: command.by, outcome, event, effects })
     }
 
-    /// Makes everything that was folded durable at once.
-    fn commit(&mut self) -> Result<(), fjall::Error> {
-        let mut batch = self.inner.database.batch().durability(Some(PersistMode::SyncData));
+    /// Writes everything that was folded at once. The disk has it later: it is in the log.
+    fn commit(&mut self, position: u64) -> Result<(), fjall::Error> {
+        let mut batch = self.inner.database.batch().durability(Some(PersistMode::Buffer));
         self.trims.write(&mut batch, &self.inner.spaces, &mut self.working);
         self.working.write(&mut batch, &self.inner.spaces);
+        if self.order.durability() == Durability::View {
+            batch.insert(&self.inner.spaces.meta.handle, meta::LOG_POSITION, position.to_be_bytes());
+        }
         batch.commit()?;
         self.inner.publish();
         Ok(())

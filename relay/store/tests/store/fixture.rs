@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use quip_core::{Action, Origin};
 use quip_protocol::{Code, event::role};
-use quip_store::{Store, StoreConfig};
+use quip_store::{LogError, OpenError, Store};
 
 use crate::harness::*;
 
@@ -13,7 +13,7 @@ const GENERATION: &str = "generation.txt";
 const NAME: &str = "fixture:room";
 
 #[test]
-fn a_store_of_format_3_reads_as_it_was_written() {
+fn a_store_of_format_3_reads_as_it_was_written_and_gets_a_log() {
     let folder = tempfile::tempdir().unwrap();
     copy(Path::new(FOLDER), folder.path());
     for keyspace in fs::read_dir(folder.path().join("db/keyspaces")).unwrap() {
@@ -50,6 +50,11 @@ fn a_store_of_format_3_reads_as_it_was_written() {
     relay.accepted(ann.next(Action::Delete { target: 2 }));
     assert!(!holds(view, id, b"two") && !holds(view, id, b"four") && view.edits(id, 2).unwrap().is_none());
     relay.close();
+
+    // From now on the log belongs to it.
+    fs::remove_dir_all(folder.path().join("log")).unwrap();
+    let error = Store::open(folder.path(), config()).err().unwrap();
+    assert!(matches!(error, OpenError::Log(LogError::Damaged { .. })), "{error}");
 }
 
 /// Makes the fixture. By hand, and only for a new format: `cargo test -p quip-store --test store -- --ignored`.
@@ -76,17 +81,5 @@ fn make() {
     fs::write(Path::new(FOLDER).join(GENERATION), relay.view().generation().to_string()).unwrap();
     relay.close();
     // Opening once more cuts the rest of the preallocated journal off.
-    Store::open(Path::new(FOLDER), StoreConfig::default()).unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir_all(&to).unwrap();
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
+    Store::open(Path::new(FOLDER), config()).unwrap();
 }

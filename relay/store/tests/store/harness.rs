@@ -1,6 +1,7 @@
 //! A relay without a network: an order, a sequencer, a view, and a sink that keeps what it is told.
 
 use std::{
+    fs,
     path::Path,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -34,9 +35,14 @@ impl Sink for Told {
     }
 }
 
+/// A small store.
+pub(crate) fn config() -> StoreConfig {
+    StoreConfig { cache_bytes: 4 << 20, log_bytes: 8 << 20, ..StoreConfig::default() }
+}
+
 /// Opens the store and runs a sequencer on an order.
 pub(crate) fn run(path: &Path, order: Box<dyn Order>, batch: BatchLimit) -> Running {
-    let store = Store::open(path, StoreConfig { cache_bytes: 4 << 20, ..StoreConfig::default() }).unwrap();
+    let store = Store::open(path, config()).unwrap();
     let view = store.view();
     let (tell, told) = mpsc::channel();
     // A tiny cache, so that rows go and come back.
@@ -179,6 +185,18 @@ pub(crate) fn events(page: &Page) -> Vec<(u64, Vec<u8>)> {
         assert_eq!((page.first, page.last), (0, 0));
     }
     events
+}
+
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 /// Whether the content of any event has these bytes in it.

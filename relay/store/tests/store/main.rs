@@ -4,6 +4,7 @@
 
 mod fixture;
 mod harness;
+mod log;
 mod once;
 mod pages;
 mod readers;

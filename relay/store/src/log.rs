@@ -1,0 +1,247 @@
+//! A log of commands in front of the engine, which makes them durable.
+//!
+//! The engine's journal grows, so that a sync of it also writes the file system's metadata and waits for whatever else that
+//! is writing. This log never grows: it has two files that were filled with zeros when they were made, and are written in
+//! turn. The engine is synced a little later, by a thread that nobody waits for, and a file is begun anew once it holds
+//! nothing that the engine may lose. What was lost is folded again when the store is opened. [`segment`] has the format.
+
+mod segment;
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use quip_core::CommandError;
+use quip_order::Ordered;
+use thiserror::Error;
+
+use self::segment::{HEADER, Header, Tail};
+
+/// Why a log cannot be used. Nothing that was kept in it is changed.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The disk refuses, or is full.
+    #[error("the store could not commit to its log {} or read it: {source}; check the disk", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not what was written, or not what was written here.
+    #[error("the log {} is damaged: {what}; restore the store from a backup", path.display())]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// Where and how.
+        what: String,
+    },
+    /// It holds a command that this version cannot decide.
+    #[error(
+        "the log {} holds a command from another version of Quip: {source}; start that one once and stop it with SIGTERM",
+        path.display()
+    )]
+    Command {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        source: CommandError,
+    },
+}
+
+impl LogError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// An open log. The store keeps other processes away from it.
+pub(crate) struct Log {
+    folder: PathBuf,
+    generation: u64,
+    files: [Segment; 2],
+    /// The file that is written, once something was kept.
+    writing: Option<usize>,
+    /// The engine survives a power loss up to here.
+    synced: u64,
+    /// What it held when it was opened, by position.
+    found: Vec<Ordered>,
+    /// Kept for its allocation.
+    block: Vec<u8>,
+}
+
+/// One of the two files.
+struct Segment {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    header: Option<Header>,
+    /// The last position in it.
+    last: u64,
+    /// Where the next block goes.
+    end: u64,
+}
+
+impl Log {
+    /// Opens the log in `folder`, or makes one of two files of half of `bytes` each; one that is there keeps its size.
+    ///
+    /// # Errors
+    /// When it is damaged or the disk fails.
+    pub(crate) fn open(folder: &Path, bytes: u64) -> Result<Self, LogError> {
+        fs::create_dir_all(folder).map_err(LogError::io(folder))?;
+        let mut found = Vec::new();
+        let files =
+            [Segment::open(folder, 0, bytes / 2, &mut found)?, Segment::open(folder, 1, bytes / 2, &mut found)?];
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(LogError::io(folder))?;
+        found.sort_by_key(|ordered| ordered.position);
+        let folder = folder.to_owned();
+        Ok(Self { folder, generation: 0, files, writing: None, synced: 0, found, block: Vec::new() })
+    }
+
+    /// Whether anything was ever kept in it.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.headers().next().is_some()
+    }
+
+    /// What it holds beyond the position up to which the store of this generation has it.
+    ///
+    /// # Errors
+    /// When it is another store's, or does not go on where this one ends.
+    pub(crate) fn after(&mut self, generation: u64, applied: u64) -> Result<Vec<Ordered>, LogError> {
+        let damaged = |what| Err(LogError::Damaged { path: self.folder.clone(), what });
+        if let Some(other) = self.headers().find(|header| header.generation != generation) {
+            return damaged(format!("it is of the store {:016x}, and this one is {generation:016x}", other.generation));
+        }
+        let ends: Vec<_> = self.found.iter().map(|ordered| ordered.position).collect();
+        let goes_on = match (ends.first(), ends.last()) {
+            (Some(first), Some(last)) => {
+                last - first + 1 == ends.len() as u64 && (first - 1..=*last).contains(&applied)
+            }
+            _ if self.is_begun() => self.headers().any(|header| header.first == applied + 1),
+            _ => applied == 0,
+        };
+        if !goes_on {
+            let has = ends
+                .first()
+                .zip(ends.last())
+                .map_or("nothing".to_owned(), |(first, last)| format!("{first} to {last}"));
+            return damaged(format!("it has {has} of the commands, and the store ends at {applied}"));
+        }
+        self.generation = generation;
+        let mut found = std::mem::take(&mut self.found);
+        found.retain(|ordered| ordered.position > applied);
+        Ok(found)
+    }
+
+    /// Makes commands durable. Where [`Self::is_full`] is true of them, the engine must be synced first, and before the first
+    /// ones too.
+    ///
+    /// # Errors
+    /// When the disk fails. Whether they are kept shows when the log is opened.
+    pub(crate) fn keep(&mut self, batch: &[Ordered]) -> Result<(), LogError> {
+        let Some(first) = batch.first().map(|first| first.position) else { return Ok(()) };
+        let place = match self.writing {
+            Some(place) if self.files[place].has_room(batch) => place,
+            Some(place) => self.begin(1 - place, first)?,
+            None => self.begin(self.older(), first)?,
+        };
+        let file = &mut self.files[place];
+        let salt = file.header.map_or(0, |header| header.salt);
+        segment::encode(batch, salt, &mut self.block);
+        assert!(file.end + self.block.len() as u64 <= file.size, "a batch must fit into a file of the log");
+        file.write(&self.block, file.end)?;
+        file.end += self.block.len() as u64;
+        file.last = first + batch.len() as u64 - 1;
+        Ok(())
+    }
+
+    /// Whether there is no room for a batch until more is [`Self::synced`].
+    pub(crate) fn is_full(&self, batch: &[Ordered]) -> bool {
+        let next = self.writing.filter(|place| !self.files[*place].has_room(batch)).map(|place| 1 - place);
+        next.is_some_and(|next| self.files[next].last > self.synced)
+    }
+
+    /// The engine survives a power loss up to this position.
+    pub(crate) fn synced(&mut self, position: u64) {
+        self.synced = position;
+    }
+
+    fn headers(&self) -> impl Iterator<Item = Header> {
+        self.files.iter().filter_map(|file| file.header)
+    }
+
+    fn older(&self) -> usize {
+        let number = |file: &Segment| file.header.map_or(0, |header| header.number);
+        usize::from(number(&self.files[1]) < number(&self.files[0]))
+    }
+
+    /// Begins a file anew. Its header is on the disk before anything follows it: one that a power loss tore has nothing
+    /// behind it.
+    fn begin(&mut self, place: usize, first: u64) -> Result<usize, LogError> {
+        // At the start all that was found has been applied and synced.
+        let needed = if self.writing.is_some() { self.files[place].last } else { first - 1 };
+        assert!(needed <= self.synced, "the log is needed up to {needed}: the engine is synced up to {}", self.synced);
+        let number = self.headers().map(|header| header.number).max().unwrap_or(0) + 1;
+        let header = Header { generation: self.generation, number, first, salt: rand::random() };
+        let file = &mut self.files[place];
+        file.write(&header.encode(), 0)?;
+        (file.header, file.last, file.end) = (Some(header), first - 1, HEADER as u64);
+        self.writing = Some(place);
+        Ok(place)
+    }
+}
+
+impl Segment {
+    /// Opens the file, or makes it, and appends what it holds.
+    fn open(folder: &Path, place: usize, size: u64, into: &mut Vec<Ordered>) -> Result<Self, LogError> {
+        let path = folder.join(format!("{place}.log"));
+        if !path.try_exists().map_err(LogError::io(&path))? {
+            make(&path, size).map_err(LogError::io(&path))?;
+        }
+        let file = File::options().write(true).open(&path).map_err(LogError::io(&path))?;
+        let bytes = fs::read(&path).map_err(LogError::io(&path))?;
+        let damaged = |what: String| LogError::Damaged { path: path.clone(), what };
+        let header = Header::decode(&bytes).map_err(|what| damaged(what.to_owned()))?;
+        let (mut last, mut end) = (0, 0);
+        if let Some(header) = header {
+            let read = segment::read(&bytes, header);
+            if let Tail::Damaged { at } = read.tail {
+                return Err(damaged(format!("the batch at byte {at} is not what was written")));
+            }
+            last = header.first + read.commands.len() as u64 - 1;
+            end = read.end;
+            for (position, (at, command)) in (header.first..).zip(read.commands) {
+                let command = command.map_err(|source| LogError::Command { path: path.clone(), source })?;
+                into.push(Ordered { partition: 0, position, at, command });
+            }
+        }
+        Ok(Self { path, file, size: bytes.len() as u64, header, last, end })
+    }
+
+    fn has_room(&self, batch: &[Ordered]) -> bool {
+        self.end + segment::length(batch) as u64 <= self.size
+    }
+
+    fn write(&self, bytes: &[u8], at: u64) -> Result<(), LogError> {
+        let written = self.file.write_all_at(bytes, at).and_then(|()| self.file.sync_data());
+        written.map_err(LogError::io(&self.path))
+    }
+}
+
+/// Under another name until it is complete, so that an interrupted start leaves nothing that looks like a log.
+fn make(path: &Path, size: u64) -> io::Result<()> {
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    let unfinished = path.with_extension("new");
+    let file = File::create(&unfinished)?;
+    for at in (0..size).step_by(ZEROS.len()) {
+        file.write_all_at(&ZEROS[..ZEROS.len().min((size - at) as usize)], at)?;
+    }
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
+}
+
+#[cfg(test)]
+mod tests;
