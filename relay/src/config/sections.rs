@@ -19,7 +19,7 @@ section! {
         /// Silence after which the relay closes a connection.
         idle_timeout: Duration [Period] = Duration::from_secs(30), Duration::from_millis(200)..=Duration::from_secs(600);
         /// How often every connection is looked at; offline shows up to twice this after the timeout.
-        sweep: Duration [Period] = Duration::from_secs(1), Duration::from_millis(10)..=Duration::from_secs(60);
+        sweep: Duration [Period] = Duration::from_secs(2), Duration::from_millis(10)..=Duration::from_secs(60);
         /// How long others do not see that a user's last connection broke, so that a reconnect stays unseen.
         offline_after: Duration [Period] = Duration::from_secs(3), Duration::ZERO..=Duration::from_secs(60);
         /// How often a user's last-seen time is written at most: on coming, then every so often while they are here, and

@@ -41,6 +41,7 @@ mod reads;
 mod ready;
 mod requests;
 mod ring;
+mod round;
 mod seen;
 mod session;
 mod signals;
@@ -56,6 +57,7 @@ use inbox::{Inbox, InboxSink, Mail};
 use news::{News, NewsConfig};
 use rate::UserRates;
 use ready::{Ready, Side, StreamWaker};
+use round::Round;
 use stream::Stream;
 
 slotmap::new_key_type! {
@@ -128,6 +130,8 @@ pub struct Worker {
     now: Instant,
     next_tick: Instant,
     next_sweep: Instant,
+    /// Connections that are still to be looked at before the next sweep.
+    unswept: Round<ConnectionKey>,
 }
 
 type SenderKey = (ConversationId, UserId, DeviceId);
@@ -243,6 +247,7 @@ impl Worker {
             now,
             next_tick: now + TICK,
             next_sweep,
+            unswept: Round::new(),
         }
     }
 

@@ -35,6 +35,7 @@ impl Worker {
             self.next_sweep = self.now + self.shared.config.presence.sweep;
             self.sweep();
         }
+        self.unswept.next().into_iter().for_each(|key| self.look_at(key));
     }
 
     /// Ends streams whose commands do not come back: an order may lose one. The client opens again, sees what was
@@ -52,11 +53,11 @@ impl Worker {
         }
     }
 
-    /// Looks at every connection.
+    /// Begins to look at every connection, as many in each tick.
     fn sweep(&mut self) {
         self.share_send_window();
-        let keys: Vec<_> = self.connections.keys().collect();
-        keys.into_iter().for_each(|key| self.look_at(key));
+        let ticks = self.shared.config.presence.sweep.as_millis() / TICK.as_millis();
+        self.unswept.begin(self.connections.keys(), ticks as usize);
         self.forget_rings();
         self.rates.forget(self.now);
     }
@@ -64,7 +65,7 @@ impl Worker {
     fn look_at(&mut self, key: ConnectionKey) {
         let now = self.now;
         let presence = &self.shared.config.presence;
-        let connection = &mut self.connections[key];
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(session) = &connection.session else {
             if now.duration_since(connection.heard.at) >= self.shared.config.limits.unauthenticated {
                 self.close(key, Code::NO_HELLO);
