@@ -88,7 +88,10 @@ pub fn serve_on(
     let (submit, order) = order(order_limits(&config));
     let mailbox = Mailbox::new(config.limits.inbox_bytes);
     let mut sequencer = Sequencer::new(store, order, vec![mailbox.sink()], sequencer_config(&config));
-    sequencer.recover()?;
+    if let Err(error) = sequencer.recover() {
+        std::mem::forget((sequencer, view));
+        return Err(error.into());
+    }
     let readers = ReadersConfig { threads: config.store.readers, waiting: config.store.reads_waiting };
     let generation = view.generation();
     let readers = Readers::start(view, readers)?;
@@ -116,7 +119,7 @@ pub fn serve_on(
     worked.map_err(|_| ServeError::Panicked("network"))?;
     let ended = sequencing.join().map_err(|_| ServeError::Panicked("sequencer")).and_then(|ended| Ok(ended?));
     if ended.is_err() {
-        // An engine whose disk failed may never finish closing. The process ends instead: what it has accepted is synced.
+        // An engine whose disk failed may never finish closing. The process ends instead: what it has accepted is in the log.
         std::mem::forget(shared);
     }
     ended

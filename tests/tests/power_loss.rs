@@ -32,7 +32,9 @@ impl Scene {
     fn new() -> Result<Self> {
         let seed = env::var("QUIP_POWER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
         let folder = tempfile::tempdir()?;
-        let mut relay = Relay::prepare(folder.path(), "[limits]\nmessages_per_second = 0\n");
+        // Memtables so small, and so many threads, that some are flushed while others are written.
+        let store = "[store]\nmemtable_bytes = \"1MiB\"\nworker_threads = 3\n";
+        let mut relay = Relay::prepare(folder.path(), &format!("[limits]\nmessages_per_second = 0\n{store}"));
         let shim = Shim::new(&relay.data())?;
         relay.set_environment(shim.env());
         let writers = (0..WRITERS).map(Writer::new).collect();
@@ -72,7 +74,18 @@ impl Scene {
         })
         .await?;
         self.relay.kill();
+        if self.random.random_ratio(1, 3) {
+            self.restart_first().await.context("before the power failed")?;
+        }
         Ok(self.shim.lose_power(self.random.random())?)
+    }
+
+    /// Starts the relay once more on what is in memory and may not be on the disk, as after a crash, and kills it again.
+    async fn restart_first(&mut self) -> Result<()> {
+        self.relay.run()?;
+        self.verify().await?;
+        self.relay.kill();
+        Ok(())
     }
 
     async fn verify(&self) -> Result<()> {
@@ -152,6 +165,7 @@ async fn stops_with(fault: Fault, says: &[&str]) -> Result<()> {
     ensure!(status.code().is_some_and(|code| code != 0), "{fault:?}: ended with {status}: {log} (seed {seed})");
     ensure!(says.iter().all(|word| log.contains(word)), "{fault:?}: the log does not say {says:?}: {log}");
     scene.shim.set(Fault::None)?;
+    scene.restart_first().await.with_context(|| format!("at the start after {fault:?}, seed {seed}"))?;
     scene.shim.lose_power(seed)?;
     scene.relay.run().with_context(|| format!("after {fault:?}, seed {seed}"))?;
     ensure!(scene.accepted() >= 10, "{fault:?}: only {} accepted", scene.accepted());

@@ -53,7 +53,7 @@ section! {
         memtable_bytes: usize [Size] = 64 << 20, 1 << 20..=1 << 30;
         /// The log that makes commits durable before the store is synced, which happens four times a second; half of it should
         /// hold what is committed in that time. One that is there keeps its size.
-        log_bytes: usize [Size] = 32 << 20, 8 << 20..=1 << 40;
+        log_bytes: usize [Size] = 32 << 20, 8 << 20..=1 << 30;
         /// Threads that write out and compact.
         worker_threads: usize [Count] = 2, 1..=64;
         /// Threads that read for clients which open, catch up or ask, and before commands about what may not be in memory.

@@ -4,7 +4,8 @@
 //! did not. The engine refuses to open such a journal; and where a damaged byte happens to be a tag, it silently drops
 //! everything behind it. So it is cut off here where it is torn, and the log has what is lost (`crate::log` knows if not). In
 //! a store that has no log yet only a last commit may be torn, of which nobody was told. Anything else is a refusal: the
-//! engine syncs a journal as a whole before it begins the next, and before it flushes what is in it.
+//! engine syncs a journal as a whole before it begins the next, and no row is in a table before it is synced (the sequencer
+//! syncs each commit while there is something to flush).
 //!
 //! Layout (fjall 3.1, little-endian, no header, no padding, zeros behind the end): a batch is
 //! start = 1 ‖ items u32 ‖ seqno u64;
@@ -16,6 +17,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom},
     ops::RangeInclusive,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -40,9 +42,12 @@ pub(crate) fn repair(folder: &Path, with_log: bool) -> Result<(), OpenError> {
     for (i, path) in journals.iter().enumerate() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         match look(path).map_err(OpenError::io(path))? {
-            Tail::Clean => {}
+            Tail::Clean { end } if i == newest && with_log => write_again(path, end).map_err(OpenError::io(path))?,
+            Tail::Clean { .. } => {}
+            Tail::Damaged { end } | Tail::Torn { end } if i == newest && with_log => {
+                cut(path, end).and_then(|()| write_again(path, end)).map_err(OpenError::io(path))?;
+            }
             Tail::Torn { end } if i == newest => cut(path, end).map_err(OpenError::io(path))?,
-            Tail::Damaged { end } if i == newest && with_log => cut(path, end).map_err(OpenError::io(path))?,
             Tail::Torn { end } | Tail::Damaged { end } => {
                 let what = format!("journal {name} holds a commit at byte {end} that is not what was written");
                 return Err(OpenError::damaged(folder, what));
@@ -66,27 +71,46 @@ pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// A copy of what it was stays beside it until the store is open: the log may turn out not to have what is cut off.
 fn cut(path: &Path, end: u64) -> io::Result<()> {
-    tracing::warn!(journal = %path.display(), end, "cutting off commits that a power loss tore; the log has what was accepted");
-    fs::copy(path, path.with_extension(CUT))?;
+    let copy = path.with_extension(CUT);
+    tracing::warn!(journal = %path.display(), end, copy = %copy.display(), "a power loss tore the journal, which is cut off here");
+    fs::copy(path, &copy)?;
+    File::open(&copy)?.sync_all()?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
     let file = File::options().write(true).open(path)?;
     file.set_len(end)?;
     file.sync_all()
 }
 
+/// What was read may not be on the disk, though it is in memory: after a sync that failed, no later one covers it.
+fn write_again(path: &Path, end: u64) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < end {
+        let part = &mut buffer[..(end - at).min(1 << 20) as usize];
+        file.read_exact_at(part, at)?;
+        file.write_all_at(part, at)?;
+        at += part.len() as u64;
+    }
+    file.sync_all()
+}
+
 /// Removes the copies of journals that were cut.
 pub(crate) fn forget_cut(folder: &Path) -> io::Result<()> {
-    list(folder)?
-        .into_iter()
-        .map(|path| path.with_extension(CUT))
-        .filter(|copy| copy.exists())
-        .try_for_each(fs::remove_file)
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == CUT) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// What follows the intact batches that a journal begins with. Ends are in bytes from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tail {
     /// Nothing.
-    Clean,
+    Clean { end: u64 },
     /// A part of one batch.
     Torn { end: u64 },
     /// More than that.
@@ -102,7 +126,7 @@ fn look(path: &Path) -> io::Result<Tail> {
     }
     file.seek(SeekFrom::Start(end))?;
     match rest(&mut file)? {
-        Some(rest) if rest.is_empty() => Ok(Tail::Clean),
+        Some(rest) if rest.is_empty() => Ok(Tail::Clean { end }),
         Some(rest) if !has_batch(&rest, &later)? => Ok(Tail::Torn { end }),
         _ => Ok(Tail::Damaged { end }),
     }

@@ -14,11 +14,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use quip_core::CommandError;
+use quip_core::{Command, CommandError, Timestamp};
 use quip_order::Ordered;
 use thiserror::Error;
 
-use self::segment::{HEADER, Header, Tail};
+use self::segment::{BadHeader, HEADER, Header, Tail};
 
 /// Why a log cannot be used. Nothing that was kept in it is changed.
 #[derive(Debug, Error)]
@@ -39,6 +39,9 @@ pub enum LogError {
         /// Where and how.
         what: String,
     },
+    /// It was written by a version of Quip that writes another one.
+    #[error("the log {} has a format that this version of Quip does not know; use the version that wrote it", .0.display())]
+    Format(PathBuf),
     /// It holds a command that this version cannot decide.
     #[error(
         "the log {} holds a command from another version of Quip: {source}; start that one once and stop it with SIGTERM",
@@ -65,10 +68,12 @@ pub(crate) struct Log {
     files: [Segment; 2],
     /// The file that is written, once something was kept.
     writing: Option<usize>,
+    /// The last position that was kept or applied.
+    last: u64,
     /// The engine survives a power loss up to here.
     synced: u64,
     /// What it held when it was opened, by position.
-    found: Vec<Ordered>,
+    found: Vec<Found>,
     /// Kept for its allocation.
     block: Vec<u8>,
 }
@@ -85,6 +90,21 @@ struct Segment {
     end: u64,
 }
 
+struct Found {
+    position: u64,
+    at: Timestamp,
+    command: Result<Command, CommandError>,
+}
+
+/// Where a batch goes.
+#[derive(Clone, Copy)]
+enum Room {
+    /// Behind what is there.
+    In(usize),
+    /// Into a file that is begun anew, once the engine is synced up to a position.
+    Anew { place: usize, needs: u64 },
+}
+
 impl Log {
     /// Opens the log in `folder`, or makes one of two files of half of `bytes` each; one that is there keeps its size.
     ///
@@ -96,9 +116,9 @@ impl Log {
         let files =
             [Segment::open(folder, 0, bytes / 2, &mut found)?, Segment::open(folder, 1, bytes / 2, &mut found)?];
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(LogError::io(folder))?;
-        found.sort_by_key(|ordered| ordered.position);
+        found.sort_by_key(|found| found.position);
         let folder = folder.to_owned();
-        Ok(Self { folder, generation: 0, files, writing: None, synced: 0, found, block: Vec::new() })
+        Ok(Self { folder, generation: 0, files, writing: None, last: 0, synced: 0, found, block: Vec::new() })
     }
 
     /// Whether anything was ever kept in it.
@@ -109,44 +129,49 @@ impl Log {
     /// What it holds beyond the position up to which the store of this generation has it.
     ///
     /// # Errors
-    /// When it is another store's, or does not go on where this one ends.
+    /// When it is another store's, does not go on where this one ends, or has a command that is not known here.
     pub(crate) fn after(&mut self, generation: u64, applied: u64) -> Result<Vec<Ordered>, LogError> {
         let damaged = |what| Err(LogError::Damaged { path: self.folder.clone(), what });
         if let Some(other) = self.headers().find(|header| header.generation != generation) {
             return damaged(format!("it is of the store {:016x}, and this one is {generation:016x}", other.generation));
         }
-        let ends: Vec<_> = self.found.iter().map(|ordered| ordered.position).collect();
-        let goes_on = match (ends.first(), ends.last()) {
-            (Some(first), Some(last)) => {
-                last - first + 1 == ends.len() as u64 && (first - 1..=*last).contains(&applied)
-            }
-            _ if self.is_begun() => self.headers().any(|header| header.first == applied + 1),
-            _ => applied == 0,
-        };
-        if !goes_on {
-            let has = ends
-                .first()
-                .zip(ends.last())
-                .map_or("nothing".to_owned(), |(first, last)| format!("{first} to {last}"));
-            return damaged(format!("it has {has} of the commands, and the store ends at {applied}"));
-        }
-        self.generation = generation;
         let mut found = std::mem::take(&mut self.found);
-        found.retain(|ordered| ordered.position > applied);
-        Ok(found)
+        // A file that was begun and has nothing yet counts too: it goes on where the other one ended.
+        let first = self.headers().map(|header| header.first).min().unwrap_or(1);
+        let dense = (first..).zip(&found).take_while(|(position, found)| found.position == *position).count();
+        let last = first + dense as u64 - 1;
+        if dense < found.len() || self.headers().any(|header| header.first > last + 1) {
+            return damaged(format!("what follows command {last} is missing"));
+        }
+        if !(first - 1..=last).contains(&applied) {
+            let has = if last < first { "nothing".to_owned() } else { format!("the commands {first} to {last}") };
+            return damaged(format!("it has {has}, and the store ends at {applied}"));
+        }
+        (self.generation, self.last) = (generation, last);
+        found.retain(|found| found.position > applied);
+        let ordered = |Found { position, at, command }| {
+            let command = command.map_err(|source| LogError::Command { path: self.folder.clone(), source })?;
+            Ok(Ordered { partition: 0, position, at, command })
+        };
+        found.into_iter().map(ordered).collect()
     }
 
-    /// Makes commands durable. Where [`Self::is_full`] is true of them, the engine must be synced first, and before the first
-    /// ones too.
+    /// Makes commands durable. [`Self::is_full`] must be false of them.
     ///
     /// # Errors
     /// When the disk fails. Whether they are kept shows when the log is opened.
     pub(crate) fn keep(&mut self, batch: &[Ordered]) -> Result<(), LogError> {
         let Some(first) = batch.first().map(|first| first.position) else { return Ok(()) };
-        let place = match self.writing {
-            Some(place) if self.files[place].has_room(batch) => place,
-            Some(place) => self.begin(1 - place, first)?,
-            None => self.begin(self.older(), first)?,
+        let place = match self.room(batch) {
+            Room::In(place) => place,
+            Room::Anew { place, needs } => {
+                assert!(
+                    needs <= self.synced,
+                    "the log is needed up to {needs}, the engine is synced to {}",
+                    self.synced
+                );
+                self.begin(place, first)?
+            }
         };
         let file = &mut self.files[place];
         let salt = file.header.map_or(0, |header| header.salt);
@@ -155,13 +180,13 @@ impl Log {
         file.write(&self.block, file.end)?;
         file.end += self.block.len() as u64;
         file.last = first + batch.len() as u64 - 1;
+        self.last = file.last;
         Ok(())
     }
 
-    /// Whether there is no room for a batch until more is [`Self::synced`].
+    /// Whether more must be [`Self::synced`] before a batch can be kept.
     pub(crate) fn is_full(&self, batch: &[Ordered]) -> bool {
-        let next = self.writing.filter(|place| !self.files[*place].has_room(batch)).map(|place| 1 - place);
-        next.is_some_and(|next| self.files[next].last > self.synced)
+        matches!(self.room(batch), Room::Anew { needs, .. } if needs > self.synced)
     }
 
     /// The engine survives a power loss up to this position.
@@ -173,20 +198,25 @@ impl Log {
         self.files.iter().filter_map(|file| file.header)
     }
 
+    fn room(&self, batch: &[Ordered]) -> Room {
+        match self.writing {
+            Some(place) if self.files[place].has_room(batch) => Room::In(place),
+            Some(place) => Room::Anew { place: 1 - place, needs: self.files[1 - place].last },
+            // Nothing goes behind what was found: it may end in a torn batch.
+            None => Room::Anew { place: self.older(), needs: self.last },
+        }
+    }
+
     fn older(&self) -> usize {
         let number = |file: &Segment| file.header.map_or(0, |header| header.number);
         usize::from(number(&self.files[1]) < number(&self.files[0]))
     }
 
-    /// Begins a file anew. Its header is on the disk before anything follows it: one that a power loss tore has nothing
-    /// behind it.
+    /// Begins a file anew. Its header is on the disk before anything follows it.
     fn begin(&mut self, place: usize, first: u64) -> Result<usize, LogError> {
-        // At the start all that was found has been applied and synced.
-        let needed = if self.writing.is_some() { self.files[place].last } else { first - 1 };
-        assert!(needed <= self.synced, "the log is needed up to {needed}: the engine is synced up to {}", self.synced);
         let number = self.headers().map(|header| header.number).max().unwrap_or(0) + 1;
-        let header = Header { generation: self.generation, number, first, salt: rand::random() };
         let file = &mut self.files[place];
+        let header = Header { generation: self.generation, number, first, salt: rand::random(), size: file.size };
         file.write(&header.encode(), 0)?;
         (file.header, file.last, file.end) = (Some(header), first - 1, HEADER as u64);
         self.writing = Some(place);
@@ -196,29 +226,40 @@ impl Log {
 
 impl Segment {
     /// Opens the file, or makes it, and appends what it holds.
-    fn open(folder: &Path, place: usize, size: u64, into: &mut Vec<Ordered>) -> Result<Self, LogError> {
+    fn open(folder: &Path, place: usize, size: u64, into: &mut Vec<Found>) -> Result<Self, LogError> {
         let path = folder.join(format!("{place}.log"));
+        let other = folder.join(format!("{}.log", 1 - place));
+        let damaged = |what: String| LogError::Damaged { path: path.clone(), what };
         if !path.try_exists().map_err(LogError::io(&path))? {
+            // The first file is made first and begun first.
+            let is_lost = match place {
+                0 => other.try_exists(),
+                _ => is_begun(&other),
+            };
+            if is_lost.map_err(LogError::io(&other))? {
+                return Err(damaged("it is missing".to_owned()));
+            }
             make(&path, size).map_err(LogError::io(&path))?;
         }
         let file = File::options().write(true).open(&path).map_err(LogError::io(&path))?;
         let bytes = fs::read(&path).map_err(LogError::io(&path))?;
-        let damaged = |what: String| LogError::Damaged { path: path.clone(), what };
-        let header = Header::decode(&bytes).map_err(|what| damaged(what.to_owned()))?;
-        let (mut last, mut end) = (0, 0);
+        let header = Header::decode(&bytes).map_err(|bad| match bad {
+            BadHeader::Damaged => damaged("its beginning or its length is not what was written".to_owned()),
+            BadHeader::UnknownFormat => LogError::Format(path.clone()),
+        })?;
+        let mut opened = Self { path: path.clone(), file, size: bytes.len() as u64, header, last: 0, end: 0 };
         if let Some(header) = header {
             let read = segment::read(&bytes, header);
             if let Tail::Damaged { at } = read.tail {
                 return Err(damaged(format!("the batch at byte {at} is not what was written")));
             }
-            last = header.first + read.commands.len() as u64 - 1;
-            end = read.end;
-            for (position, (at, command)) in (header.first..).zip(read.commands) {
-                let command = command.map_err(|source| LogError::Command { path: path.clone(), source })?;
-                into.push(Ordered { partition: 0, position, at, command });
-            }
+            (opened.last, opened.end) = (header.first + read.commands.len() as u64 - 1, read.end);
+            // What was read may not be on the disk: whoever wrote it may have ended before the sync, or the sync failed.
+            opened.write(&bytes[..read.end as usize], 0)?;
+            let found = (header.first..).zip(read.commands);
+            into.extend(found.map(|(position, (at, command))| Found { position, at, command }));
         }
-        Ok(Self { path, file, size: bytes.len() as u64, header, last, end })
+        Ok(opened)
     }
 
     fn has_room(&self, batch: &[Ordered]) -> bool {
@@ -229,6 +270,13 @@ impl Segment {
         let written = self.file.write_all_at(bytes, at).and_then(|()| self.file.sync_data());
         written.map_err(LogError::io(&self.path))
     }
+}
+
+/// Whether a file that is there was begun, or is not what was written.
+fn is_begun(path: &Path) -> io::Result<bool> {
+    let mut sector = [0; HEADER];
+    File::open(path)?.read_exact_at(&mut sector, 0)?;
+    Ok(sector.iter().any(|byte| *byte != 0))
 }
 
 /// Under another name until it is complete, so that an interrupted start leaves nothing that looks like a log.

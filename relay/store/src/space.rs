@@ -2,7 +2,7 @@
 
 use std::ops::RangeBounds;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot, UserValue};
+use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot, UserValue};
 use quip_core::RowError;
 
 use crate::ReadError;
@@ -21,6 +21,11 @@ macro_rules! spaces {
             /// Opens them, each with a memtable of `memtable` bytes; those that are missing are created.
             pub(crate) fn open(database: &Database, memtable: u64) -> Result<Self, fjall::Error> {
                 Ok(Self { $($name: Space::open(database, stringify!($name), memtable)?,)* })
+            }
+
+            /// Whether any has rows that wait to be flushed, or are being flushed.
+            pub(crate) fn are_flushed_now(&self) -> bool {
+                self.handles().any(|handle| handle.tree.sealed_memtable_count() > 0)
             }
 
             /// Those of the engine.

@@ -95,8 +95,8 @@ fn applied(path: &Path, spaces: &Spaces) -> Result<u64, OpenError> {
 }
 
 impl Store {
-    /// Opens the store in the folder `path`, or makes one. A last commit that a power loss tore is cut off: nobody was
-    /// told of it.
+    /// Opens the store in the folder `path`, or makes one. Commits that a power loss tore are cut off; the sequencer makes them
+    /// again from the log.
     ///
     /// # Errors
     /// When it is in use, damaged, of a format that is not known here, or the disk fails.
@@ -110,9 +110,12 @@ impl Store {
         check_files(path, &folder)?;
         manifest::check(&folder)?;
         let mut log = Log::open(&path.join(LOG), config.log_bytes)?;
+        sync_folder(path)?;
         journal::repair(&folder, log.is_begun())?;
         let database = database(&folder, config)?;
-        check_format(path, &database)?;
+        if check_format(path, &database)? == WITHOUT_LOG && log.is_begun() {
+            return Err(OpenError::damaged(path, "it is older than the log beside it"));
+        }
         if let Some(missing) = Spaces::NAMES.iter().find(|name| !database.keyspace_exists(name)) {
             return Err(OpenError::damaged(path, format!("the keyspace {missing} is missing")));
         }
@@ -195,7 +198,7 @@ fn fill(database: &Database, config: StoreConfig) -> Result<(), fjall::Error> {
 fn database(folder: &Path, config: StoreConfig) -> Result<Database, OpenError> {
     Database::builder(folder)
         .cache_size(config.cache_bytes)
-        // The sequencer says when to sync: once for each of its batches.
+        // The log makes commits durable, and the sequencer's syncer follows.
         .manual_journal_persist(true)
         // To check a compressed journal, the engine compresses it again and compares: a later compressor would fail it.
         .journal_compression(CompressionType::None)
@@ -204,19 +207,20 @@ fn database(folder: &Path, config: StoreConfig) -> Result<Database, OpenError> {
         .map_err(OpenError::engine(folder))
 }
 
-/// Before anything else is looked at: another format may have other keyspaces.
-fn check_format(path: &Path, database: &Database) -> Result<(), OpenError> {
+/// The format, before anything else is looked at: another one may have other keyspaces.
+fn check_format(path: &Path, database: &Database) -> Result<u32, OpenError> {
     let found = match database.keyspace_exists(meta::KEYSPACE) {
         true => database.keyspace(meta::KEYSPACE, Default::default).and_then(|space| space.get(meta::FORMAT)),
         false => Ok(None),
     };
     match found.map_err(OpenError::engine(path))? {
-        Some(found) if [FORMAT, WITHOUT_LOG].map(u32::to_be_bytes).iter().any(|known| *found == known[..]) => Ok(()),
-        Some(found) => {
-            let found =
-                <[u8; 4]>::try_from(&*found).map_or("unknown".to_owned(), |f| u32::from_be_bytes(f).to_string());
-            Err(OpenError::Format { path: path.to_owned(), found, known: FORMAT })
-        }
+        Some(found) => match (*found).try_into().map(u32::from_be_bytes) {
+            Ok(found @ (FORMAT | WITHOUT_LOG)) => Ok(found),
+            found => {
+                let found = found.map_or("unknown".to_owned(), |found| found.to_string());
+                Err(OpenError::Format { path: path.to_owned(), found, known: FORMAT })
+            }
+        },
         None => Err(OpenError::damaged(path, "it does not say which format it has")),
     }
 }

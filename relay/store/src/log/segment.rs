@@ -1,14 +1,14 @@
 //! What a file of the log is made of. Numbers are little-endian and fixed for ever.
 //!
-//! A header of 64 bytes: `QUIPLOG` ‖ format u8 = 1 ‖ generation u64 ‖ number u64 ‖ first position u64 ‖ salt u64 ‖ XXH3-64 of
-//! these u64 ‖ zeros. From byte 512 on follow blocks, each one batch: length of the records u32 ‖ first position u64 ‖ records ‖
+//! A header: `QUIPLOG` ‖ format u8 = 1 ‖ generation u64 ‖ number u64 ‖ first position u64 ‖ salt u64 ‖ size of the file u64 ‖
+//! XXH3-64 of these u64 ‖ zeros. From byte 512 on follow blocks, each one batch: length of the records u32 ‖ first position u64 ‖ records ‖
 //! XXH3-64 of all that, with the salt as its seed. A record is length u32 ‖ time u64 ‖ command (`Command::encode`).
 //!
 //! The salt is new each time a file is begun, so that what it held before is not taken for its content, nor is a message that
 //! was made to look like a block.
 
 use quip_core::{Command, CommandError, Timestamp, command::BESIDE};
-use quip_order::{BatchLimit, Ordered};
+use quip_order::Ordered;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Where blocks begin: a sector of its own for the header.
@@ -19,6 +19,10 @@ const BLOCK: usize = 12;
 /// Length and time.
 const RECORD: usize = 12;
 const SUM: usize = 8;
+/// Bytes of the header that its checksum covers.
+const SUMMED: usize = 48;
+/// No block is longer: a batch is bounded.
+const LARGEST: usize = 4 << 20;
 
 /// What the first sector says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,31 +33,48 @@ pub(super) struct Header {
     /// The position of the first command.
     pub(super) first: u64,
     pub(super) salt: u64,
+    /// Bytes of the file.
+    pub(super) size: u64,
+}
+
+/// Why a header cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadHeader {
+    /// It is not what was written.
+    Damaged,
+    /// A later version wrote it.
+    UnknownFormat,
 }
 
 impl Header {
     pub(super) fn encode(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[..8].copy_from_slice(&MAGIC);
-        for (i, number) in [self.generation, self.number, self.first, self.salt].into_iter().enumerate() {
+        let numbers = [self.generation, self.number, self.first, self.salt, self.size];
+        for (i, number) in numbers.into_iter().enumerate() {
             bytes[8 + 8 * i..][..8].copy_from_slice(&number.to_le_bytes());
         }
-        let sum = xxh3_64(&bytes[..40]);
-        bytes[40..48].copy_from_slice(&sum.to_le_bytes());
+        let sum = xxh3_64(&bytes[..SUMMED]);
+        bytes[SUMMED..][..SUM].copy_from_slice(&sum.to_le_bytes());
         bytes
     }
 
-    /// Nothing of a file that was never begun, or whose beginning was interrupted: nothing follows such a header.
-    pub(super) fn decode(file: &[u8]) -> Result<Option<Self>, &'static str> {
-        let Some(bytes) = file.get(..HEADER) else { return Err("it is too short") };
-        let number = |i: usize| bytes[8 * i..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        if bytes[..7] == MAGIC[..7] && bytes[7] != MAGIC[7] && number(5) == xxh3_64(&bytes[..40]) {
-            return Err("it has a format that this version does not know");
-        }
-        if bytes[..8] != MAGIC || number(5) != xxh3_64(&bytes[..40]) {
+    /// Nothing of a file that was never begun: its first sector is zeros, and a sector is written whole or not at all.
+    pub(super) fn decode(file: &[u8]) -> Result<Option<Self>, BadHeader> {
+        let bytes = file.get(..HEADER).ok_or(BadHeader::Damaged)?;
+        if bytes.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        Ok(Some(Self { generation: number(1), number: number(2), first: number(3), salt: number(4) }))
+        let number = |i: usize| bytes[8 * i..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        if number(SUMMED / 8) != xxh3_64(&bytes[..SUMMED]) || bytes[..7] != MAGIC[..7] {
+            return Err(BadHeader::Damaged);
+        }
+        if bytes[7] != MAGIC[7] {
+            return Err(BadHeader::UnknownFormat);
+        }
+        let header =
+            Self { generation: number(1), number: number(2), first: number(3), salt: number(4), size: number(5) };
+        if header.size == file.len() as u64 { Ok(Some(header)) } else { Err(BadHeader::Damaged) }
     }
 }
 
@@ -105,8 +126,7 @@ pub(super) fn read(file: &[u8], header: Header) -> Blocks {
         commands.extend(read_records(records));
     }
     let next = header.first + commands.len() as u64;
-    // The one that is missing holds at least one command and at most a batch.
-    let later = next + 1..=next + BatchLimit::default().commands as u64;
+    let later = next + 1..=next + file.len() as u64;
     let follows =
         (end + 1..file.len()).any(|at| block(&file[at..], header.salt, |first| later.contains(&first)).is_some());
     let tail = if follows { Tail::Damaged { at: end } } else { Tail::Free };
@@ -120,6 +140,9 @@ fn block(bytes: &[u8], salt: u64, is_first: impl Fn(u64) -> bool) -> Option<&[u8
         return None;
     }
     let length = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+    if length > LARGEST {
+        return None;
+    }
     let (whole, rest) = bytes.split_at_checked(BLOCK + length)?;
     let sum = u64::from_le_bytes(*rest.first_chunk()?);
     (length > 0 && sum == xxh3_64_with_seed(whole, salt)).then(|| &whole[BLOCK..])

@@ -79,6 +79,8 @@ pub struct Sequencer {
     config: SequencerConfig,
     working: Working,
     trims: Trims,
+    /// From the first commit on.
+    watchdog: Option<Watchdog>,
 }
 
 impl Sequencer {
@@ -94,7 +96,7 @@ impl Sequencer {
         };
         let config = SequencerConfig { batch, ..config };
         let trims = Trims::default();
-        Self { inner, view, log, lost, applied, synced: 0, order, sinks, config, working, trims }
+        Self { inner, view, log, lost, applied, synced: 0, order, sinks, config, working, trims, watchdog: None }
     }
 
     /// Folds what the log has and the store lost, so that readers see all that was accepted; [`Self::run`] does it too. Says
@@ -103,22 +105,29 @@ impl Sequencer {
     /// # Errors
     /// As [`Self::run`].
     pub fn recover(&mut self) -> Result<usize, SequencerError> {
-        let mut lost = std::mem::take(&mut self.lost);
-        let count = lost.len();
-        if count == 0 {
-            return Ok(0);
-        }
+        let watchdog = self.watchdog()?;
         self.trims = Trims::load(&self.inner)?;
-        while !lost.is_empty() {
-            let mut batch: Vec<_> = lost.drain(..lost.len().min(self.config.batch.commands)).collect();
-            self.apply(&mut batch)?;
+        let lost = std::mem::take(&mut self.lost);
+        for batch in lost.chunks(RECOVERED_AT_ONCE) {
+            watchdog.watch(|| self.apply(&mut batch.to_vec()))?;
         }
-        self.sync()?;
-        tracing::info!(
-            commands = count,
-            "what was accepted shortly before the relay was stopped is in the store again"
-        );
-        Ok(count)
+        watchdog.watch(|| self.sync())?;
+        if !lost.is_empty() {
+            tracing::info!(
+                commands = lost.len(),
+                "what was accepted shortly before the relay ended is in the store again"
+            );
+        }
+        self.watchdog = Some(watchdog);
+        Ok(lost.len())
+    }
+
+    fn watchdog(&mut self) -> Result<Watchdog, SequencerError> {
+        if let Some(watchdog) = self.watchdog.take() {
+            return Ok(watchdog);
+        }
+        let on_stuck = std::mem::replace(&mut self.config.on_stuck, Box::new(|| ()));
+        Watchdog::start(self.config.commit_timeout, on_stuck).map_err(SequencerError::Thread)
     }
 
     /// Works until the order has ended and everything is committed; meant for a thread of its own.
@@ -127,12 +136,9 @@ impl Sequencer {
     /// When the store cannot be read, or its log or a commit fails. Nobody was told of that batch. (A damaged record only
     /// refuses the commands that need it.)
     pub fn run(mut self) -> Result<(), SequencerError> {
-        let on_stuck = std::mem::replace(&mut self.config.on_stuck, Box::new(|| ()));
-        let watchdog = Watchdog::start(self.config.commit_timeout, on_stuck).map_err(SequencerError::Thread)?;
+        self.recover()?;
+        let watchdog = self.watchdog()?;
         let syncer = Syncer::start(self.inner.folder.clone()).map_err(SequencerError::Thread)?;
-        watchdog.watch(|| self.recover())?;
-        watchdog.watch(|| self.sync())?;
-        self.trims = Trims::load(&self.inner)?;
         self.order.start(&[self.applied]);
         let mut waiting = Vec::new();
         while self.order.next_batch(self.config.batch, &mut waiting) {
@@ -220,19 +226,31 @@ impl Sequencer {
         Ok(Change { conversation: id, by: command.by, outcome, event, effects })
     }
 
-    /// Writes everything that was folded at once. The disk has it later: it is in the log.
+    /// Writes everything that was folded at once. The disk has it later: it is in the log. But while a memtable waits to be
+    /// flushed it has it now: the engine syncs its journal before a flush, yet flushes too what was sealed meanwhile, and a
+    /// table must not have what the journal may lose.
     fn commit(&mut self, position: u64) -> Result<(), fjall::Error> {
-        let mut batch = self.inner.database.batch().durability(Some(PersistMode::Buffer));
+        let durability = match self.order.durability() {
+            Durability::View => PersistMode::Buffer,
+            Durability::Order => PersistMode::SyncData,
+        };
+        let mut batch = self.inner.database.batch().durability(Some(durability));
         self.trims.write(&mut batch, &self.inner.spaces, &mut self.working);
         self.working.write(&mut batch, &self.inner.spaces);
         if self.order.durability() == Durability::View {
             batch.insert(&self.inner.spaces.meta.handle, meta::LOG_POSITION, position.to_be_bytes());
         }
         batch.commit()?;
+        if self.inner.spaces.are_flushed_now() {
+            self.inner.database.persist(PersistMode::SyncData)?;
+        }
         self.inner.publish();
         Ok(())
     }
 }
+
+/// Commands that one commit of a recovery holds. There is room for a batch of any of them.
+const RECOVERED_AT_ONCE: usize = 256;
 
 /// The answer to a command whose device's send numbers are damaged: one damaged record must not stop everyone else.
 fn undecided(command: Command, at: Timestamp, error: &ReadError) -> Change {

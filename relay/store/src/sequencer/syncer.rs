@@ -5,7 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -29,7 +29,7 @@ pub(super) struct Syncer {
 struct Shared {
     applied: AtomicU64,
     synced: AtomicU64,
-    failed: Mutex<Option<io::Error>>,
+    failed: OnceLock<io::Error>,
 }
 
 impl Syncer {
@@ -46,7 +46,7 @@ impl Syncer {
                     continue;
                 }
                 if let Err(error) = sync_newest(&folder, &mut journal) {
-                    *seen.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    _ = seen.failed.set(error);
                     return;
                 }
                 seen.synced.store(applied, Ordering::Release);
@@ -66,8 +66,8 @@ impl Syncer {
     /// # Errors
     /// When a sync failed: what it should have covered may never reach the disk.
     pub(super) fn synced(&self) -> Result<u64, io::Error> {
-        match self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(error) => Err(error),
+        match self.shared.failed.get() {
+            Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
             None => Ok(self.shared.synced.load(Ordering::Acquire)),
         }
     }

@@ -51,7 +51,17 @@ fn a_store_of_format_3_reads_as_it_was_written_and_gets_a_log() {
     assert!(!holds(view, id, b"two") && !holds(view, id, b"four") && view.edits(id, 2).unwrap().is_none());
     relay.close();
 
-    // From now on the log belongs to it.
+    // From now on the log belongs to it, and to nothing older.
+    let newer = folder.path().join("newer");
+    fs::rename(folder.path().join("db"), &newer).unwrap();
+    copy(&Path::new(FOLDER).join("db"), &folder.path().join("db"));
+    for keyspace in fs::read_dir(folder.path().join("db/keyspaces")).unwrap() {
+        fs::create_dir_all(keyspace.unwrap().path().join("tables")).unwrap();
+    }
+    let error = Store::open(folder.path(), config()).err().unwrap();
+    assert!(error.to_string().contains("older than the log"), "{error}");
+    fs::remove_dir_all(folder.path().join("db")).unwrap();
+    fs::rename(newer, folder.path().join("db")).unwrap();
     fs::remove_dir_all(folder.path().join("log")).unwrap();
     let error = Store::open(folder.path(), config()).err().unwrap();
     assert!(matches!(error, OpenError::Log(LogError::Damaged { .. })), "{error}");
