@@ -49,7 +49,7 @@ section! {
     RawStore => StoreConfig {
         /// Blocks of the store kept in memory.
         cache_bytes: usize [Size] = 256 << 20, 1 << 20..=1 << 40;
-        /// Newest rows in memory before they are written out; smaller ones stall writers more often.
+        /// Newest rows in memory before they are written out; smaller ones stall writers more often. Only for a new store.
         memtable_bytes: usize [Size] = 64 << 20, 1 << 20..=1 << 30;
         /// The log that makes commits durable before the store is synced, which happens four times a second; half of it should
         /// hold what is committed in that time. One that is there keeps its size.

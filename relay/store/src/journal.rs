@@ -32,29 +32,43 @@ pub(crate) const LARGEST_COMMIT: u64 = 32 << 20;
 /// content that was made to look like a batch from being taken for one.
 const LATER: u64 = 64;
 
+/// What a repair did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repaired {
+    /// Nothing was missing.
+    Whole,
+    /// Something was cut off behind the commit with this seqno, if there is one before it.
+    Cut(Option<u64>),
+}
+
 /// Checks every journal in the engine's folder and cuts off a torn last commit, or `with_log` everything behind a damage.
 ///
 /// # Errors
 /// When a journal is damaged otherwise, or cannot be read or written.
-pub(crate) fn repair(folder: &Path, with_log: bool) -> Result<(), OpenError> {
+pub(crate) fn repair(folder: &Path, with_log: bool) -> Result<Repaired, OpenError> {
     let journals = list(folder).map_err(OpenError::io(folder))?;
     let newest = journals.len().saturating_sub(1);
+    let (mut repaired, mut before) = (Repaired::Whole, None);
     for (i, path) in journals.iter().enumerate() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        match look(path).map_err(OpenError::io(path))? {
-            Tail::Clean { end } if i == newest && with_log => write_again(path, end).map_err(OpenError::io(path))?,
-            Tail::Clean { .. } => {}
-            Tail::Damaged { end } | Tail::Torn { end } if i == newest && with_log => {
+        let Look { end, seqno, tail } = look(path).map_err(OpenError::io(path))?;
+        before = seqno.or(before);
+        match tail {
+            Tail::Clean if i < newest => {}
+            Tail::Clean => write_again(path, end).map_err(OpenError::io(path))?,
+            Tail::Damaged if i < newest || !with_log => return Err(damaged(folder, &name, end)),
+            Tail::Torn if i < newest => return Err(damaged(folder, &name, end)),
+            Tail::Torn | Tail::Damaged => {
                 cut(path, end).and_then(|()| write_again(path, end)).map_err(OpenError::io(path))?;
-            }
-            Tail::Torn { end } if i == newest => cut(path, end).map_err(OpenError::io(path))?,
-            Tail::Torn { end } | Tail::Damaged { end } => {
-                let what = format!("journal {name} holds a commit at byte {end} that is not what was written");
-                return Err(OpenError::damaged(folder, what));
+                repaired = Repaired::Cut(before);
             }
         }
     }
-    Ok(())
+    Ok(repaired)
+}
+
+fn damaged(folder: &Path, name: &str, end: u64) -> OpenError {
+    OpenError::damaged(folder, format!("journal {name} holds a commit at byte {end} that is not what was written"))
 }
 
 /// The journals, oldest first.
@@ -69,14 +83,16 @@ pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(journals.into_iter().map(|(_, path)| path).collect())
 }
 
-/// A copy of what it was stays beside it until the store is open: the log may turn out not to have what is cut off.
+/// What is cut off stays beside it until the store is open: the log may turn out not to have it.
 fn cut(path: &Path, end: u64) -> io::Result<()> {
     let copy = path.with_extension(CUT);
     tracing::warn!(journal = %path.display(), end, copy = %copy.display(), "a power loss tore the journal, which is cut off here");
-    fs::copy(path, &copy)?;
-    File::open(&copy)?.sync_all()?;
+    let mut file = File::options().read(true).write(true).open(path)?;
+    file.seek(SeekFrom::Start(end))?;
+    let mut rest = File::create(&copy)?;
+    io::copy(&mut file, &mut rest)?;
+    rest.sync_all()?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
-    let file = File::options().write(true).open(path)?;
     file.set_len(end)?;
     file.sync_all()
 }
@@ -106,30 +122,41 @@ pub(crate) fn forget_cut(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What follows the intact batches that a journal begins with. Ends are in bytes from its start.
+/// What a journal holds.
+struct Look {
+    /// Where the intact batches end that it begins with, in bytes from its start.
+    end: u64,
+    /// The seqno of the last of them.
+    seqno: Option<u64>,
+    tail: Tail,
+}
+
+/// What follows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tail {
     /// Nothing.
-    Clean { end: u64 },
+    Clean,
     /// A part of one batch.
-    Torn { end: u64 },
+    Torn,
     /// More than that.
-    Damaged { end: u64 },
+    Damaged,
 }
 
-fn look(path: &Path) -> io::Result<Tail> {
+fn look(path: &Path) -> io::Result<Look> {
     let mut file = BufReader::with_capacity(ZEROS.len(), File::open(path)?);
-    let (mut end, mut later) = (0, 0..=u64::MAX);
+    let (mut end, mut seqno) = (0, None);
     while let Some(batch) = batch(&mut file, &(0..=u64::MAX))? {
         end += batch.length;
-        later = batch.seqno + 1..=batch.seqno.saturating_add(LATER);
+        seqno = Some(batch.seqno);
     }
+    let later = seqno.map_or(0..=u64::MAX, |seqno| seqno + 1..=seqno.saturating_add(LATER));
     file.seek(SeekFrom::Start(end))?;
-    match rest(&mut file)? {
-        Some(rest) if rest.is_empty() => Ok(Tail::Clean { end }),
-        Some(rest) if !has_batch(&rest, &later)? => Ok(Tail::Torn { end }),
-        _ => Ok(Tail::Damaged { end }),
-    }
+    let tail = match rest(&mut file)? {
+        Some(rest) if rest.is_empty() => Tail::Clean,
+        Some(rest) if !has_batch(&rest, &later)? => Tail::Torn,
+        _ => Tail::Damaged,
+    };
+    Ok(Look { end, seqno, tail })
 }
 
 /// What is left up to the last byte that is not zero; `None` when that is more than a commit.

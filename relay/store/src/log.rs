@@ -115,7 +115,6 @@ impl Log {
         let mut found = Vec::new();
         let files =
             [Segment::open(folder, 0, bytes / 2, &mut found)?, Segment::open(folder, 1, bytes / 2, &mut found)?];
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(LogError::io(folder))?;
         found.sort_by_key(|found| found.position);
         let folder = folder.to_owned();
         Ok(Self { folder, generation: 0, files, writing: None, last: 0, synced: 0, found, block: Vec::new() })
@@ -288,7 +287,8 @@ fn make(path: &Path, size: u64) -> io::Result<()> {
         file.write_all_at(&ZEROS[..ZEROS.len().min((size - at) as usize)], at)?;
     }
     file.sync_all()?;
-    fs::rename(&unfinished, path)
+    fs::rename(&unfinished, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]

@@ -12,20 +12,26 @@ macro_rules! spaces {
         /// Every keyspace of a store.
         pub(crate) struct Spaces {
             $(#[doc = $what] $(#[$attribute])* pub(crate) $name: Space,)*
+            /// Bytes of a memtable before it is flushed, as far as that is known: at least so many.
+            memtable: u64,
         }
 
         impl Spaces {
             /// Their names.
             pub(crate) const NAMES: &[&'static str] = &[$(stringify!($name)),*];
 
-            /// Opens them, each with a memtable of `memtable` bytes; those that are missing are created.
+            /// Opens them; those that are missing are created with memtables of so many bytes, and keep those.
             pub(crate) fn open(database: &Database, memtable: u64) -> Result<Self, fjall::Error> {
-                Ok(Self { $($name: Space::open(database, stringify!($name), memtable)?,)* })
+                Ok(Self { $($name: Space::open(database, stringify!($name), memtable)?,)* memtable })
             }
 
-            /// Whether any has rows that wait to be flushed, or are being flushed.
-            pub(crate) fn are_flushed_now(&self) -> bool {
-                self.handles().any(|handle| handle.tree.sealed_memtable_count() > 0)
+            /// Whether the engine may flush rows before it syncs them, if so many bytes are written now: it flushes whatever
+            /// is sealed when it comes to that, and syncs its journal some time before.
+            pub(crate) fn may_flush(&self, bytes: u64) -> bool {
+                self.handles().any(|handle| {
+                    let full = handle.tree.active_memtable().size() + bytes > self.memtable;
+                    full || handle.tree.sealed_memtable_count() > 0
+                })
             }
 
             /// Those of the engine.

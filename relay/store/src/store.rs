@@ -7,11 +7,19 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use fjall::{CompressionType, Database, PersistMode, Snapshot};
+use fjall::{AbstractTree as _, CompressionType, Database, PersistMode, Snapshot};
 
 use quip_order::Ordered;
 
-use crate::{OpenError, View, journal, keys::meta, log::Log, manifest, memtables::Memtables, space::Spaces};
+use crate::{
+    OpenError, View,
+    journal::{self, Repaired},
+    keys::meta,
+    log::Log,
+    manifest,
+    memtables::Memtables,
+    space::Spaces,
+};
 
 /// The format that this version writes: key layouts, row versions, keyspaces, log.
 pub(crate) const FORMAT: u32 = 4;
@@ -24,7 +32,7 @@ pub struct StoreConfig {
     /// Bytes of blocks kept in memory for reading.
     pub cache_bytes: u64,
     /// Bytes of the newest rows kept in memory for each kind of record that is written, and as much again while they
-    /// are flushed. Smaller ones are flushed more often, which makes the slowest commits slower.
+    /// are flushed. Smaller ones are flushed more often, which makes the slowest commits slower. Only for a store that is made.
     pub memtable_bytes: u64,
     /// Threads that flush and compact.
     pub worker_threads: usize,
@@ -85,6 +93,14 @@ impl Inner {
     }
 }
 
+/// Bytes of the memtables, at least: a store of the format before does not say.
+fn memtable(path: &Path, database: &Database) -> Result<u64, OpenError> {
+    let meta = database.keyspace(meta::KEYSPACE, Default::default).map_err(OpenError::engine(path))?;
+    let Some(value) = meta.get(meta::MEMTABLE).map_err(OpenError::engine(path))? else { return Ok(SMALLEST_MEMTABLE) };
+    let bytes = (*value).try_into().map(u64::from_be_bytes);
+    bytes.map_err(|_| OpenError::damaged(path, "it does not say how large its memtables are"))
+}
+
 /// The position up to which the store has what the log had.
 fn applied(path: &Path, spaces: &Spaces) -> Result<u64, OpenError> {
     let Some(value) = spaces.meta.handle.get(meta::LOG_POSITION).map_err(OpenError::engine(path))? else {
@@ -111,7 +127,7 @@ impl Store {
         manifest::check(&folder)?;
         let mut log = Log::open(&path.join(LOG), config.log_bytes)?;
         sync_folder(path)?;
-        journal::repair(&folder, log.is_begun())?;
+        let repaired = journal::repair(&folder, log.is_begun())?;
         let database = database(&folder, config)?;
         if check_format(path, &database)? == WITHOUT_LOG && log.is_begun() {
             return Err(OpenError::damaged(path, "it is older than the log beside it"));
@@ -119,11 +135,18 @@ impl Store {
         if let Some(missing) = Spaces::NAMES.iter().find(|name| !database.keyspace_exists(name)) {
             return Err(OpenError::damaged(path, format!("the keyspace {missing} is missing")));
         }
-        let spaces = Spaces::open(&database, config.memtable_bytes).map_err(OpenError::engine(path))?;
+        let memtable = memtable(path, &database)?;
+        let spaces = Spaces::open(&database, memtable).map_err(OpenError::engine(path))?;
         let generation = spaces.meta.handle.get(meta::GENERATION).map_err(OpenError::engine(path))?;
         let generation = generation.and_then(|value| Some(u64::from_be_bytes((*value).try_into().ok()?)));
         let generation =
             generation.ok_or_else(|| OpenError::damaged(path, "it does not say which generation it is of"))?;
+        if let Repaired::Cut(Some(seqno)) = repaired
+            && let Some(newer) = spaces.handles().find(|handle| handle.tree.get_highest_persisted_seqno() > Some(seqno))
+        {
+            let what = format!("a table of {} has what the newest journal lost", newer.name());
+            return Err(OpenError::damaged(path, what));
+        }
         let applied = applied(path, &spaces)?;
         let lost = log.after(generation, applied)?;
         journal::forget_cut(&folder).map_err(OpenError::io(&folder))?;
@@ -192,6 +215,7 @@ fn fill(database: &Database, config: StoreConfig) -> Result<(), fjall::Error> {
     let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
     batch.insert(&spaces.meta.handle, meta::FORMAT, FORMAT.to_be_bytes());
     batch.insert(&spaces.meta.handle, meta::GENERATION, generation.to_be_bytes());
+    batch.insert(&spaces.meta.handle, meta::MEMTABLE, config.memtable_bytes.to_be_bytes());
     batch.commit()
 }
 
@@ -225,6 +249,8 @@ fn check_format(path: &Path, database: &Database) -> Result<u32, OpenError> {
     }
 }
 
+/// Bytes of memtables that no store was made with less than.
+const SMALLEST_MEMTABLE: u64 = 1 << 20;
 /// The engine's folder inside the store's.
 const DATABASE: &str = "db";
 /// The log's.

@@ -1,8 +1,8 @@
 //! What a file of the log is made of. Numbers are little-endian and fixed for ever.
 //!
 //! A header: `QUIPLOG` ‖ format u8 = 1 ‖ generation u64 ‖ number u64 ‖ first position u64 ‖ salt u64 ‖ size of the file u64 ‖
-//! XXH3-64 of these u64 ‖ zeros. From byte 512 on follow blocks, each one batch: length of the records u32 ‖ first position u64 ‖ records ‖
-//! XXH3-64 of all that, with the salt as its seed. A record is length u32 ‖ time u64 ‖ command (`Command::encode`).
+//! XXH3-64 of these u64 ‖ zeros. From byte 512 on follow blocks, each one batch: length of the records u32 ‖ first position u64, exclusive-or'ed with the salt ‖
+//! records ‖ XXH3-64 of all that, with the salt as its seed. A record is length u32 ‖ time u64 ‖ command (`Command::encode`).
 //!
 //! The salt is new each time a file is begun, so that what it held before is not taken for its content, nor is a message that
 //! was made to look like a block.
@@ -87,7 +87,8 @@ pub(super) fn length(batch: &[Ordered]) -> usize {
 pub(super) fn encode(batch: &[Ordered], salt: u64, block: &mut Vec<u8>) {
     block.clear();
     block.extend_from_slice(&[0; 4]);
-    block.extend_from_slice(&batch.first().map_or(0, |first| first.position).to_le_bytes());
+    let first = batch.first().map_or(0, |first| first.position);
+    block.extend_from_slice(&(first ^ salt).to_le_bytes());
     for Ordered { at, command, .. } in batch {
         let start = block.len();
         block.extend_from_slice(&[0; 4]);
@@ -135,7 +136,8 @@ pub(super) fn read(file: &[u8], header: Header) -> Blocks {
 
 /// The records of the intact block that `bytes` begin with, if one of such a position does.
 fn block(bytes: &[u8], salt: u64, is_first: impl Fn(u64) -> bool) -> Option<&[u8]> {
-    let first = u64::from_le_bytes(*bytes.get(4..)?.first_chunk()?);
+    // With the salt, since messages are in the file too: nobody can make many that look as if a checksum were worth a try.
+    let first = u64::from_le_bytes(*bytes.get(4..)?.first_chunk()?) ^ salt;
     if !is_first(first) {
         return None;
     }

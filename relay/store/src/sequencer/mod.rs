@@ -1,5 +1,6 @@
 //! The one thread that folds commands and writes the store.
 
+mod batch;
 mod rows;
 mod syncer;
 mod table;
@@ -14,7 +15,7 @@ use quip_order::{BatchLimit, Durability, Order, Ordered};
 use quip_protocol::{Code, conversation::Outcome};
 use thiserror::Error;
 
-use self::{rows::Working, syncer::Syncer, trims::Trims, watchdog::Watchdog};
+use self::{batch::Batch, rows::Working, syncer::Syncer, trims::Trims, watchdog::Watchdog};
 use crate::{Change, Committed, LogError, ReadError, Sink, Store, View, keys::meta, log::Log, store::Inner};
 
 /// How a sequencer works.
@@ -107,19 +108,19 @@ impl Sequencer {
     pub fn recover(&mut self) -> Result<usize, SequencerError> {
         let watchdog = self.watchdog()?;
         self.trims = Trims::load(&self.inner)?;
-        let lost = std::mem::take(&mut self.lost);
-        for batch in lost.chunks(RECOVERED_AT_ONCE) {
-            watchdog.watch(|| self.apply(&mut batch.to_vec()))?;
+        let count = self.lost.len();
+        while !self.lost.is_empty() {
+            let most = self.lost.len().min(RECOVERED_AT_ONCE);
+            let mut batch = self.lost[..most].to_vec();
+            watchdog.watch(|| self.apply(&mut batch))?;
+            self.lost.drain(..most);
         }
         watchdog.watch(|| self.sync())?;
-        if !lost.is_empty() {
-            tracing::info!(
-                commands = lost.len(),
-                "what was accepted shortly before the relay ended is in the store again"
-            );
+        if count > 0 {
+            tracing::info!(commands = count, "what was accepted shortly before the relay ended is in the store again");
         }
         self.watchdog = Some(watchdog);
-        Ok(lost.len())
+        Ok(count)
     }
 
     fn watchdog(&mut self) -> Result<Watchdog, SequencerError> {
@@ -226,24 +227,18 @@ impl Sequencer {
         Ok(Change { conversation: id, by: command.by, outcome, event, effects })
     }
 
-    /// Writes everything that was folded at once. The disk has it later: it is in the log. But while a memtable waits to be
-    /// flushed it has it now: the engine syncs its journal before a flush, yet flushes too what was sealed meanwhile, and a
-    /// table must not have what the journal may lose.
+    /// Writes everything that was folded at once. The disk has it later: it is in the log. But what may be flushed before
+    /// that it has now: a table must not have what the journal may lose.
     fn commit(&mut self, position: u64) -> Result<(), fjall::Error> {
-        let durability = match self.order.durability() {
-            Durability::View => PersistMode::Buffer,
-            Durability::Order => PersistMode::SyncData,
-        };
-        let mut batch = self.inner.database.batch().durability(Some(durability));
-        self.trims.write(&mut batch, &self.inner.spaces, &mut self.working);
-        self.working.write(&mut batch, &self.inner.spaces);
-        if self.order.durability() == Durability::View {
-            batch.insert(&self.inner.spaces.meta.handle, meta::LOG_POSITION, position.to_be_bytes());
+        let (Inner { database, spaces, .. }, in_log) = (&*self.inner, self.order.durability() == Durability::View);
+        let mut batch = Batch::new(database);
+        self.trims.write(&mut batch, spaces, &mut self.working);
+        self.working.write(&mut batch, spaces);
+        if in_log {
+            batch.insert(&spaces.meta.handle, meta::LOG_POSITION, &position.to_be_bytes());
         }
-        batch.commit()?;
-        if self.inner.spaces.are_flushed_now() {
-            self.inner.database.persist(PersistMode::SyncData)?;
-        }
+        let later = in_log && !spaces.may_flush(batch.bytes());
+        batch.commit(if later { PersistMode::Buffer } else { PersistMode::SyncData })?;
         self.inner.publish();
         Ok(())
     }

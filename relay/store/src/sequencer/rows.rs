@@ -1,13 +1,12 @@
 //! The rows that the sequencer works on.
 
-use fjall::OwnedWriteBatch;
 use hashbrown::HashMap;
 use quip_core::{
     Changed, ConversationRow, EditsRow, EventRow, Keys, MarkRow, MemberRow, MemberState, Rows, SendsRow, UserRow,
 };
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
-use super::table::Table;
+use super::{batch::Batch, table::Table};
 use crate::{
     ReadError, View, keys,
     space::{Space, Spaces},
@@ -161,7 +160,7 @@ impl Working {
     }
 
     /// Deletes an event: whatever this batch would have written of it, and what is stored.
-    pub(super) fn delete(&mut self, id: ConversationId, seq: u64, batch: &mut OwnedWriteBatch, spaces: &Spaces) {
+    pub(super) fn delete(&mut self, id: ConversationId, seq: u64, batch: &mut Batch, spaces: &Spaces) {
         self.events.remove(&(id, seq));
         batch.remove(&spaces.events.handle, &keys::event::encode(id, seq)[..]);
         self.edits.remove(&(id, seq));
@@ -169,7 +168,7 @@ impl Working {
     }
 
     /// Writes every change, each key once.
-    pub(super) fn write(&mut self, batch: &mut OwnedWriteBatch, spaces: &Spaces) {
+    pub(super) fn write(&mut self, batch: &mut Batch, spaces: &Spaces) {
         for ((id, seq), row) in self.events.drain() {
             put(batch, &spaces.events, &keys::event::encode(id, seq), Some(row.encode()));
         }
@@ -212,7 +211,7 @@ fn sound<T>(read: Result<T, ReadError>, damaged: &mut bool) -> Result<Option<T>,
     }
 }
 
-fn put(batch: &mut OwnedWriteBatch, space: &Space, key: &[u8], value: Option<impl AsRef<[u8]>>) {
+fn put(batch: &mut Batch, space: &Space, key: &[u8], value: Option<impl AsRef<[u8]>>) {
     match value {
         Some(value) => batch.insert(&space.handle, key, value.as_ref()),
         None => batch.remove(&space.handle, key),

@@ -76,12 +76,21 @@ impl Syncer {
 /// Through a descriptor of its own: the engine would hold the lock that commits need. Journals before the newest one were
 /// synced by the engine when it began the next.
 fn sync_newest(folder: &Path, open: &mut Option<(PathBuf, File)>) -> io::Result<()> {
-    let newest = journal::list(folder)?.pop().ok_or_else(|| io::Error::other("the engine has no journal"))?;
-    let file = match open.take() {
-        Some((path, file)) if path == newest => file,
-        _ => File::open(&newest)?,
-    };
-    file.sync_data()?;
-    *open = Some((newest, file));
-    Ok(())
+    loop {
+        let newest = journal::list(folder)?.pop().ok_or_else(|| io::Error::other("the engine has no journal"))?;
+        let file = match open.take() {
+            Some((path, file)) if path == newest => Ok(file),
+            _ => File::open(&newest),
+        };
+        match file {
+            // Meanwhile it became an older one, and the engine needs it no more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            file => {
+                let file = file?;
+                file.sync_data()?;
+                *open = Some((newest, file));
+                return Ok(());
+            }
+        }
+    }
 }

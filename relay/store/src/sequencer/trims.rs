@@ -5,10 +5,9 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use fjall::OwnedWriteBatch;
 use quip_protocol::ConversationId;
 
-use super::rows::Working;
+use super::{batch::Batch, rows::Working};
 use crate::{ReadError, keys, space::Spaces, store::Inner};
 
 /// Events whose bytes one commit deletes, at most: about a millisecond.
@@ -45,7 +44,7 @@ impl Trims {
     }
 
     /// Deletes some, and notes what is left.
-    pub(super) fn write(&mut self, batch: &mut OwnedWriteBatch, spaces: &Spaces, working: &mut Working) {
+    pub(super) fn write(&mut self, batch: &mut Batch, spaces: &Spaces, working: &mut Working) {
         let mut room = DELETED_AT_ONCE;
         while let Some(mut trim) = self.seqs.first_entry().filter(|_| room > 0) {
             let (id, seqs) = (*trim.key(), trim.get_mut());
@@ -63,14 +62,14 @@ impl Trims {
         self.note(batch, spaces);
     }
 
-    fn note(&mut self, batch: &mut OwnedWriteBatch, spaces: &Spaces) {
+    fn note(&mut self, batch: &mut Batch, spaces: &Spaces) {
         self.unnoted.sort_unstable();
         self.unnoted.dedup();
         for id in self.unnoted.drain(..) {
             let key = keys::trim::encode(id);
             match self.seqs.get(&id) {
-                Some(seqs) => batch.insert(&spaces.local.handle, key, keys::trim::value(seqs)),
-                None => batch.remove(&spaces.local.handle, key),
+                Some(seqs) => batch.insert(&spaces.local.handle, &key, &keys::trim::value(seqs)),
+                None => batch.remove(&spaces.local.handle, &key),
             }
         }
     }

@@ -148,3 +148,56 @@ fn a_failed_commit_stops_the_sequencer() {
     assert!(matches!(&error, SequencerError::Commit(fjall::Error::Poisoned)), "{error}");
     assert!(told.recv().is_err() && view.conversation(id()).unwrap().is_none(), "nobody was told anything");
 }
+
+/// Commits a join and some messages and closes everything.
+fn filled() -> TempDir {
+    let folder = folder();
+    let (submit, order) = embedded(Limits::default());
+    let authority = Authority { post: true, ..join().authority };
+    submit.submit(join()).unwrap();
+    for n in 2..8 {
+        let by = By::Device { user: ann(), device: DeviceId([1; 16]), n };
+        let action = Action::Post { kind: 1, body: format!("message {n}").into() };
+        submit.submit(Command { by, authority, action, ..join() }).unwrap();
+    }
+    submit.close();
+    // One commit for each.
+    let batch = quip_order::BatchLimit { commands: 1, ..Default::default() };
+    let config = SequencerConfig { batch, ..SequencerConfig::default() };
+    Sequencer::new(open(&folder).unwrap(), order, Vec::new(), config).run().unwrap();
+    folder
+}
+
+/// Flips a bit of a message in the newest journal.
+fn damage(folder: &TempDir) {
+    let journal = folder.path().join("db/0.jnl");
+    let bytes = fs::read(&journal).unwrap();
+    flip(&journal, bytes.windows(9).position(|part| part == b"message 4").unwrap());
+}
+
+#[test]
+fn a_table_that_has_what_the_journal_lost_is_refused() {
+    let folder = filled();
+    damage(&folder);
+    assert_eq!(open(&folder).unwrap().lost.len(), 4, "the log has it");
+    let folder = filled();
+    flush(&open(&folder).unwrap().inner.spaces.sends);
+    damage(&folder);
+    let error = failure(&folder);
+    assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("a table of sends")), "{error}");
+}
+
+#[test]
+fn what_may_be_flushed_before_it_is_synced_is_known() {
+    let folder = folder();
+    let config = StoreConfig { memtable_bytes: 2 << 20, log_bytes: 8 << 20, ..StoreConfig::default() };
+    let store = Store::open(folder.path(), config).unwrap();
+    let spaces = &store.inner.spaces;
+    assert!(!spaces.may_flush(1 << 20) && spaces.may_flush(2 << 20));
+    spaces.marks.handle.insert(b"key", vec![0; 1 << 20]).unwrap();
+    assert!(!spaces.may_flush(1 << 19) && spaces.may_flush(1 << 20));
+    drop(store);
+    // The engine keeps the size that a store was made with.
+    let store = Store::open(folder.path(), StoreConfig { memtable_bytes: 64 << 20, ..config }).unwrap();
+    assert!(store.inner.spaces.may_flush(1 << 20));
+}
