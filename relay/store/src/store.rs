@@ -8,7 +8,6 @@ use std::{
 
 use arc_swap::ArcSwap;
 use fjall::{AbstractTree as _, CompressionType, Database, PersistMode, Snapshot};
-
 use quip_order::Ordered;
 
 use crate::{
@@ -61,6 +60,7 @@ pub struct Store {
 
 /// What a store and its views share. Fields are dropped in order: the lock goes last.
 pub(crate) struct Inner {
+    /// Goes first: its thread holds the keyspaces.
     _memtables: Memtables,
     pub(crate) spaces: Spaces,
     pub(crate) database: Database,

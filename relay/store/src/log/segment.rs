@@ -1,8 +1,9 @@
 //! What a file of the log is made of. Numbers are little-endian and fixed for ever.
 //!
 //! A header: `QUIPLOG` ‖ format u8 = 1 ‖ generation u64 ‖ number u64 ‖ first position u64 ‖ salt u64 ‖ size of the file u64 ‖
-//! XXH3-64 of these u64 ‖ zeros. From byte 512 on follow blocks, each one batch: length of the records u32 ‖ first position u64, exclusive-or'ed with the salt ‖
-//! records ‖ XXH3-64 of all that, with the salt as its seed. A record is length u32 ‖ time u64 ‖ command (`Command::encode`).
+//! XXH3-64 of all that ‖ zeros. From byte 512 on follow blocks, each one batch: length of the records u32 ‖ first position u64,
+//! exclusive-or'ed with the salt ‖ records ‖ XXH3-64 of all that, with the salt as its seed. A record is length u32 ‖ time u64 ‖
+//! command (`Command::encode`).
 //!
 //! The salt is new each time a file is begun, so that what it held before is not taken for its content, nor is a message that
 //! was made to look like a block.

@@ -4,22 +4,39 @@ use std::{fs, path::Path};
 
 use quip_core::{Action, Origin};
 use quip_protocol::{Code, event::role};
-use quip_store::{LogError, OpenError, Store};
+use quip_store::{LogError, OpenError, Store, StoreConfig};
+use tempfile::TempDir;
 
 use crate::harness::*;
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixture/format-3");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixture");
+/// The format that this build writes.
+const FORMAT: u32 = 4;
 const GENERATION: &str = "generation.txt";
 const NAME: &str = "fixture:room";
 
-#[test]
-fn a_store_of_format_3_reads_as_it_was_written_and_gets_a_log() {
+/// A copy of what a build of that format wrote.
+fn written(format: u32) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    copy(Path::new(FOLDER), folder.path());
-    for keyspace in fs::read_dir(folder.path().join("db/keyspaces")).unwrap() {
+    restore(format, folder.path());
+    folder
+}
+
+fn restore(format: u32, to: &Path) {
+    copy(&Path::new(FOLDER).join(format!("format-{format}")), to);
+    for keyspace in fs::read_dir(to.join("db/keyspaces")).unwrap() {
         // Git keeps no empty folders.
         fs::create_dir_all(keyspace.unwrap().path().join("tables")).unwrap();
     }
+}
+
+#[test]
+fn a_store_of_every_known_format_reads_as_it_was_written() {
+    reads_as_it_was_written(&written(3));
+    reads_as_it_was_written(&written(4));
+}
+
+fn reads_as_it_was_written(folder: &TempDir) {
     let relay = Relay::open(folder.path());
     let (view, id) = (relay.view(), room(NAME));
     let generation = fs::read_to_string(folder.path().join(GENERATION)).unwrap();
@@ -50,19 +67,23 @@ fn a_store_of_format_3_reads_as_it_was_written_and_gets_a_log() {
     relay.accepted(ann.next(Action::Delete { target: 2 }));
     assert!(!holds(view, id, b"two") && !holds(view, id, b"four") && view.edits(id, 2).unwrap().is_none());
     relay.close();
+}
 
-    // From now on the log belongs to it, and to nothing older.
-    let newer = folder.path().join("newer");
-    fs::rename(folder.path().join("db"), &newer).unwrap();
-    copy(&Path::new(FOLDER).join("db"), &folder.path().join("db"));
-    for keyspace in fs::read_dir(folder.path().join("db/keyspaces")).unwrap() {
-        fs::create_dir_all(keyspace.unwrap().path().join("tables")).unwrap();
-    }
+#[test]
+fn a_store_of_format_3_gets_a_log_that_is_its_own_from_then_on() {
+    let folder = written(3);
+    let relay = Relay::open(folder.path());
+    let mut ann = Device { n: 7, ..Device::new("ann", room(NAME)) };
+    relay.accepted(ann.next(post("six")));
+    relay.close();
+    let (newer, log, db) = (folder.path().join("newer"), folder.path().join("log"), folder.path().join("db"));
+    fs::rename(&db, &newer).unwrap();
+    restore(3, folder.path());
     let error = Store::open(folder.path(), config()).err().unwrap();
     assert!(error.to_string().contains("older than the log"), "{error}");
-    fs::remove_dir_all(folder.path().join("db")).unwrap();
-    fs::rename(newer, folder.path().join("db")).unwrap();
-    fs::remove_dir_all(folder.path().join("log")).unwrap();
+    fs::remove_dir_all(&db).unwrap();
+    fs::rename(newer, db).unwrap();
+    fs::remove_dir_all(log).unwrap();
     let error = Store::open(folder.path(), config()).err().unwrap();
     assert!(matches!(error, OpenError::Log(LogError::Damaged { .. })), "{error}");
 }
@@ -71,8 +92,11 @@ fn a_store_of_format_3_reads_as_it_was_written_and_gets_a_log() {
 #[test]
 #[ignore = "writes the fixture"]
 fn make() {
-    _ = fs::remove_dir_all(FOLDER);
-    let relay = Relay::open(Path::new(FOLDER));
+    let folder = Path::new(FOLDER).join(format!("format-{FORMAT}"));
+    _ = fs::remove_dir_all(&folder);
+    // Small enough to be kept with the code.
+    let config = StoreConfig { log_bytes: 64 << 10, ..config() };
+    let relay = Relay::open_as(&folder, config);
     let id = room(NAME);
     let (mut ann, mut ben) = (Device::new("ann", id), Device::new("ben", id));
     relay.accepted(ann.next(join(NAME)));
@@ -88,8 +112,8 @@ fn make() {
     relay.submit(by_relay(id, Action::Trim { first_kept: 2 }));
     relay.running.told.recv_timeout(PATIENCE).unwrap();
     relay.accepted(ann.next(post("five")));
-    fs::write(Path::new(FOLDER).join(GENERATION), relay.view().generation().to_string()).unwrap();
+    fs::write(folder.join(GENERATION), relay.view().generation().to_string()).unwrap();
     relay.close();
     // Opening once more cuts the rest of the preallocated journal off.
-    Store::open(Path::new(FOLDER), config()).unwrap();
+    Store::open(&folder, config).unwrap();
 }

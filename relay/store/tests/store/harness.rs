@@ -42,7 +42,11 @@ pub(crate) fn config() -> StoreConfig {
 
 /// Opens the store and runs a sequencer on an order.
 pub(crate) fn run(path: &Path, order: Box<dyn Order>, batch: BatchLimit) -> Running {
-    let store = Store::open(path, config()).unwrap();
+    run_as(path, order, batch, config())
+}
+
+fn run_as(path: &Path, order: Box<dyn Order>, batch: BatchLimit, config: StoreConfig) -> Running {
+    let store = Store::open(path, config).unwrap();
     let view = store.view();
     let (tell, told) = mpsc::channel();
     // A tiny cache, so that rows go and come back.
@@ -67,8 +71,12 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn open(path: &Path) -> Self {
+        Self::open_as(path, config())
+    }
+
+    pub(crate) fn open_as(path: &Path, config: StoreConfig) -> Self {
         let (submit, order) = embedded(Limits::default());
-        Self { submit, running: run(path, order, BatchLimit::default()) }
+        Self { submit, running: run_as(path, order, BatchLimit::default(), config) }
     }
 
     /// Submits a command and waits until it is committed.
