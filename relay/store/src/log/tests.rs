@@ -143,18 +143,16 @@ fn a_start_begins_the_older_file_and_a_sector_that_did_not_make_it_changes_nothi
         let before = fs::read(&older).unwrap();
         let (mut log, _) = open(&folder, last).unwrap();
         log.keep(&batch(last + 1..=last + 1, 10)).unwrap();
-        let begun = log.files[log.writing.unwrap()].path.clone();
-        let kept = fs::read(&begun).unwrap();
-        if begun == older {
-            // The power fails before its header is on the disk, or before what follows it is.
-            fs::write(&begun, before).unwrap();
-            assert!(open(&folder, last).unwrap().1.is_empty());
-            let mut header = kept.clone();
-            header[HEADER..].fill(0);
-            fs::write(&begun, header).unwrap();
-            assert!(open(&folder, last).unwrap().1.is_empty());
-        }
-        fs::write(&begun, kept).unwrap();
+        assert_eq!(log.files[log.writing.unwrap()].path, older);
+        let kept = fs::read(&older).unwrap();
+        // The power fails before its header is on the disk, or before what follows it is.
+        fs::write(&older, before).unwrap();
+        assert!(open(&folder, last).unwrap().1.is_empty());
+        let mut header = kept.clone();
+        header[HEADER..].fill(0);
+        fs::write(&older, header).unwrap();
+        assert!(open(&folder, last).unwrap().1.is_empty());
+        fs::write(&older, kept).unwrap();
         assert_eq!(open(&folder, last).unwrap().1, batch(last + 1..=last + 1, 10));
     }
 }

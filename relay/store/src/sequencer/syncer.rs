@@ -94,3 +94,39 @@ fn sync_newest(folder: &Path, open: &mut Option<(PathBuf, File)>) -> io::Result<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Looks until there is something to see; a test that hangs has failed.
+    fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+        loop {
+            if let Some(seen) = look() {
+                return seen;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_was_applied_is_synced_and_a_sync_that_fails_is_told_from_then_on() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("0.jnl"), b"rows").unwrap();
+        let syncer = Syncer::start(folder.path().to_owned()).unwrap();
+        assert_eq!(syncer.synced().unwrap(), 0);
+        syncer.applied(7);
+        until(|| (syncer.synced().unwrap() == 7).then_some(()));
+        // The engine has begun another journal and has no more need of the first.
+        fs::write(folder.path().join("1.jnl"), b"rows").unwrap();
+        fs::remove_file(folder.path().join("0.jnl")).unwrap();
+        syncer.applied(9);
+        until(|| (syncer.synced().unwrap() == 9).then_some(()));
+        fs::remove_file(folder.path().join("1.jnl")).unwrap();
+        syncer.applied(10);
+        until(|| syncer.synced().err());
+        assert!(syncer.synced().is_err(), "it stays failed");
+    }
+}
