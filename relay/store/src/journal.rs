@@ -23,7 +23,7 @@ use std::{
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::OpenError;
+use crate::{OpenError, folder};
 
 /// A larger rest than this is no torn commit: a batch is bounded by the weight of its commands, and that bounds what they
 /// write.
@@ -92,7 +92,7 @@ fn cut(path: &Path, end: u64) -> io::Result<()> {
     let mut rest = File::create(&copy)?;
     io::copy(&mut file, &mut rest)?;
     rest.sync_all()?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
+    folder::sync_name(path)?;
     file.set_len(end)?;
     file.sync_all()
 }

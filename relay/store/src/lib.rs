@@ -7,6 +7,7 @@
 
 mod committed;
 mod error;
+mod folder;
 mod journal;
 mod keys;
 mod list;

@@ -19,6 +19,7 @@ use quip_order::Ordered;
 use thiserror::Error;
 
 use self::segment::{BadHeader, HEADER, Header, Tail};
+use crate::folder;
 
 /// Why a log cannot be used. Nothing that was kept in it is changed.
 #[derive(Debug, Error)]
@@ -288,7 +289,7 @@ fn make(path: &Path, size: u64) -> io::Result<()> {
     }
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    folder::sync_name(path)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use fjall::{AbstractTree as _, CompressionType, Database, PersistMode, Snapshot}
 use quip_order::Ordered;
 
 use crate::{
-    OpenError, View,
+    OpenError, View, folder,
     journal::{self, Repaired},
     keys::meta,
     log::Log,
@@ -189,11 +189,11 @@ fn create(path: &Path, config: StoreConfig) -> Result<(), OpenError> {
     sync_folder(&unfinished)?;
     fs::rename(&unfinished, path.join(DATABASE)).map_err(OpenError::io(path))?;
     sync_folder(path)?;
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
+    folder::sync_name(path).map_err(OpenError::io(path))
 }
 
-fn sync_folder(folder: &Path) -> Result<(), OpenError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(OpenError::io(folder))
+fn sync_folder(path: &Path) -> Result<(), OpenError> {
+    folder::sync(path).map_err(OpenError::io(path))
 }
 
 /// Without these files the engine takes a database or a keyspace for unfinished, and makes a new one in its place.
