@@ -51,7 +51,7 @@ impl Client {
         let store = std::mem::replace(&mut config.store, Box::new(crate::MemoryStore::default()));
         let keeper = Keeper::load(store)?;
         let kept = keeper.identity();
-        let device = kept.as_ref().map_or_else(|| DeviceId(rand::random()), |(_, device)| *device);
+        let device = kept.as_ref().map_or_else(|| DeviceId(config.platform.random()), |(_, device)| *device);
         let mut dialer = Dialer::new(&config, device)?;
         let session = Driver::first(&mut dialer, config.timing.connect).await?;
         let user = session.greeting.user.clone();
@@ -62,11 +62,12 @@ impl Client {
             Some(_) => {}
             None => keeper.save(&[Change::Identity(user.clone(), device)])?,
         }
-        let hub = Arc::new(Hub::new(keeper, session.link.clone()));
+        let platform = config.platform.clone();
+        let hub = Arc::new(Hub::new(keeper, session.link.clone(), platform.clone()));
         let (state, watched) = watch::channel(ConnectionState::Online { relay: session.greeting.relay.clone() });
         let (orders, inbox) = mpsc::unbounded_channel();
         let base = Base { hub: hub.clone(), dialer, orders: inbox, user: user.clone() };
-        tokio::spawn(Driver { base, state }.run(session));
+        platform.spawn(Driver { base, state }.run(session));
         Ok(Self { inner: Arc::new(Inner { user, device, timing: config.timing, state: watched, hub, orders }) })
     }
 
@@ -121,7 +122,7 @@ impl Client {
             };
             // From here on the handle ends the task, also when this is not waited for.
             let conversation = Conversation::new(shared.clone(), self.inner.clone());
-            tokio::spawn(net::run(shared, hub.clone(), self.inner.orders.downgrade()));
+            hub.platform.spawn(net::run(shared, hub.clone(), self.inner.orders.downgrade()));
             return match opened.await {
                 Ok(result) => result.map(|()| conversation),
                 Err(_) => Err(OpenError::Closed(ClosedReason::ByApp)),

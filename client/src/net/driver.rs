@@ -35,7 +35,7 @@ impl Driver {
                     Err(lost) if refusals.are_final(&lost, dialer.relays()) => return Err(ConnectError::Refused(lost)),
                     Err(lost) => last = lost,
                 }
-                sleep(backoff.pause()).await;
+                sleep(backoff.pause(dialer.platform.random_share())).await;
             }
         };
         match timeout(limit, trying).await {
@@ -58,7 +58,7 @@ impl Driver {
             let next = match exit {
                 Exit::Moved(next) => {
                     self.online(&next);
-                    retire(session);
+                    self.base.hub.platform.spawn(retire(session));
                     Ok(next)
                 }
                 Exit::Lost(lost) => {
@@ -89,7 +89,7 @@ impl Driver {
                 return Err(End::Stop(reason(lost)));
             }
             self.state.send_replace(ConnectionState::Connecting { attempt });
-            let pause = backoff.pause().max(if is_later(&lost) { LATER } else { Duration::ZERO });
+            let pause = backoff.pause(self.base.hub.platform.random_share()).max(if is_later(&lost) { LATER } else { Duration::ZERO });
             if self.pause(pause).await? {
                 backoff.reset();
             }
@@ -120,6 +120,7 @@ impl Driver {
         let end = Instant::now() + pause;
         loop {
             tokio::select! {
+                biased;
                 () = sleep_until(end) => return Ok(false),
                 order = self.base.orders.recv() => match order {
                     Some(Order::Elsewhere(_)) => {}
@@ -135,6 +136,7 @@ impl Driver {
     async fn attend(&mut self, mut dialing: Dialing) -> Result<Result<Session, ConnectionLost>, End> {
         loop {
             tokio::select! {
+                biased;
                 result = &mut dialing => return Ok(result),
                 order = self.base.orders.recv() => match order {
                     Some(Order::Elsewhere(_) | Order::Rebind) => {}
@@ -160,6 +162,7 @@ impl Driver {
             }
         };
         tokio::select! {
+            biased;
             _ = timeout(LINGER, released) => {}
             _ = session.link.connection.closed() => {}
         }
@@ -197,12 +200,10 @@ impl Refusals {
 }
 
 /// Closes a session that another one has replaced, once its conversations have moved.
-fn retire(session: Box<Session>) {
-    tokio::spawn(async move {
-        sleep(OVERLAP).await;
-        session.link.close(Code::BYE, "");
-        timeout(IDLE, session.endpoint.wait_idle()).await.ok();
-    });
+async fn retire(session: Box<Session>) {
+    sleep(OVERLAP).await;
+    session.link.close(Code::BYE, "");
+    timeout(IDLE, session.endpoint.wait_idle()).await.ok();
 }
 
 fn reason(lost: ConnectionLost) -> ClosedReason {

@@ -7,7 +7,7 @@
 //! * [`ask`] makes requests; [`buffer`] cuts frames out of streams.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex},
 };
 
@@ -15,7 +15,7 @@ use quinn::{Connection, ConnectionError, VarInt};
 use quip_protocol::{Code, ConversationId, DecodeError, FrameError};
 use tokio::sync::{mpsc, watch};
 
-use crate::{ClientEvent, ClosedReason, ConnectionLost, core::Violation, keeper::Keeper, lock::lock};
+use crate::{ClientEvent, ClosedReason, ConnectionLost, Platform, core::Violation, keeper::Keeper, lock::lock};
 
 mod ask;
 mod backoff;
@@ -32,6 +32,7 @@ pub(crate) use ask::ask;
 pub(crate) use dial::Dialer;
 pub(crate) use driver::Driver;
 pub(crate) use session::{Base, Order};
+pub(crate) use socket::bind;
 pub(crate) use stream::{Shared, run};
 
 /// What the tasks and handles of a client share.
@@ -39,7 +40,8 @@ pub(crate) struct Hub {
     /// The connection, as conversations and requests use it.
     pub(crate) links: watch::Sender<LinkState>,
     pub(crate) keeper: Keeper,
-    conversations: Mutex<HashMap<ConversationId, Arc<Shared>>>,
+    pub(crate) platform: Arc<dyn Platform>,
+    conversations: Mutex<BTreeMap<ConversationId, Arc<Shared>>>,
     subscribers: Mutex<Vec<Subscriber>>,
 }
 
@@ -59,7 +61,7 @@ pub(crate) struct Link {
     pub(crate) connection: Connection,
     pub(crate) limits: Limits,
     /// Which stream is which conversation, for signals.
-    streams: Mutex<HashMap<u64, ConversationId>>,
+    streams: Mutex<BTreeMap<u64, ConversationId>>,
 }
 
 /// What `Welcome` said that conversations need.
@@ -87,10 +89,11 @@ pub(crate) struct Broken {
 }
 
 impl Hub {
-    pub(crate) fn new(keeper: Keeper, link: Arc<Link>) -> Self {
+    pub(crate) fn new(keeper: Keeper, link: Arc<Link>, platform: Arc<dyn Platform>) -> Self {
         Self {
             links: watch::Sender::new(LinkState::Up(link)),
             keeper,
+            platform,
             conversations: Mutex::default(),
             subscribers: Mutex::default(),
         }

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     sync::{Arc, Mutex, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use quip_protocol::Code;
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
-    time::{sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK};
@@ -126,7 +126,7 @@ pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUn
                 if let Some(orders) = orders.upgrade() {
                     orders.send(Order::Elsewhere(link.connection.stable_id())).ok();
                 }
-                wait(&shared, &link, sleep(backoff.pause())).await;
+                wait(&shared, &link, sleep(backoff.pause(hub.platform.random_share()))).await;
             }
         }
     }
@@ -170,6 +170,7 @@ fn close(shared: &Shared, reason: ClosedReason) {
 async fn wait<T>(shared: &Shared, link: &Link, until: impl Future<Output = T>) {
     let until = async {
         tokio::select! {
+            biased;
             _ = until => {}
             _ = link.connection.closed() => {}
         }
@@ -186,6 +187,7 @@ async fn attend<T>(shared: &Shared, until: impl Future<Output = T>) -> Option<T>
             return None;
         }
         tokio::select! {
+            biased;
             result = &mut until => return Some(result),
             () = shared.wake.notified() => {}
             () = at(timer) => {}
@@ -197,8 +199,9 @@ async fn attend<T>(shared: &Shared, until: impl Future<Output = T>) -> Option<T>
 async fn drive(shared: &Shared, link: &Link, links: &mut watch::Receiver<LinkState>) -> Exit {
     let opening = async {
         tokio::select! {
-            opened = link.connection.open_bi() => opened.ok(),
+            biased;
             _ = links.changed() => None,
+            opened = link.connection.open_bi() => opened.ok(),
         }
     };
     let (send, recv) = match attend(shared, opening).await {
@@ -264,13 +267,15 @@ impl Stream {
                 Turn::Exit(exit) => return Ok(exit),
                 Turn::Wait { timer, wants_read } => (timer, wants_read),
             };
-            // Reading and writing wait side by side: one that is slow does not stop the other.
+            // Reading and writing wait side by side: one that is slow does not stop the other. The order is fixed, so that a
+            // run in a simulation can be repeated; every turn does what the timer and the wake ask for.
             tokio::select! {
-                chunk = self.recv.read_chunk(CHUNK, true), if wants_read && !self.read_all => self.on_read(shared, chunk)?,
+                biased;
+                _ = links.changed() => return Ok(Exit::Lost),
                 written = self.send.write(&self.out), if !self.out.is_empty() => self.on_written(written)?,
+                chunk = self.recv.read_chunk(CHUNK, true), if wants_read && !self.read_all => self.on_read(shared, chunk)?,
                 () = shared.wake.notified() => {}
                 () = at(timer) => {}
-                _ = links.changed() => return Ok(Exit::Lost),
             }
         }
     }
@@ -380,7 +385,7 @@ impl Drop for Named<'_> {
 
 async fn at(timer: Option<Instant>) {
     match timer {
-        Some(at) => sleep_until(at.into()).await,
+        Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
 }
