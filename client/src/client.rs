@@ -104,7 +104,8 @@ impl Client {
 
     async fn open_now(&self, target: Target, options: OpenOptions) -> Result<Conversation, OpenError> {
         let hub = &self.inner.hub;
-        let limits = self.limits().await?;
+        // What the relay allows is known once there is a connection.
+        let limits = hub.links.link().await?.limits;
         let id = target.conversation(&self.inner.user);
         loop {
             let (opening, opened) = oneshot::channel();
@@ -127,17 +128,6 @@ impl Client {
                 Ok(result) => result.map(|()| conversation),
                 Err(_) => Err(OpenError::Closed(ClosedReason::ByApp)),
             };
-        }
-    }
-
-    /// What the relay allows, once there is a connection.
-    async fn limits(&self) -> Result<net::Limits, OpenError> {
-        let mut links = self.inner.hub.links.subscribe();
-        let state = links.wait_for(|state| !matches!(state, LinkState::Down)).await.map(|state| state.clone());
-        match state {
-            Ok(LinkState::Up(link)) => Ok(link.limits),
-            Ok(LinkState::Closed(reason)) => Err(OpenError::Closed(reason)),
-            Ok(LinkState::Down) | Err(_) => Err(OpenError::Closed(ClosedReason::ByApp)),
         }
     }
 
@@ -246,7 +236,7 @@ impl Client {
 impl Inner {
     /// Sends a signal to whoever has the conversation open, if there is a connection.
     pub(crate) fn signal(&self, id: ConversationId, kind: u64, body: &[u8]) {
-        let LinkState::Up(link) = self.hub.links.borrow().clone() else { return };
+        let LinkState::Up(link) = self.hub.links.now() else { return };
         if let Some(stream) = link.stream(id) {
             let signal = Signal { stream, user: "", kind, body: Blob(body) };
             link.connection.send_datagram(to_datagram(&signal)).ok();

@@ -63,7 +63,7 @@ impl Driver {
                 }
                 Exit::Lost(lost) => {
                     tracing::info!(%lost, "the connection is lost");
-                    self.base.hub.links.send_replace(LinkState::Down);
+                    self.base.hub.links.set(LinkState::Down);
                     self.reconnect(lost, &mut backoff).await
                 }
                 Exit::End(End::Close(done)) => return self.goodbye(&session, done).await,
@@ -110,7 +110,7 @@ impl Driver {
     fn online(&self, session: &Session) {
         let relay = session.greeting.relay.clone();
         tracing::info!(%relay, "connected");
-        self.base.hub.links.send_replace(LinkState::Up(session.link.clone()));
+        self.base.hub.links.set(LinkState::Up(session.link.clone()));
         self.state.send_replace(ConnectionState::Online { relay: relay.clone() });
         self.base.hub.tell(&ClientEvent::Reconnected { relay });
     }

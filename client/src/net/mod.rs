@@ -3,7 +3,7 @@
 //! * [`dial`] makes a connection and says Hello ([`tls`], [`transport`], [`socket`]);
 //! * [`session`] keeps it: the session stream, tokens, signs that it is time to move;
 //! * [`driver`] goes from one session to the next, reconnecting with pauses ([`backoff`]);
-//! * [`stream`] runs one conversation over whatever connection there is;
+//! * [`stream`] runs one conversation over whatever connection there is, which [`links`] tells;
 //! * [`ask`] makes requests; [`buffer`] cuts frames out of streams.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 
 use quinn::{Connection, ConnectionError, VarInt};
 use quip_protocol::{Code, ConversationId, DecodeError, FrameError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{ClientEvent, ClosedReason, ConnectionLost, Platform, core::Violation, keeper::Keeper, lock::lock};
 
@@ -22,6 +22,7 @@ mod backoff;
 mod buffer;
 mod dial;
 mod driver;
+mod links;
 mod session;
 mod socket;
 mod stream;
@@ -31,6 +32,7 @@ mod transport;
 pub(crate) use ask::ask;
 pub(crate) use dial::Dialer;
 pub(crate) use driver::Driver;
+pub(crate) use links::{LinkState, Links};
 pub(crate) use session::{Base, Order};
 pub(crate) use socket::bind;
 pub(crate) use stream::{Shared, run};
@@ -38,22 +40,11 @@ pub(crate) use stream::{Shared, run};
 /// What the tasks and handles of a client share.
 pub(crate) struct Hub {
     /// The connection, as conversations and requests use it.
-    pub(crate) links: watch::Sender<LinkState>,
+    pub(crate) links: Arc<Links>,
     pub(crate) keeper: Keeper,
     pub(crate) platform: Arc<dyn Platform>,
     conversations: Mutex<BTreeMap<ConversationId, Arc<Shared>>>,
     subscribers: Mutex<Vec<Subscriber>>,
-}
-
-/// Whether there is a connection.
-#[derive(Clone)]
-pub(crate) enum LinkState {
-    /// Not now.
-    Down,
-    /// This one.
-    Up(Arc<Link>),
-    /// Never again.
-    Closed(ClosedReason),
 }
 
 /// A connection past `Welcome`.
@@ -91,7 +82,7 @@ pub(crate) struct Broken {
 impl Hub {
     pub(crate) fn new(keeper: Keeper, link: Arc<Link>, platform: Arc<dyn Platform>) -> Self {
         Self {
-            links: watch::Sender::new(LinkState::Up(link)),
+            links: Links::new(LinkState::Up(link)),
             keeper,
             platform,
             conversations: Mutex::default(),
@@ -103,7 +94,7 @@ impl Hub {
     pub(crate) fn subscribe(&self) -> mpsc::Receiver<ClientEvent> {
         let (outbox, inbox) = mpsc::channel(SUBSCRIBER);
         let mut subscribers = lock(&self.subscribers);
-        if !matches!(*self.links.borrow(), LinkState::Closed(_)) {
+        if !matches!(self.links.now(), LinkState::Closed(_)) {
             subscribers.push(Subscriber { outbox, missed: 0 });
         }
         inbox
@@ -116,7 +107,7 @@ impl Hub {
 
     /// Ends everything that hangs on the client.
     pub(crate) fn close(&self, reason: ClosedReason) {
-        self.links.send_replace(LinkState::Closed(reason));
+        self.links.set(LinkState::Closed(reason));
         lock(&self.subscribers).clear();
     }
 

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK};
+use super::{Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK, links::Follower};
 use crate::{
     ClosedReason, OpenError,
     core::{Core, Next},
@@ -109,7 +109,7 @@ impl Shared {
 
 /// Runs a conversation until it is over.
 pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUnboundedSender<Order>) {
-    let mut links = hub.links.subscribe();
+    let mut links = hub.links.follow();
     let mut backoff = Backoff::default();
     while let Some(link) = next_link(&shared, &mut links).await {
         let begun = Instant::now();
@@ -140,14 +140,13 @@ pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUn
 }
 
 /// The connection to use; `None` when the conversation is over.
-async fn next_link(shared: &Shared, links: &mut watch::Receiver<LinkState>) -> Option<Arc<Link>> {
+async fn next_link(shared: &Shared, links: &mut Follower) -> Option<Arc<Link>> {
     loop {
-        let state = links.borrow_and_update().clone();
+        let state = links.latest();
         match state {
             LinkState::Up(link) if link.connection.close_reason().is_none() => return usable(shared).then_some(link),
             LinkState::Up(_) | LinkState::Down => match attend(shared, links.changed()).await {
-                Some(Ok(())) => {}
-                Some(Err(_)) => close(shared, ClosedReason::ByApp),
+                Some(()) => {}
                 None => return None,
             },
             LinkState::Closed(reason) => close(shared, reason),
@@ -196,11 +195,11 @@ async fn attend<T>(shared: &Shared, until: impl Future<Output = T>) -> Option<T>
 }
 
 /// Drives one stream on one connection.
-async fn drive(shared: &Shared, link: &Link, links: &mut watch::Receiver<LinkState>) -> Exit {
+async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
     let opening = async {
         tokio::select! {
             biased;
-            _ = links.changed() => None,
+            () = links.changed() => None,
             opened = link.connection.open_bi() => opened.ok(),
         }
     };
@@ -261,7 +260,7 @@ impl From<Broken> for Failed {
 }
 
 impl Stream {
-    async fn run(&mut self, shared: &Shared, links: &mut watch::Receiver<LinkState>) -> Result<Exit, Failed> {
+    async fn run(&mut self, shared: &Shared, links: &mut Follower) -> Result<Exit, Failed> {
         loop {
             let (timer, wants_read) = match self.turn(shared)? {
                 Turn::Exit(exit) => return Ok(exit),
@@ -271,7 +270,7 @@ impl Stream {
             // run in a simulation can be repeated; every turn does what the timer and the wake ask for.
             tokio::select! {
                 biased;
-                _ = links.changed() => return Ok(Exit::Lost),
+                () = links.changed() => return Ok(Exit::Lost),
                 written = self.send.write(&self.out), if !self.out.is_empty() => self.on_written(written)?,
                 chunk = self.recv.read_chunk(CHUNK, true), if wants_read && !self.read_all => self.on_read(shared, chunk)?,
                 () = shared.wake.notified() => {}
