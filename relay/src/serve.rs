@@ -1,6 +1,12 @@
 //! Puts the parts together, runs them, and takes them apart in order.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use quip_order::{Limits as OrderLimits, Order, Submit, embedded};
 use quip_store::{OpenError, Readers, ReadersConfig, Sequencer, SequencerConfig, SequencerError, Store, StoreConfig};
@@ -13,11 +19,9 @@ use tokio::{
 use crate::{
     auth::{Authenticator, KeyError},
     config::Config,
+    hub::{Mailbox, Phase, Setup},
     identity::{DataFolder, IdentityError},
-    worker::{
-        Mailbox, Phase, Shared, Worker,
-        endpoint::{self, EndpointError},
-    },
+    net::{self, EndpointError, Parts},
 };
 
 /// Why a relay does not start, or stops by itself.
@@ -81,7 +85,7 @@ pub fn serve_on(
     let certificate = folder.certificate(&config.tls)?;
     let keys = folder.node_keys()?;
     let authenticator = Authenticator::open(&config.auth, folder.path())?;
-    let socket = endpoint::bind(&config)?;
+    let socket = net::bind(&config)?;
     let store = Store::open(&folder.store(), store_config(&config))?;
 
     let view = store.view();
@@ -97,7 +101,7 @@ pub fn serve_on(
     let readers = Readers::start(view, readers)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
-    let endpoint = endpoint::start(socket, &config, &certificate, &keys)?;
+    let endpoint = net::start(socket, &config, net::Identity { certificate: &certificate, keys: &keys })?;
     let listen = endpoint.local_addr()?;
     // Before anyone is told where the relay is, and may end it.
     let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -105,34 +109,41 @@ pub fn serve_on(
 
     let (phase, phases) = watch::channel(Phase::Running);
     let sequencing = spawn_sequencer(sequencer, phase.clone())?;
-    let shared = Arc::new(Shared { config, authenticator, submit, readers, generation, all_seen: Notify::new() });
+    let setup = Setup {
+        config: Arc::new(config),
+        authenticator,
+        generation,
+        clock: Arc::new(unix_time),
+        last_seen_submitted: Notify::new(),
+    };
+    let parts = Arc::new(Parts { setup: Arc::new(setup), submit, readers: Arc::new(readers) });
     started(&Started { listen, fingerprint: certificate.fingerprint(), data: folder.path().to_owned() });
-    let worked = runtime.block_on(async {
+    let served = runtime.block_on(async {
         // A task like all others on the thread: between two of its turns each of them has one. What `block_on` runs itself
         // is polled before the others' queue is through, and then a large room is written to faster than the socket is read.
-        let mut worker = tokio::spawn(Worker::run(Arc::clone(&shared), mailbox, endpoint, phases));
+        let mut serving = tokio::spawn(net::run(Arc::clone(&parts), mailbox, endpoint, phases));
         tokio::select! {
-            worked = &mut worker => worked,
-            () = go_down(&shared, &phase, term, int) => worker.await,
+            served = &mut serving => served,
+            () = go_down(&parts, &phase, term, int) => serving.await,
         }
     });
-    worked.map_err(|_| ServeError::Panicked("network"))?;
+    served.map_err(|_| ServeError::Panicked("network"))?;
     let ended = sequencing.join().map_err(|_| ServeError::Panicked("sequencer")).and_then(|ended| Ok(ended?));
     if ended.is_err() {
         // An engine whose disk failed may never finish closing. The process ends instead: what it has accepted is in the log.
-        std::mem::forget(shared);
+        std::mem::forget(parts);
     }
     ended
 }
 
 /// Waits until the relay is to end, and lets it: what was taken is answered, and nothing more is taken.
-async fn go_down(shared: &Shared, phase: &watch::Sender<Phase>, term: Signal, int: Signal) {
+async fn go_down(parts: &Parts, phase: &watch::Sender<Phase>, term: Signal, int: Signal) {
     stopped(term, int, phase.subscribe()).await;
     drain(phase);
-    if tokio::time::timeout(LAST_SEEN_WITHIN, shared.all_seen.notified()).await.is_err() {
+    if tokio::time::timeout(LAST_SEEN_WITHIN, parts.setup.last_seen_submitted.notified()).await.is_err() {
         tracing::warn!("not everyone's last-seen time was written in {LAST_SEEN_WITHIN:?}");
     }
-    shared.submit.close();
+    parts.submit.close();
 }
 
 /// Waits for a signal, or for the sequencer to end by itself.
@@ -155,12 +166,12 @@ fn drain(phase: &watch::Sender<Phase>) {
     });
 }
 
-/// The sequencer's thread. When it ends, for whatever reason, so does the worker: nothing can be accepted.
+/// The sequencer's thread. When it ends, for whatever reason, so does the network thread: nothing can be accepted.
 fn spawn_sequencer(
     sequencer: Sequencer,
     phase: watch::Sender<Phase>,
 ) -> Result<JoinHandle<Result<(), SequencerError>>, std::io::Error> {
-    let stops = StopsWorkers(phase);
+    let stops = StopsNetwork(phase);
     std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
         let _stops = stops;
         let result = sequencer.run();
@@ -171,13 +182,18 @@ fn spawn_sequencer(
     })
 }
 
-/// Tells the workers to end when it is dropped, also by a panic.
-struct StopsWorkers(watch::Sender<Phase>);
+/// Ends the network thread when it is dropped, also by a panic.
+struct StopsNetwork(watch::Sender<Phase>);
 
-impl Drop for StopsWorkers {
+impl Drop for StopsNetwork {
     fn drop(&mut self) {
         self.0.send_replace(Phase::Stopping);
     }
+}
+
+/// The wall clock, in milliseconds since the Unix epoch.
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 fn store_config(config: &Config) -> StoreConfig {
