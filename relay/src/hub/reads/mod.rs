@@ -3,7 +3,7 @@
 mod pages;
 mod requests;
 
-use quip_core::{Command, ConversationRow, MarkRow, MemberRow, Naming, SendsRow, Timestamp};
+use quip_core::{Command, ConversationRow, MarkRow, MemberRow, MemberState, Naming, SendsRow, Timestamp};
 use quip_protocol::{
     Code, ConversationId, DeviceId, Retry, UserId,
     conversation::End,
@@ -154,7 +154,11 @@ fn open_rows(
     companions: usize,
 ) -> Result<Option<Box<OpenRows>>, ReadError> {
     let Some(conversation) = view.conversation(id)? else { return Ok(None) };
+    let member = view.member(id, user)?;
+    // Who is here is for those who are in.
+    let is_in = member.as_ref().is_some_and(|row| row.state == MemberState::Member);
     let companions = match &conversation.naming {
+        _ if !is_in => None,
         Naming::Direct(a, b) => Some(vec![a.clone(), b.clone()]),
         Naming::Group(_) if conversation.members as usize <= companions => {
             Some(view.members(id, None, companions)?.members.into_iter().map(|(user, _)| user).collect())
@@ -165,7 +169,7 @@ fn open_rows(
         all.into_iter().filter(|companion| companion != user).map(|user| last_seen(view, user)).collect()
     };
     Ok(Some(Box::new(OpenRows {
-        member: view.member(id, user)?,
+        member,
         sends: view.sends(id, user, device)?.unwrap_or_default(),
         mark: view.mark(user, id)?.unwrap_or_default(),
         conversation,
