@@ -9,7 +9,7 @@ use quip_core::{Authority, MemberRow, MemberState, Naming, Policy};
 use quip_protocol::{Code, ConversationId, Kind, RoomName, UserId};
 
 use crate::{
-    auth::{Action, Identity},
+    auth::{Identity, Permission},
     config::{Config, HistoryPolicy, Namespaces},
 };
 
@@ -70,13 +70,13 @@ impl Rights {
             return Some(Authority { join: true, post: true, create: true, group_members, ..Authority::default() });
         }
         let room = &RoomName::parse(room?).ok()?;
-        let allows = |action| self.identity.grants.allows(action, room);
+        let allows = |permission| self.identity.grants.allows(permission, room);
         let policy = self.rules.namespaces.policy(room);
         Some(Authority {
-            join: allows(Action::Join),
-            post: allows(Action::Post),
-            create: allows(Action::Create),
-            moderate: allows(Action::Moderate),
+            join: allows(Permission::Join),
+            post: allows(Permission::Post),
+            create: allows(Permission::Create),
+            moderate: allows(Permission::Moderate),
             policy: Policy { history_open: policy.history == HistoryPolicy::All, joins_shown: policy.joins_shown },
             group_members,
         })
