@@ -42,7 +42,7 @@ use tokio::{sync::Notify, time::Instant};
 pub(crate) use links::STREAMS_BEFORE_HELLO;
 pub use mailbox::{Mail, Mailbox};
 pub use port::{ConnectionKey, DisconnectReason, Port, Priority, StreamKey, Wrote};
-pub use reads::{Answer, Read};
+pub use reads::{Read, ReadDone};
 
 use crate::{auth::Authenticator, config::Config};
 use authority::Rules;
@@ -191,7 +191,7 @@ impl<P: Port> Hub<P> {
     pub fn mail(&mut self, mail: Mail) {
         match mail {
             Mail::Committed(batch) => self.committed(&batch),
-            Mail::Answer(answer) => self.answered(answer),
+            Mail::Read(done) => self.read_done(done),
         }
         self.settle();
     }
