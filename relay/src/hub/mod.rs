@@ -12,6 +12,7 @@ mod commands;
 mod commits;
 mod deadlines;
 mod intake;
+mod keys;
 mod last_seen;
 mod links;
 mod mailbox;
@@ -39,9 +40,10 @@ use bytes::Bytes;
 use quip_core::Timestamp;
 use tokio::{sync::Notify, time::Instant};
 
+pub use keys::{ConnectionKey, StreamKey};
 pub(crate) use links::STREAMS_BEFORE_HELLO;
 pub use mailbox::{Mail, Mailbox};
-pub use port::{ConnectionKey, DisconnectReason, Port, Priority, StreamKey, Wrote};
+pub use port::{DisconnectReason, Port, Priority, Wrote};
 pub use reads::{Read, ReadDone};
 
 use crate::{auth::Authenticator, config::Config};

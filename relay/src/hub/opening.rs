@@ -5,7 +5,8 @@ use quip_protocol::{Code, conversation::Open};
 use super::{
     Hub,
     intake::Next,
-    port::{ConnectionKey, Port, StreamKey},
+    keys::{ConnectionKey, StreamKey},
+    port::Port,
     rooms::{OpenRequest, Opening, Seat},
 };
 

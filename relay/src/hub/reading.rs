@@ -5,8 +5,9 @@ use quip_store::Busy;
 
 use super::{
     Hub,
+    keys::{ConnectionKey, StreamKey},
     links::ReadFor,
-    port::{ConnectionKey, Port, StreamKey},
+    port::Port,
     reads::{Found, Got, Query, Read, ReadDone, Wanted},
 };
 

@@ -6,7 +6,8 @@ use quip_store::PageLimit;
 use super::{
     Hub,
     intake::Next,
-    port::{ConnectionKey, Port, StreamKey},
+    keys::{ConnectionKey, StreamKey},
+    port::Port,
     reads::{MembersOf, Query, UserSeen, encode_end},
 };
 

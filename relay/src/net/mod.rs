@@ -76,7 +76,8 @@ pub async fn run(parts: Arc<Parts>, mailbox: Mailbox, endpoint: quinn::Endpoint,
                 biased;
                 () = wake.notified() => {}
                 () = sleep_until(driver.next_deadline()) => {}
-                _ = phases.changed() => {}
+                // Without a sender the phase stays as it is.
+                Ok(()) = phases.changed() => {}
             }
         }
         let phase = *phases.borrow_and_update();

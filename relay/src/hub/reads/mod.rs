@@ -14,7 +14,7 @@ use quip_store::{Members, Page, PageLimit, ReadError, View};
 
 use super::{
     authority::Rights,
-    port::{ConnectionKey, StreamKey},
+    keys::{ConnectionKey, StreamKey},
 };
 
 /// One read of the store.

@@ -14,7 +14,7 @@ use super::{
     opening::Opening,
     sends::Answer,
 };
-use crate::hub::port::StreamKey;
+use crate::hub::keys::StreamKey;
 
 /// What a stream says about an outcome.
 #[derive(Debug)]

@@ -9,8 +9,9 @@ use quip_store::{Page, ReadError};
 
 use super::{Rooms, follower::Follower};
 use crate::hub::{
+    keys::StreamKey,
     out::Out,
-    port::{Priority, StreamKey},
+    port::Priority,
     reads::{Query, read_code},
 };
 

@@ -4,7 +4,7 @@ use quip_core::Authority;
 use quip_protocol::{ConversationId, DeviceId, UserId, conversation::Start};
 
 use super::{conversation::ConversationKey, marks::Marks, sends::Sends, warmth::Warmth};
-use crate::hub::port::ConnectionKey;
+use crate::hub::keys::ConnectionKey;
 
 /// Whose stream it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

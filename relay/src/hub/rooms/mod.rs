@@ -27,7 +27,7 @@ pub(super) use opening::{OpenRequest, Opening};
 
 use super::{
     authority::{Membership, Rights, may_read},
-    port::{ConnectionKey, StreamKey},
+    keys::{ConnectionKey, StreamKey},
 };
 use crate::config::Config;
 use conversation::{Conversation, ConversationKey};

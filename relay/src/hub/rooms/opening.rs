@@ -14,7 +14,7 @@ use super::{
 };
 use crate::hub::{
     authority::{Membership, Rights, may_read, room_name},
-    port::StreamKey,
+    keys::StreamKey,
     reads::{OpenRows, Query, UserSeen, name, read_code},
 };
 

@@ -27,7 +27,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     Hub, Mail, Phase, ReadDone, Setup,
     deadlines::TICK,
-    port::{ConnectionKey, StreamKey},
+    keys::{ConnectionKey, StreamKey},
     reads::{Found, Got, OpenRows, Query, Wanted},
 };
 use crate::{
