@@ -29,7 +29,7 @@ use crate::{
 pub enum ServeError {
     /// The data folder, certificate or keys.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
+    Credentials(#[from] IdentityError),
     /// The keys that tokens are checked with.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -101,7 +101,7 @@ pub fn serve_on(
     let readers = Readers::start(view, readers)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
-    let endpoint = net::start(socket, &config, net::Identity { certificate: &certificate, keys: &keys })?;
+    let endpoint = net::start(socket, &config, net::Credentials { certificate: &certificate, keys: &keys })?;
     let listen = endpoint.local_addr()?;
     // Before anyone is told where the relay is, and may end it.
     let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -13,8 +13,9 @@ use quip_store::Busy;
 use super::{
     Hub,
     intake::Next,
+    keys::{ConnectionKey, StreamKey},
     links::{Numbered, ReadFor, numbered},
-    port::{ConnectionKey, Port, StreamKey},
+    port::Port,
     reads::{Query, RETRY_AFTER_MS},
 };
 

@@ -11,8 +11,9 @@ use quip_protocol::{
 
 use super::{
     Hub,
+    keys::{ConnectionKey, StreamKey},
     links::Role,
-    port::{ConnectionKey, DisconnectReason, Port, StreamKey},
+    port::{DisconnectReason, Port},
 };
 
 /// What follows from a frame for those behind it.

@@ -10,7 +10,7 @@ use quip_core::Effect;
 use quip_store::{Change, Committed, Job, Sink};
 use tokio::sync::Notify;
 
-use super::reads::{Answer, Read};
+use super::reads::{Read, ReadDone};
 
 /// One piece of mail.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub enum Mail {
     /// A batch is durable.
     Committed(Arc<Committed>),
     /// A read is done.
-    Answer(Answer),
+    Read(ReadDone),
 }
 
 /// Where the sequencer and the readers leave mail. Cheap to clone; made before the hub.
@@ -70,7 +70,7 @@ impl Mailbox {
     /// A job for the readers that leaves its answer here.
     pub fn job(&self, read: Read) -> Job {
         let mailbox = self.clone();
-        Box::new(move |view| mailbox.put(Mail::Answer(read.run(view)), 0))
+        Box::new(move |view| mailbox.put(Mail::Read(read.run(view)), 0))
     }
 
     fn put(&self, mail: Mail, bytes: usize) {

@@ -12,6 +12,7 @@ mod commands;
 mod commits;
 mod deadlines;
 mod intake;
+mod keys;
 mod last_seen;
 mod links;
 mod mailbox;
@@ -39,10 +40,11 @@ use bytes::Bytes;
 use quip_core::Timestamp;
 use tokio::{sync::Notify, time::Instant};
 
+pub use keys::{ConnectionKey, StreamKey};
 pub(crate) use links::STREAMS_BEFORE_HELLO;
 pub use mailbox::{Mail, Mailbox};
-pub use port::{ConnectionKey, DisconnectReason, Port, Priority, StreamKey, Wrote};
-pub use reads::{Answer, Read};
+pub use port::{DisconnectReason, Port, Priority, Wrote};
+pub use reads::{Read, ReadDone};
 
 use crate::{auth::Authenticator, config::Config};
 use authority::Rules;
@@ -191,7 +193,7 @@ impl<P: Port> Hub<P> {
     pub fn mail(&mut self, mail: Mail) {
         match mail {
             Mail::Committed(batch) => self.committed(&batch),
-            Mail::Answer(answer) => self.answered(answer),
+            Mail::Read(done) => self.read_done(done),
         }
         self.settle();
     }

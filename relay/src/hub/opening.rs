@@ -5,8 +5,9 @@ use quip_protocol::{Code, conversation::Open};
 use super::{
     Hub,
     intake::Next,
-    port::{ConnectionKey, Port, StreamKey},
-    rooms::{Opening, Request, Seat},
+    keys::{ConnectionKey, StreamKey},
+    port::Port,
+    rooms::{OpenRequest, Opening, Seat},
 };
 
 impl<P: Port> Hub<P> {
@@ -16,7 +17,7 @@ impl<P: Port> Hub<P> {
         let (Ok(target), Ok(start)) = (open.target(), open.start()) else {
             return self.refuse(stream, Code::INVALID_NAME);
         };
-        let request = Request { target, start, join: open.join };
+        let request = OpenRequest { target, start, join: open.join };
         let rights = session.rights.clone();
         let seat = Seat { connection: at, user: rights.user().clone(), device: session.device };
         let id = request.id(&seat.user);

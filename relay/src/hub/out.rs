@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use quip_protocol::{Message, frame};
 
-use super::port::{Port, StreamKey, Wrote};
+use super::keys::StreamKey;
+
+use super::port::{Port, Wrote};
 
 /// Chunks that are being written, and control frames that go before any further event.
 #[derive(Debug, Default)]

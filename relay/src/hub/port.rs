@@ -8,14 +8,10 @@ use quip_order::SubmitError;
 use quip_protocol::Code;
 use quip_store::Busy;
 
-use super::reads::Read;
-
-slotmap::new_key_type! {
-    /// A client's connection.
-    pub struct ConnectionKey;
-    /// A stream that a client opened.
-    pub struct StreamKey;
-}
+use super::{
+    keys::{ConnectionKey, StreamKey},
+    reads::Read,
+};
 
 /// The hub's way out. No call waits.
 pub trait Port {

@@ -5,9 +5,10 @@ use quip_store::Busy;
 
 use super::{
     Hub,
+    keys::{ConnectionKey, StreamKey},
     links::ReadFor,
-    port::{ConnectionKey, Port, StreamKey},
-    reads::{Answer, Found, Got, Query, Read, Wanted},
+    port::Port,
+    reads::{Found, Got, Query, Read, ReadDone, Wanted},
 };
 
 impl<P: Port> Hub<P> {
@@ -30,8 +31,8 @@ impl<P: Port> Hub<P> {
     }
 
     /// A read is done.
-    pub(super) fn answered(&mut self, answer: Answer) {
-        match answer.0 {
+    pub(super) fn read_done(&mut self, done: ReadDone) {
+        match done.0 {
             Got::ForStream { connection, stream, found } => {
                 self.read_next(connection);
                 self.found(stream, found);

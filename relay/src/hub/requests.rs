@@ -6,8 +6,9 @@ use quip_store::PageLimit;
 use super::{
     Hub,
     intake::Next,
-    port::{ConnectionKey, Port, StreamKey},
-    reads::{LastSeen, MembersOf, Query, encode_end},
+    keys::{ConnectionKey, StreamKey},
+    port::Port,
+    reads::{MembersOf, Query, UserSeen, encode_end},
 };
 
 /// Bytes of events in one page of history.
@@ -48,7 +49,7 @@ impl<P: Port> Hub<P> {
     }
 
     /// The members whose presence was asked for were read.
-    pub(super) fn answer_presence(&mut self, stream: StreamKey, members: Result<(Vec<LastSeen>, bool), Code>) {
+    pub(super) fn answer_presence(&mut self, stream: StreamKey, members: Result<(Vec<UserSeen>, bool), Code>) {
         let mut frames = Vec::new();
         match members {
             Err(code) => encode_end(code, 0, &mut frames),

@@ -1,4 +1,4 @@
-//! The session stream: who a client is, and what it is told besides conversations.
+//! The session stream: who a client is, and what it hears besides conversations.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,9 +11,10 @@ use super::{
     Hub, Setup,
     authority::Rights,
     intake::Next,
+    keys::{ConnectionKey, StreamKey},
     links::Session,
     people::Shown,
-    port::{ConnectionKey, Port, StreamKey},
+    port::Port,
 };
 use crate::auth::AuthError;
 

@@ -2,10 +2,7 @@
 
 use quip_protocol::{Message, frame, limit, session::Signal};
 
-use super::{
-    Hub,
-    port::{ConnectionKey, Port},
-};
+use super::{Hub, keys::ConnectionKey, port::Port};
 
 /// Kinds of signal that may be sent. The others are reserved.
 const TYPING: u64 = 1;

@@ -4,8 +4,9 @@ use quip_protocol::{Code, conversation::End};
 
 use super::{
     Hub,
+    keys::StreamKey,
     links::Over,
-    port::{Port, Priority, StreamKey},
+    port::{Port, Priority},
     reads::encode_end,
     rooms::{Filled, Left},
 };

@@ -6,7 +6,8 @@ use quip_store::{Members, ReadError};
 use super::{
     Hub, Phase,
     deadlines::Tick,
-    port::{ConnectionKey, Port},
+    keys::ConnectionKey,
+    port::Port,
     reads::{Read, Wanted},
 };
 

@@ -52,10 +52,10 @@ impl Driver {
         self.hub.begin_turn(now);
         let arrived = self.take_arrivals();
         let mail = self.take_mail();
-        let ready = self.take_ready();
+        self.take_ready();
         let behind = self.hub.advance();
         self.hub.tick();
-        arrived || mail || ready || behind
+        arrived || mail || behind || self.hub.port().has_unread()
     }
 
     fn take_arrivals(&mut self) -> bool {
@@ -100,7 +100,7 @@ impl Driver {
         true
     }
 
-    fn take_ready(&mut self) -> bool {
+    fn take_ready(&mut self) {
         for stream in self.hub.port().take_unread() {
             self.readable(stream);
         }
@@ -112,7 +112,6 @@ impl Driver {
                 Side::Write => self.hub.writable(waker.key),
             }
         }
-        self.hub.port().has_unread()
     }
 
     /// Reads what a stream has, as long as the hub takes it.

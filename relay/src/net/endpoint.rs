@@ -101,7 +101,7 @@ pub fn bind(config: &Config) -> Result<UdpSocket, EndpointError> {
 
 /// What an endpoint shows to clients.
 #[derive(Clone, Copy)]
-pub struct Identity<'a> {
+pub struct Credentials<'a> {
     /// Its certificate.
     pub certificate: &'a Certificate,
     /// Keys that outlive the process.
@@ -112,10 +112,10 @@ pub struct Identity<'a> {
 ///
 /// # Errors
 /// When the certificate cannot be used or the runtime refuses the socket.
-pub fn start(socket: UdpSocket, config: &Config, identity: Identity<'_>) -> Result<Endpoint, EndpointError> {
+pub fn start(socket: UdpSocket, config: &Config, credentials: Credentials<'_>) -> Result<Endpoint, EndpointError> {
     let runtime = Arc::new(quinn::TokioRuntime);
     let socket = runtime.wrap_udp_socket(socket)?;
-    start_on(runtime, socket, None, config, identity)
+    start_on(runtime, socket, None, config, credentials)
 }
 
 /// Starts the endpoint on any runtime and socket, with randomness from `rng_seed` or from the system. Inside a tokio
@@ -128,11 +128,11 @@ pub fn start_on(
     socket: Arc<dyn AsyncUdpSocket>,
     rng_seed: Option<[u8; 32]>,
     config: &Config,
-    identity: Identity<'_>,
+    credentials: Credentials<'_>,
 ) -> Result<Endpoint, EndpointError> {
-    let mut endpoint = endpoint_config(identity.keys);
+    let mut endpoint = endpoint_config(credentials.keys);
     endpoint.rng_seed(rng_seed);
-    let server = server_config(config, identity)?;
+    let server = server_config(config, credentials)?;
     Ok(Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, runtime)?)
 }
 
@@ -149,8 +149,8 @@ fn endpoint_config(keys: &NodeKeys) -> EndpointConfig {
     endpoint
 }
 
-fn server_config(config: &Config, identity: Identity<'_>) -> Result<ServerConfig, EndpointError> {
-    let Identity { certificate, keys } = identity;
+fn server_config(config: &Config, credentials: Credentials<'_>) -> Result<ServerConfig, EndpointError> {
+    let Credentials { certificate, keys } = credentials;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?

@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-pub use endpoint::{EndpointError, Identity, bind, start, start_on};
+pub use endpoint::{Credentials, EndpointError, bind, start, start_on};
 
 use crate::hub::{Mailbox, Phase, Setup};
 use driver::Driver;
@@ -76,7 +76,8 @@ pub async fn run(parts: Arc<Parts>, mailbox: Mailbox, endpoint: quinn::Endpoint,
                 biased;
                 () = wake.notified() => {}
                 () = sleep_until(driver.next_deadline()) => {}
-                _ = phases.changed() => {}
+                // Without a sender the phase stays as it is.
+                Ok(()) = phases.changed() => {}
             }
         }
         let phase = *phases.borrow_and_update();

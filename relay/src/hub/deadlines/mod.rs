@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::port::{ConnectionKey, StreamKey};
+use super::keys::{ConnectionKey, StreamKey};
 use crate::config::Config;
 use paced_scan::PacedScan;
 

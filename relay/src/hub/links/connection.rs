@@ -7,11 +7,7 @@ use tokio::time::Instant;
 use super::{rate::Rate, read_queue::ReadQueue};
 use crate::{
     config::Limits,
-    hub::{
-        authority::Rights,
-        port::{DisconnectReason, StreamKey},
-        reads::Query,
-    },
+    hub::{authority::Rights, keys::StreamKey, port::DisconnectReason, reads::Query},
 };
 
 /// One client's connection.

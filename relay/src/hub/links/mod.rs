@@ -28,7 +28,8 @@ pub(super) use stream::Role;
 
 use super::{
     authority::Rights,
-    port::{ConnectionKey, DisconnectReason, Port, Priority, StreamKey},
+    keys::{ConnectionKey, StreamKey},
+    port::{DisconnectReason, Port, Priority},
 };
 use crate::config::Config;
 use connection::Connection;

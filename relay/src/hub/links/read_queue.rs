@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::hub::port::StreamKey;
+use crate::hub::keys::StreamKey;
 
 /// Reads of one connection. A few are with the readers and the others wait here, so that no connection fills the
 /// readers' queue. A stream that is given up takes what waits with it, but not what is under way, so that giving up gains

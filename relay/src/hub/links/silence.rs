@@ -7,7 +7,8 @@ use quip_protocol::{Code, UserId};
 use tokio::time::Instant;
 
 use super::Links;
-use crate::hub::port::{ConnectionKey, DisconnectReason, Port};
+use crate::hub::keys::ConnectionKey;
+use crate::hub::port::{DisconnectReason, Port};
 
 /// A client became reachable, or ceased to be.
 #[derive(Debug, PartialEq, Eq)]

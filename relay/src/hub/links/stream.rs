@@ -1,6 +1,6 @@
 //! One stream that a client opened.
 
-use crate::hub::{out::Out, port::ConnectionKey};
+use crate::hub::{keys::ConnectionKey, out::Out};
 
 /// One stream.
 pub(super) struct Stream {

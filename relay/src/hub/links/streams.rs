@@ -4,8 +4,9 @@ use quip_protocol::{Code, ConversationId, Message};
 
 use super::{Links, Over, ReadFor, Role, STREAMS_BEFORE_HELLO, stream::Stream};
 use crate::hub::{
+    keys::{ConnectionKey, StreamKey},
     out::Out,
-    port::{ConnectionKey, Port, StreamKey, Wrote},
+    port::{Port, Wrote},
     reads::Query,
 };
 

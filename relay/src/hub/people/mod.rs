@@ -16,11 +16,7 @@ use tokio::time::Instant;
 pub(super) use notifications::Notification;
 pub(super) use roster::{Shown, State};
 
-use super::{
-    deadlines::TICK,
-    port::{ConnectionKey, DisconnectReason},
-    reads::Place,
-};
+use super::{deadlines::TICK, keys::ConnectionKey, port::DisconnectReason, reads::Place};
 use crate::config::Config;
 use last_seen::{Ledger, LedgerConfig};
 use notifications::{Notifications, NotificationsConfig};

@@ -14,16 +14,16 @@ use quip_store::{Members, Page, PageLimit, ReadError, View};
 
 use super::{
     authority::Rights,
-    port::{ConnectionKey, StreamKey},
+    keys::{ConnectionKey, StreamKey},
 };
 
 /// One read of the store.
 #[derive(Debug)]
 pub struct Read(pub(super) Wanted);
 
-/// The answer to one [`Read`].
+/// What one [`Read`] came to.
 #[derive(Debug)]
-pub struct Answer(pub(super) Got);
+pub struct ReadDone(pub(super) Got);
 
 /// What is wanted, and for whom.
 #[derive(Debug)]
@@ -87,11 +87,11 @@ pub(super) enum Found {
     /// A whole answer to a request.
     Frames(Vec<u8>),
     /// Members, and whether there are more.
-    Present(Result<(Vec<LastSeen>, bool), Code>),
+    Present(Result<(Vec<UserSeen>, bool), Code>),
 }
 
 /// A user, and when the store says that they were last seen; 0 = never.
-pub(super) type LastSeen = (UserId, Timestamp);
+pub(super) type UserSeen = (UserId, Timestamp);
 
 /// Where to go on with the members of a group.
 pub(super) type Place = (ConversationId, Option<UserId>);
@@ -104,7 +104,7 @@ pub(super) struct OpenRows {
     pub(super) sends: SendsRow,
     pub(super) mark: MarkRow,
     /// All other members, where they are few enough to see each other's presence live.
-    pub(super) companions: Option<Vec<LastSeen>>,
+    pub(super) companions: Option<Vec<UserSeen>>,
 }
 
 /// How long a client waits before it asks again where nothing better is known, in milliseconds.
@@ -114,8 +114,8 @@ const GROUP_MEMBERS: usize = 256;
 
 impl Read {
     /// Reads it.
-    pub fn run(self, view: &View) -> Answer {
-        Answer(match self.0 {
+    pub fn run(self, view: &View) -> ReadDone {
+        ReadDone(match self.0 {
             Wanted::ForStream { connection, stream, query } => {
                 Got::ForStream { connection, stream, found: query.run(view) }
             }
@@ -178,7 +178,7 @@ fn open_rows(
 }
 
 /// Reads when a user was last seen. A damaged record is no reason to show nobody.
-fn last_seen(view: &View, user: UserId) -> LastSeen {
+fn last_seen(view: &View, user: UserId) -> UserSeen {
     let row = view.user(&user).unwrap_or_else(|error| {
         tracing::error!(%error, "could not read when a user was last seen");
         None

@@ -7,13 +7,13 @@ use quip_protocol::{
 };
 use quip_store::{Direction, Members, Page, PageLimit, ReadError, View};
 
-use super::{LastSeen, MembersOf, encode_end, last_seen, name, pages, read_code};
+use super::{MembersOf, UserSeen, encode_end, last_seen, name, pages, read_code};
 use crate::hub::authority::{Membership, Rights, may_read, may_see_members, room_name};
 
 /// A page of history.
 pub(super) fn history(view: &View, rights: &Rights, ask: &History, limit: PageLimit) -> Vec<u8> {
     answer(|out| {
-        let Found { conversation, member, authority } = find(view, rights, ask.conversation)?;
+        let Standing { conversation, member, authority } = find(view, rights, ask.conversation)?;
         may_read(&authority, Membership::of(Some(&member)))?;
         let first = member.from.max(conversation.first_kept);
         let last = member.to.min(conversation.head);
@@ -72,13 +72,13 @@ pub(super) fn members(view: &View, rights: &Rights, of: &MembersOf) -> Vec<u8> {
 }
 
 /// Members whose presence is asked for, and whether there are more.
-pub(super) fn present(view: &View, rights: &Rights, of: &MembersOf) -> Result<(Vec<LastSeen>, bool), Code> {
+pub(super) fn present(view: &View, rights: &Rights, of: &MembersOf) -> Result<(Vec<UserSeen>, bool), Code> {
     let page = member_page(view, rights, of).map_err(|refused| refused.0)?;
     Ok((page.members.into_iter().map(|(user, _)| last_seen(view, user)).collect(), page.next.is_some()))
 }
 
 fn member_page(view: &View, rights: &Rights, of: &MembersOf) -> Result<Members, Refused> {
-    let Found { member, authority, .. } = find(view, rights, of.id)?;
+    let Standing { member, authority, .. } = find(view, rights, of.id)?;
     may_see_members(&authority, Membership::of(Some(&member)))?;
     let after = match &*of.after {
         "" => None,
@@ -88,18 +88,18 @@ fn member_page(view: &View, rights: &Rights, of: &MembersOf) -> Result<Members, 
 }
 
 /// A conversation that exists, and where the asking user stands in it.
-struct Found {
+struct Standing {
     conversation: ConversationRow,
     member: MemberRow,
     authority: Authority,
 }
 
-fn find(view: &View, rights: &Rights, id: ConversationId) -> Result<Found, Refused> {
+fn find(view: &View, rights: &Rights, id: ConversationId) -> Result<Standing, Refused> {
     let (Some(conversation), Some(member)) = (view.conversation(id)?, view.member(id, rights.user())?) else {
         return Err(Refused(Code::NOT_FOUND));
     };
     let authority = rights.authority(id, room_name(&conversation.naming)).ok_or(Refused(Code::NOT_FOUND))?;
-    Ok(Found { conversation, member, authority })
+    Ok(Standing { conversation, member, authority })
 }
 
 struct Refused(Code);

@@ -14,7 +14,7 @@ use super::{
     opening::Opening,
     sends::Answer,
 };
-use crate::hub::port::StreamKey;
+use crate::hub::keys::StreamKey;
 
 /// What a stream says about an outcome.
 #[derive(Debug)]
@@ -63,12 +63,12 @@ impl Rooms {
         if code != Code::BLOCKED {
             follower.sends.refuse(n);
         }
-        follower.phase == Phase::Joining { n }
+        follower.opening.phase == Phase::Joining { n }
     }
 
     /// True when a stream waits for its join.
     pub(in crate::hub) fn is_joining(&self, stream: StreamKey) -> bool {
-        self.followers.get(stream).is_some_and(|follower| matches!(follower.phase, Phase::Joining { .. }))
+        self.followers.get(stream).is_some_and(|follower| matches!(follower.opening.phase, Phase::Joining { .. }))
     }
 
     /// Routes the outcome of a command to the stream that carried it. `blocked` says whether a stream takes no more.
@@ -81,11 +81,11 @@ impl Rooms {
         let By::Device { user, device, .. } = &change.by else { return None };
         let stream = *self.senders.get(&(change.conversation, user.clone(), *device))?;
         let follower = self.followers.get_mut(stream)?;
-        if follower.phase == (Phase::Joining { n: outcome.n }) {
+        if follower.opening.phase == (Phase::Joining { n: outcome.n }) {
             return Some((stream, Reply::Opening(self.joined(stream, outcome))));
         }
         // A page may have brought the event before the batch did.
-        let at_head = follower.live && follower.cursor < outcome.seq && !blocked(stream);
+        let at_head = follower.delivery.live && follower.delivery.cursor < outcome.seq && !blocked(stream);
         match follower.sends.decided(outcome, change.event.is_some(), at_head) {
             Answer::Nothing => None,
             Answer::Ack(ack) => Some((stream, Reply::Ack(ack))),
@@ -95,22 +95,19 @@ impl Rooms {
 
     /// A read mark arrived: the highest one counts. True when it is to be submitted with the next tick.
     pub(in crate::hub) fn mark(&mut self, stream: StreamKey, mark: Mark) -> bool {
-        let Some(follower) = self.followers.get_mut(stream) else { return false };
-        let first = follower.mark.is_none();
-        if follower.mark.is_none_or(|waiting| waiting.seq < mark.seq) {
-            follower.mark = Some(mark);
-        }
-        first
+        self.followers.get_mut(stream).is_some_and(|follower| follower.marks.put(mark))
     }
 
     /// The read mark of a stream as a command, and whether its rows may be on the disk alone; `None` while a reader has
     /// one. A stream that is `leaving` does not wait for that.
     pub(in crate::hub) fn take_mark(&mut self, stream: StreamKey, leaving: bool) -> Option<(Command, bool)> {
         let follower = self.followers.get_mut(stream)?;
-        let mark = follower.mark.filter(|_| leaving || !follower.marking)?;
+        let mark = follower.marks.next(leaving)?;
         let command = follower.command(0, Action::Mark { seq: mark.seq, number: mark.number });
         let cold = follower.warmth.is_cold(&quip_core::keys(&command), self.cache_epoch);
-        follower.marking = cold;
+        if cold {
+            follower.marks.lend();
+        }
         Some((command, cold))
     }
 
@@ -118,15 +115,13 @@ impl Rooms {
     pub(in crate::hub) fn mark_submitted(&mut self, stream: StreamKey, seq: u64) {
         let Some(follower) = self.followers.get_mut(stream) else { return };
         follower.warmth.used(true, self.cache_epoch);
-        follower.mark.take_if(|mark| mark.seq <= seq);
+        follower.marks.submitted(seq);
     }
 
     /// No reader has a stream's mark any longer. True when one is to be submitted with the next tick: a mark has no number
     /// to refuse, so what is not submitted, or came meanwhile, waits.
     pub(in crate::hub) fn mark_again(&mut self, stream: StreamKey) -> bool {
-        let Some(follower) = self.followers.get_mut(stream) else { return false };
-        follower.marking = false;
-        follower.mark.is_some()
+        self.followers.get_mut(stream).is_some_and(|follower| follower.marks.is_back())
     }
 }
 

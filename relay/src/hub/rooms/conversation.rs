@@ -1,7 +1,7 @@
 //! A conversation that is open on some streams here.
 
 use super::ring::Ring;
-use crate::hub::port::StreamKey;
+use crate::hub::keys::StreamKey;
 
 slotmap::new_key_type! {
     /// Where an open conversation is kept.
@@ -68,6 +68,6 @@ mod tests {
         turns.clear();
         assert!(!conversation.take_turns(9, &mut turns));
         turns.sort_unstable();
-        assert_eq!(turns, followers, "whoever had a turn in between has another one");
+        assert_eq!(turns, followers, "those who had a turn in between have another one");
     }
 }

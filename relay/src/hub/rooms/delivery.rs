@@ -9,8 +9,9 @@ use quip_store::{Page, ReadError};
 
 use super::{Rooms, follower::Follower};
 use crate::hub::{
+    keys::StreamKey,
     out::Out,
-    port::{Priority, StreamKey},
+    port::Priority,
     reads::{Query, read_code},
 };
 
@@ -59,26 +60,26 @@ impl Rooms {
         out.put_control();
         let Some(follower) = self.followers.get_mut(stream) else { return Filled::Same };
         let Some(conversation) = self.conversations.get(follower.conversation) else { return Filled::Same };
-        if !follower.is_following() || follower.reading {
+        if !follower.is_following() || follower.delivery.reading {
             return Filled::Same;
         }
-        let last = conversation.head.min(follower.until);
-        while follower.cursor < last && out.has_room() {
-            let Some(event) = conversation.ring.get(follower.cursor + 1) else {
+        let last = conversation.head.min(follower.delivery.until);
+        while follower.delivery.cursor < last && out.has_room() {
+            let Some(event) = conversation.ring.get(follower.delivery.cursor + 1) else {
                 return Filled::Behind(catch_up(follower, last, out));
             };
-            follower.cursor += 1;
-            out.put(match follower.sends.take_in_place(follower.cursor) {
+            follower.delivery.cursor += 1;
+            out.put(match follower.sends.take_in_place(follower.delivery.cursor) {
                 Some(accepted) => frame::to_bytes(&accepted),
                 None => event.clone(),
             });
         }
-        if follower.cursor >= follower.until && out.is_empty() {
+        if follower.delivery.cursor >= follower.delivery.until && out.is_empty() {
             return Filled::Complete;
         }
-        follower.live = true;
+        follower.delivery.live = true;
         // What memory has of a catch-up is no more urgent than the rest of it.
-        let has_everything = follower.cursor >= last;
+        let has_everything = follower.delivery.cursor >= last;
         Filled::Follows(if has_everything { Priority::Live } else { Priority::CatchingUp })
     }
 
@@ -93,11 +94,11 @@ impl Rooms {
         out: &mut Out,
     ) -> Result<(), Code> {
         let Some(follower) = self.followers.get_mut(stream) else { return Ok(()) };
-        follower.reading = false;
-        let cursor = follower.cursor;
+        follower.delivery.reading = false;
+        let cursor = follower.delivery.cursor;
         match page {
             Ok(page) if page.count > 0 => {
-                follower.cursor = page.last;
+                follower.delivery.cursor = page.last;
                 if page.first > cursor + 1 {
                     out.put(frame::to_bytes(&Skip { to: page.first - 1, why: skip::TRIMMED }));
                 }
@@ -116,9 +117,9 @@ impl Rooms {
 
 /// A follower goes on from the store, up to event `last`. Its commands are answered at once from now on.
 fn catch_up(follower: &mut Follower, last: u64, out: &mut Out) -> Query {
-    follower.live = false;
-    follower.reading = true;
+    follower.delivery.live = false;
+    follower.delivery.reading = true;
     follower.sends.give_up_places().for_each(|ack| out.control(&ack));
     out.put_control();
-    Query::Page { id: follower.id, first: follower.cursor + 1, last, bytes: PAGE_BYTES }
+    Query::Page { id: follower.id, first: follower.delivery.cursor + 1, last, bytes: PAGE_BYTES }
 }

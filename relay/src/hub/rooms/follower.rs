@@ -1,13 +1,10 @@
 //! A conversation stream's place in its conversation. Pure.
 
 use quip_core::Authority;
-use quip_protocol::{
-    ConversationId, DeviceId, UserId,
-    conversation::{Mark, Start},
-};
+use quip_protocol::{ConversationId, DeviceId, UserId, conversation::Start};
 
-use super::{conversation::ConversationKey, sends::Sends, warmth::Warmth};
-use crate::hub::port::ConnectionKey;
+use super::{conversation::ConversationKey, marks::Marks, sends::Sends, warmth::Warmth};
+use crate::hub::keys::ConnectionKey;
 
 /// Whose stream it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,34 +23,46 @@ pub(super) struct Follower {
     pub(super) conversation: ConversationKey,
     /// Whose it is.
     pub(super) seat: Seat,
-    /// How far opening has come.
-    pub(super) phase: Phase,
-    /// Where the client asked delivery to start.
-    pub(super) start: Start,
-    /// Seq of the join that this stream brought about; 0 = none.
-    pub(super) joined_at: u64,
-    /// The last event that was handed to the stream, or left out.
-    pub(super) cursor: u64,
-    /// The last event that the user may see.
-    pub(super) until: u64,
-    /// The rows that opening waits for may have been read before a membership ended.
-    pub(super) outdated: bool,
-    /// Follows from memory: the next event is the conversation's next one, or in its ring.
-    pub(super) live: bool,
-    /// A page was asked for.
-    pub(super) reading: bool,
     /// What the user may do in this conversation; nothing before the name of a room is known.
     pub(super) authority: Authority,
-    /// The newest read mark that is not submitted yet.
-    pub(super) mark: Option<Mark>,
-    /// A reader has it, or an earlier one.
-    pub(super) marking: bool,
+    /// How it is opened.
+    pub(super) opening: Progress,
+    /// How far it has come.
+    pub(super) delivery: Delivery,
+    /// Its read mark.
+    pub(super) marks: Marks,
     /// Whether the sequencer has the rows that this stream's commands need.
     pub(super) warmth: Warmth,
     /// Users whose presence this stream watches; `None` where that is not live.
     pub(super) watching: Option<Vec<UserId>>,
     /// Commands of this stream.
     pub(super) sends: Sends,
+}
+
+/// How a stream is opened.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// How far that has come.
+    pub(super) phase: Phase,
+    /// Where the client asked delivery to start.
+    pub(super) start: Start,
+    /// Seq of the join that this stream brought about; 0 = none.
+    pub(super) joined_at: u64,
+    /// The rows that it waits for may have been read before a membership ended.
+    pub(super) outdated: bool,
+}
+
+/// How far delivery has come.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// The last event that was handed to the stream, or left out.
+    pub(super) cursor: u64,
+    /// The last event that the user may see.
+    pub(super) until: u64,
+    /// Follows from memory: the next event is the conversation's next one, or in its ring.
+    pub(super) live: bool,
+    /// A page was asked for.
+    pub(super) reading: bool,
 }
 
 /// How far opening has come.
@@ -93,17 +102,10 @@ impl Follower {
             id,
             conversation,
             seat,
-            phase: Phase::Opening,
-            start,
-            joined_at: 0,
-            cursor: 0,
-            until: u64::MAX,
-            outdated: false,
-            live: false,
-            reading: false,
             authority,
-            mark: None,
-            marking: false,
+            opening: Progress { phase: Phase::Opening, start, joined_at: 0, outdated: false },
+            delivery: Delivery { cursor: 0, until: u64::MAX, live: false, reading: false },
+            marks: Marks::default(),
             warmth: Warmth::default(),
             watching: None,
             sends: Sends::default(),
@@ -112,9 +114,9 @@ impl Follower {
 
     /// The user's membership ended, with event `to` as the last one for them.
     pub(super) fn ended(&mut self, to: u64) {
-        match self.phase {
-            Phase::Following => self.until = self.until.min(to),
-            Phase::Opening | Phase::Ahead { .. } => self.outdated = true,
+        match self.opening.phase {
+            Phase::Following => self.delivery.until = self.delivery.until.min(to),
+            Phase::Opening | Phase::Ahead { .. } => self.opening.outdated = true,
             // The rows that say what is visible are read later.
             Phase::Naming { .. } | Phase::Joining { .. } => {}
         }
@@ -122,12 +124,12 @@ impl Follower {
 
     /// True once events are delivered.
     pub(super) fn is_following(&self) -> bool {
-        self.phase == Phase::Following
+        self.opening.phase == Phase::Following
     }
 
     /// True for an open stream of a present member, not of one who reads what there was until they left.
     pub(super) fn is_members(&self) -> bool {
-        self.is_following() && self.until == u64::MAX
+        self.is_following() && self.delivery.until == u64::MAX
     }
 }
 
@@ -144,15 +146,18 @@ mod tests {
         };
         let id = ConversationId::group([7; 15]);
         let mut follower = Follower::new(id, ConversationKey::default(), seat, Start::Now, Authority::default());
-        follower.phase = Phase::Joining { n: 1 };
+        follower.opening.phase = Phase::Joining { n: 1 };
         follower.ended(9);
-        assert!(!follower.outdated, "the rows are read after the join");
-        follower.phase = Phase::Opening;
+        assert!(!follower.opening.outdated, "the rows are read after the join");
+        follower.opening.phase = Phase::Opening;
         follower.ended(10);
-        assert!(follower.outdated && follower.until == u64::MAX, "what the rows say is looked up again");
-        follower.phase = Phase::Following;
+        assert!(
+            follower.opening.outdated && follower.delivery.until == u64::MAX,
+            "what the rows say is looked up again"
+        );
+        follower.opening.phase = Phase::Following;
         follower.ended(20);
         follower.ended(30);
-        assert_eq!(follower.until, 20, "the second one is of a membership that this stream is not of");
+        assert_eq!(follower.delivery.until, 20, "the second one is of a membership that this stream is not of");
     }
 }

@@ -4,6 +4,7 @@ mod commands;
 mod conversation;
 mod delivery;
 mod follower;
+mod marks;
 mod opening;
 mod ring;
 mod sends;
@@ -22,11 +23,11 @@ use slotmap::{SecondaryMap, SlotMap};
 pub(super) use commands::Reply;
 pub(super) use delivery::Filled;
 pub(super) use follower::Seat;
-pub(super) use opening::{Opening, Request};
+pub(super) use opening::{OpenRequest, Opening};
 
 use super::{
     authority::{Membership, Rights, may_read},
-    port::{ConnectionKey, StreamKey},
+    keys::{ConnectionKey, StreamKey},
 };
 use crate::config::Config;
 use conversation::{Conversation, ConversationKey};
@@ -208,7 +209,7 @@ impl Rooms {
             }
             let needs = |stream: &StreamKey| {
                 let follower = self.followers.get(*stream);
-                follower.is_some_and(|follower| follower.live && follower.cursor < conversation.head)
+                follower.is_some_and(|follower| follower.delivery.live && follower.delivery.cursor < conversation.head)
             };
             if !conversation.followers.iter().any(needs) {
                 self.memory.clear(&mut conversation.ring);
@@ -264,7 +265,7 @@ mod tests {
 
         fn open(&mut self, name: &str, head: u64, start: Start) -> StreamKey {
             let stream = self.streams.insert(());
-            let request = Request { target: Target::Id(group()), start, join: 0 };
+            let request = OpenRequest { target: Target::Id(group()), start, join: 0 };
             let seat = Seat { connection: ConnectionKey::default(), user: user(name), device: DeviceId([1; 16]) };
             let opening = self.rooms.open(stream, &request, seat, &self.rights);
             assert!(matches!(opening, Opening::Read(Query::Rows { .. })), "{opening:?}");

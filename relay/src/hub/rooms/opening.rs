@@ -14,13 +14,13 @@ use super::{
 };
 use crate::hub::{
     authority::{Membership, Rights, may_read, room_name},
-    port::StreamKey,
-    reads::{LastSeen, OpenRows, Query, name, read_code},
+    keys::StreamKey,
+    reads::{OpenRows, Query, UserSeen, name, read_code},
 };
 
 /// What a client asks for with `Open`.
 #[derive(Debug)]
-pub(in crate::hub) struct Request<'a> {
+pub(in crate::hub) struct OpenRequest<'a> {
     pub(in crate::hub) target: Target<'a>,
     pub(in crate::hub) start: Start,
     /// The `n` of the join; 0 = none.
@@ -39,7 +39,7 @@ pub(in crate::hub) enum Opening {
     /// To look again a little later: the cursor is ahead of this relay.
     Later,
     /// It is open. These frames go first, and then the presence of the companions.
-    Open { frames: Vec<u8>, companions: Vec<LastSeen> },
+    Open { frames: Vec<u8>, companions: Vec<UserSeen> },
     /// It is refused.
     End { code: Code, info: u64 },
 }
@@ -47,7 +47,7 @@ pub(in crate::hub) enum Opening {
 /// How many looks at the store a cursor ahead of it is given, one a tick: 2 s.
 const LOOKS_AHEAD: u32 = 20;
 
-impl Request<'_> {
+impl OpenRequest<'_> {
     /// The conversation, which for a direct one depends on who asks.
     pub(in crate::hub) fn id(&self, user: &UserId) -> ConversationId {
         match &self.target {
@@ -80,7 +80,7 @@ impl Rooms {
     pub(in crate::hub) fn open(
         &mut self,
         stream: StreamKey,
-        request: &Request<'_>,
+        request: &OpenRequest<'_>,
         seat: Seat,
         rights: &Rights,
     ) -> Opening {
@@ -110,7 +110,7 @@ impl Rooms {
 
     fn set_phase(&mut self, stream: StreamKey, phase: Phase) {
         if let Some(follower) = self.followers.get_mut(stream) {
-            follower.phase = phase;
+            follower.opening.phase = phase;
         }
     }
 
@@ -124,8 +124,8 @@ impl Rooms {
         match outcome.code {
             Code::DONE | Code::KNOWN => {
                 if let Some(follower) = self.followers.get_mut(stream) {
-                    follower.joined_at = outcome.seq;
-                    follower.phase = Phase::Opening;
+                    follower.opening.joined_at = outcome.seq;
+                    follower.opening.phase = Phase::Opening;
                     // The answer is `Opened`.
                     let _ = follower.sends.decided(outcome, false, false);
                 }
@@ -138,7 +138,7 @@ impl Rooms {
 
     fn read_rows(&mut self, stream: StreamKey) -> Opening {
         let Some(follower) = self.followers.get_mut(stream) else { return Opening::Nothing };
-        follower.outdated = false;
+        follower.opening.outdated = false;
         let Seat { user, device, .. } = follower.seat.clone();
         let companions = self.config.limits.presence_group_members;
         Opening::Read(Query::Rows { id: follower.id, user, device, companions })
@@ -147,7 +147,7 @@ impl Rooms {
     /// Looks again for a stream whose cursor was ahead of this relay.
     pub(in crate::hub) fn look_again(&mut self, stream: StreamKey) -> Opening {
         match self.followers.get(stream) {
-            Some(follower) if matches!(follower.phase, Phase::Ahead { .. }) => self.read_rows(stream),
+            Some(follower) if matches!(follower.opening.phase, Phase::Ahead { .. }) => self.read_rows(stream),
             _ => Opening::Nothing,
         }
     }
@@ -160,7 +160,7 @@ impl Rooms {
         rights: &Rights,
     ) -> Opening {
         let Some(follower) = self.followers.get_mut(stream) else { return Opening::Nothing };
-        if follower.outdated {
+        if follower.opening.outdated {
             return self.read_rows(stream);
         }
         let rows = match rows {
@@ -182,7 +182,7 @@ impl Rooms {
         };
         follower.authority = authority;
         let by_id = follower.id.kind() == Some(Kind::Room) && authority.join;
-        match follower.phase {
+        match follower.opening.phase {
             // To one who was never there and may not join by it, an id tells nothing.
             Phase::Naming { .. } if rows.member.is_none() && !by_id => Opening::End { code: Code::NOT_FOUND, info: 0 },
             Phase::Naming { join } => self.join(stream, join, JoinAs::Existing),
@@ -202,9 +202,9 @@ impl Rooms {
             return ahead(follower, visible.last);
         }
         let start = wanted.max(visible.first);
-        follower.cursor = start - 1;
-        follower.until = member.to;
-        follower.phase = Phase::Following;
+        follower.delivery.cursor = start - 1;
+        follower.delivery.until = member.to;
+        follower.opening.phase = Phase::Following;
         follower.watching = rows.companions.as_ref().map(|all| all.iter().map(|(user, _)| user.clone()).collect());
         let mut present = 0;
         if let Some(conversation) = self.conversations.get_mut(follower.conversation) {
@@ -212,9 +212,9 @@ impl Rooms {
             present = conversation.followers.len() as u64;
         }
         let mut frames = Vec::new();
-        let place = Place { generation: self.generation, start, present };
-        encode_opened(follower, rows, member, &visible, place, &mut frames);
-        if matches!(follower.start, Start::After { .. }) && wanted < visible.first {
+        let opened_at = OpenedAt { generation: self.generation, start, present };
+        encode_opened(follower, rows, member, &visible, opened_at, &mut frames);
+        if matches!(follower.opening.start, Start::After { .. }) && wanted < visible.first {
             let joined_later = member.from > rows.conversation.first_kept;
             let why = if joined_later { skip::NOT_VISIBLE } else { skip::TRIMMED };
             frame::encode(&Skip { to: start - 1, why }, &mut frames);
@@ -225,8 +225,8 @@ impl Rooms {
 
 /// The first event that a client asked for.
 fn wanted(follower: &Follower, last: u64, generation: u64) -> u64 {
-    match follower.start {
-        Start::Now if follower.joined_at > 0 => follower.joined_at,
+    match follower.opening.start {
+        Start::Now if follower.opening.joined_at > 0 => follower.opening.joined_at,
         Start::Now => last + 1,
         Start::Last(count) => (last + 1).saturating_sub(count),
         Start::After { generation: other, .. } if other != generation => 1,
@@ -236,12 +236,12 @@ fn wanted(follower: &Follower, last: u64, generation: u64) -> u64 {
 
 /// The cursor is ahead. This relay may yet come up to it.
 fn ahead(follower: &mut Follower, head: u64) -> Opening {
-    let looks = match follower.phase {
+    let looks = match follower.opening.phase {
         Phase::Ahead { looks: 0 } => return Opening::End { code: Code::BEHIND, info: head },
         Phase::Ahead { looks } => looks - 1,
         _ => LOOKS_AHEAD,
     };
-    follower.phase = Phase::Ahead { looks };
+    follower.opening.phase = Phase::Ahead { looks };
     Opening::Later
 }
 
@@ -263,7 +263,7 @@ impl Visible {
 }
 
 /// Where delivery starts, and among how many streams.
-struct Place {
+struct OpenedAt {
     generation: u64,
     start: u64,
     present: u64,
@@ -274,7 +274,7 @@ fn encode_opened(
     rows: &OpenRows,
     member: &MemberRow,
     visible: &Visible,
-    place: Place,
+    opened_at: OpenedAt,
     into: &mut Vec<u8>,
 ) {
     let sends = &rows.sends;
@@ -290,11 +290,11 @@ fn encode_opened(
     });
     let opened = Opened {
         conversation: follower.id,
-        generation: place.generation,
+        generation: opened_at.generation,
         first_kept: visible.first,
         head: visible.last,
         number: rows.conversation.number,
-        start: place.start,
+        start: opened_at.start,
         role: visible.role,
         last_n: sends.last,
         outcomes: Items::encode(outcomes),
@@ -302,7 +302,7 @@ fn encode_opened(
         read_number: rows.mark.number.max(member.number),
         name: name(&rows.conversation.naming, &follower.seat.user),
         members: rows.conversation.members,
-        present: place.present,
+        present: opened_at.present,
     };
     frame::encode(&opened, into);
 }

@@ -92,7 +92,7 @@ impl Sends {
         self.in_place.pop_front_if(|accepted| accepted.seq == seq)
     }
 
-    /// The stream no longer follows from memory: what was to stand in an event's place is told at once.
+    /// The stream no longer follows from memory: what was to stand in an event's place is answered at once.
     pub(super) fn give_up_places(&mut self) -> impl Iterator<Item = Ack> {
         self.in_place.drain(..).map(|Accepted { n, seq, number, at }| Ack { n, seq, number, at })
     }

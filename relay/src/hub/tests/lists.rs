@@ -10,7 +10,8 @@ use quip_store::Busy;
 use slotmap::{SecondaryMap, SlotMap};
 
 use crate::hub::{
-    port::{ConnectionKey, DisconnectReason, Port, Priority, StreamKey, Wrote},
+    keys::{ConnectionKey, StreamKey},
+    port::{DisconnectReason, Port, Priority, Wrote},
     reads::{Query, Read, Wanted},
 };
 

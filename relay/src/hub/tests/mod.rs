@@ -25,9 +25,9 @@ use quip_store::{Change, Committed, Page};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Answer, Hub, Mail, Phase, Setup,
+    Hub, Mail, Phase, ReadDone, Setup,
     deadlines::TICK,
-    port::{ConnectionKey, StreamKey},
+    keys::{ConnectionKey, StreamKey},
     reads::{Found, Got, OpenRows, Query, Wanted},
 };
 use crate::{
@@ -192,7 +192,7 @@ impl Relay {
     }
 
     fn found(&mut self, connection: ConnectionKey, stream: StreamKey, found: Found) {
-        self.hub.mail(Mail::Answer(Answer(Got::ForStream { connection, stream, found })));
+        self.hub.mail(Mail::Read(ReadDone(Got::ForStream { connection, stream, found })));
     }
 
     /// A batch is committed, and the followers have their turns.

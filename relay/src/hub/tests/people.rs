@@ -106,7 +106,7 @@ fn members_who_are_here_and_do_not_have_a_group_open_are_notified_of_its_message
     let Some(Wanted::GroupMembers { places, .. }) = relay.world().own_reads.pop_front() else { panic!("no read") };
     assert_eq!(places, [(group(), None)]);
     let members = [user("ann"), user("bob"), user("gone")].map(|user| (user, present())).to_vec();
-    relay.hub.mail(Mail::Answer(Answer(Got::GroupMembers(vec![Ok(Members { members, next: None })]))));
+    relay.hub.mail(Mail::Read(ReadDone(Got::GroupMembers(vec![Ok(Members { members, next: None })]))));
     assert_eq!(relay.said(ann.session), [ToSee::Changed(2)]);
     assert_eq!((relay.said(bob.session), relay.said(eve.session)), (vec![], vec![]));
 }
@@ -118,11 +118,11 @@ fn when_a_user_was_last_seen_is_written_when_they_come_and_after_they_left() {
     relay.wait(TICK);
     let Some(Wanted::LastSeen(commands)) = relay.world().own_reads.pop_front() else { panic!("no read") };
     relay.world().refusal = Some(quip_order::SubmitError::Full { retry_after_ms: 50 });
-    relay.hub.mail(Mail::Answer(Answer(Got::LastSeen(commands))));
+    relay.hub.mail(Mail::Read(ReadDone(Got::LastSeen(commands))));
     relay.world().refusal = None;
     relay.wait(TICK);
     let Some(Wanted::LastSeen(commands)) = relay.world().own_reads.pop_front() else { panic!("due again") };
-    relay.hub.mail(Mail::Answer(Answer(Got::LastSeen(commands))));
+    relay.hub.mail(Mail::Read(ReadDone(Got::LastSeen(commands))));
     let submitted = relay.world().submitted.pop().unwrap();
     assert_eq!(submitted.action, Action::Seen { user: user("ann"), at: TIME });
     let written = Effect::Seen { user: user("ann"), at: TIME };
