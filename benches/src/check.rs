@@ -1,7 +1,7 @@
 //! "Every message once, in order", held against what receivers saw; and faults to plant, which show that it is.
 
 use std::{
-    collections::BTreeSet,
+    ops::Range,
     sync::{Mutex, PoisonError},
 };
 
@@ -21,29 +21,37 @@ static PLANTED: Mutex<Option<Plant>> = Mutex::new(None);
 /// The message that is lost, comes twice, or comes after the next; any but the first and the last.
 const AT: u64 = 1;
 
+/// Gaps of one receiver that are kept, to tell late from lost. Beyond them all is lost, and late counts as duplicated.
+const MOST_GAPS: usize = 256;
+
 /// From now on the first receiver of a second message gets it with this fault.
 pub(crate) fn plant(fault: Option<Plant>) {
     *PLANTED.lock().unwrap_or_else(PoisonError::into_inner) = fault;
 }
 
-/// Between one receiver and its checker: nothing, unless a fault was planted.
-#[derive(Default)]
-pub(crate) struct Tamper {
+/// Between one receiver and its checker, which takes messages or their numbers: nothing, unless a fault was planted.
+pub(crate) struct Tamper<T = u64> {
     seen: u64,
-    held: Option<u64>,
+    held: Option<T>,
 }
 
-impl Tamper {
-    /// What the checker is told instead of `number`, in this order.
-    pub(crate) fn pass(&mut self, number: u64) -> impl Iterator<Item = u64> + use<> {
+impl<T> Default for Tamper<T> {
+    fn default() -> Self {
+        Self { seen: 0, held: None }
+    }
+}
+
+impl<T: Clone> Tamper<T> {
+    /// What the checker gets instead of `message`, in this order.
+    pub(crate) fn pass(&mut self, message: T) -> impl Iterator<Item = T> + use<T> {
         let fault = if self.seen == AT { PLANTED.lock().unwrap_or_else(PoisonError::into_inner).take() } else { None };
         self.seen += 1;
         let (first, second) = match fault {
-            None => (Some(number), self.held.take()),
+            None => (Some(message), self.held.take()),
             Some(Plant::Loss) => (None, None),
-            Some(Plant::Duplicate) => (Some(number), Some(number)),
+            Some(Plant::Duplicate) => (Some(message.clone()), Some(message)),
             Some(Plant::Swap) => {
-                self.held = Some(number);
+                self.held = Some(message);
                 (None, None)
             }
         };
@@ -51,12 +59,27 @@ impl Tamper {
     }
 }
 
-/// What one receiver saw of messages that are numbered from 0 without holes.
-#[derive(Default)]
+/// What one receiver saw of messages that are numbered without holes.
+#[derive(Debug, Default)]
 pub(crate) struct Sequence {
     next: u64,
-    missing: BTreeSet<u64>,
-    faults: Faults,
+    /// Numbers that were passed over.
+    gaps: Vec<Range<u64>>,
+    /// How many were passed over in gaps that are no longer kept.
+    forgotten: u64,
+    duplicated: u64,
+    reordered: u64,
+}
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// For the first time, in order.
+    InOrder,
+    /// For the first time, after a later one.
+    Late,
+    /// Once more.
+    Again,
 }
 
 /// How often the promise was broken.
@@ -69,18 +92,36 @@ pub(crate) struct Faults {
 }
 
 impl Sequence {
-    /// Takes note of a message; false if it had come before.
-    pub(crate) fn record(&mut self, number: u64) -> bool {
+    /// A sequence whose first message has this number.
+    pub(crate) fn from(first: u64) -> Self {
+        Self { next: first, ..Self::default() }
+    }
+
+    /// Takes note of a message.
+    pub(crate) fn record(&mut self, number: u64) -> Came {
         if number >= self.next {
-            self.missing.extend(self.next..number);
+            self.gap(self.next..number);
             self.next = number + 1;
-        } else if self.missing.remove(&number) {
-            self.faults.reordered += 1;
-        } else {
-            self.faults.duplicated += 1;
-            return false;
+            return Came::InOrder;
         }
-        true
+        match self.gaps.iter().position(|gap| gap.contains(&number)) {
+            Some(place) => {
+                let gap = self.gaps.swap_remove(place);
+                self.gap(gap.start..number);
+                self.gap(number + 1..gap.end);
+                self.reordered += 1;
+                Came::Late
+            }
+            None => {
+                self.duplicated += 1;
+                Came::Again
+            }
+        }
+    }
+
+    /// Nothing before `number` comes any more, or is missed.
+    pub(crate) fn skip_to(&mut self, number: u64) {
+        self.next = self.next.max(number);
     }
 
     /// One more than the highest number so far.
@@ -88,15 +129,24 @@ impl Sequence {
         self.next
     }
 
-    /// Whether the first `total` messages are all there.
-    pub(crate) fn is_complete(&self, total: u64) -> bool {
-        self.next >= total && self.missing.is_empty()
+    /// Whether every message before `end` is there.
+    pub(crate) fn is_complete(&self, end: u64) -> bool {
+        self.next >= end && self.gaps.is_empty() && self.forgotten == 0
     }
 
-    /// The verdict, when nothing more comes, on a sequence of `total` messages.
-    pub(crate) fn faults(&self, total: u64) -> Faults {
-        let lost = self.missing.len() as u64 + total.saturating_sub(self.next);
-        Faults { lost, ..self.faults }
+    /// The verdict on the messages before `end`, when nothing more comes.
+    pub(crate) fn faults(&self, end: u64) -> Faults {
+        let gaps: u64 = self.gaps.iter().map(|gap| gap.end - gap.start).sum();
+        let lost = gaps + self.forgotten + end.saturating_sub(self.next);
+        Faults { lost, duplicated: self.duplicated, reordered: self.reordered }
+    }
+
+    /// Notes that these are missing.
+    fn gap(&mut self, gap: Range<u64>) {
+        if gap.is_empty() {
+            return;
+        }
+        if self.gaps.len() < MOST_GAPS { self.gaps.push(gap) } else { self.forgotten += gap.end - gap.start }
     }
 }
 
@@ -145,6 +195,26 @@ mod tests {
         assert_eq!(faults_of(&[0, 2, 1, 3], 4), (0, 0, 1));
         assert_eq!(faults_of(&[3, 1, 1, 0], 4), (1, 1, 2));
         assert_eq!(faults_of(&[], 0), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_skipped_is_not_missed() {
+        let mut sequence = Sequence::from(5);
+        sequence.skip_to(8);
+        sequence.skip_to(3);
+        assert_eq!((sequence.record(8), sequence.record(7)), (Came::InOrder, Came::Again));
+        assert_eq!(sequence.faults(9), Faults { duplicated: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn beyond_the_gaps_that_are_kept_all_is_lost() {
+        let mut sequence = Sequence::default();
+        let gaps = MOST_GAPS as u64 + 2;
+        (1..=gaps).for_each(|gap| _ = sequence.record(2 * gap));
+        assert!((1..gaps).all(|gap| sequence.record(2 * gap) == Came::Again));
+        assert_eq!((sequence.record(1), sequence.record(2 * gaps - 1)), (Came::Late, Came::Again));
+        assert_eq!(sequence.faults(2 * gaps + 1).lost, gaps);
+        assert!(!sequence.is_complete(0));
     }
 
     /// One test, since what is planted is the process's.

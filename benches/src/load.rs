@@ -14,7 +14,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    check::{Faults, Sequence, Tamper},
+    check::{Came, Faults, Sequence, Tamper},
     framing::Framing,
     report::{Report, Sample},
     slices::Slices,
@@ -251,7 +251,7 @@ impl Received {
     pub(crate) fn record_at(&mut self, plan: &Plan, number: u64, now: Instant) -> Result<()> {
         ensure!(number < plan.total, "message {number} arrived, and only {} were sent", plan.total);
         self.last = now;
-        let is_new = self.sequence.record(number);
+        let is_new = self.sequence.record(number) != Came::Again;
         if is_new && number >= plan.warm {
             let intended = plan.intended(number);
             let latency = now.saturating_duration_since(intended);

@@ -26,6 +26,7 @@ mod scenario;
 mod slices;
 mod stats;
 mod table;
+mod token;
 mod transport;
 mod void;
 mod wire;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use scenario::{compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect, tail};
+use scenario::{compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect, replay, tail};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -81,6 +82,8 @@ enum Scenario {
     /// Wire bytes are counted for the whole network namespace: with
     /// `unshare -n sh -c 'ip link set lo up && quip-bench compare'` nobody else is in it.
     Compare(compare::Args),
+    /// Real IRC logs on real clients of a relay that runs already, with every delivery checked.
+    Replay(replay::Args),
     /// A bad network between two namespaces, to run a program behind it or to measure it; needs root.
     Link(link::Args),
     /// The forwarder that `bare` starts as a process of its own.
@@ -122,6 +125,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Migrate(args) => migrate::run(&args, &cli.output)?,
         Scenario::Hol(args) => hol::run(&args, &cli.output)?,
         Scenario::Compare(args) => return compare::run(&args, &cli.output),
+        Scenario::Replay(args) => return replay::run(&args, &cli.output),
         Scenario::Link(args) => return link::run(&args, &cli.output),
         Scenario::BareServer => return bare::server::run().map(|()| ExitCode::SUCCESS),
     };

@@ -11,15 +11,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use quip_link::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::{
     guard,
     report::Options,
+    token::SigningKey,
     transport::{Fingerprint, decode_pin},
 };
 
@@ -27,8 +26,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a file or a process.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long tokens are good for: longer than any scenario runs.
-const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// The keys of a configuration that lifts rates, as a relay without a config file on loopback does.
 const WITHOUT_RATES: &str = "limits.messages_per_second = 0";
@@ -41,7 +38,7 @@ pub(crate) struct Relay {
     config: PathBuf,
     pub(crate) address: SocketAddr,
     pub(crate) pin: Fingerprint,
-    signing: EncodingKey,
+    signing: SigningKey,
 }
 
 impl Relay {
@@ -71,8 +68,7 @@ impl Relay {
         let lines = [&[WITHOUT_RATES.to_owned()], &*options.relay_set, settings].concat();
         fs::write(&config, lines.join("\n"))?;
         let Started { child, address, pin } = launch(&program, data.path(), &config, listen, spawn)?;
-        let pem = read(data.path(), "keys/signing.pem")?;
-        let signing = EncodingKey::from_ed_pem(pem.as_bytes()).context("keys/signing.pem")?;
+        let signing = SigningKey::read(data.path())?;
         Ok(Self { program, data, child, config, address, pin, signing })
     }
 
@@ -112,17 +108,7 @@ impl Relay {
 
     /// A token that lets `user` do everything in any room.
     pub(crate) fn token(&self, user: &str) -> Result<String> {
-        let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed()?;
-        let any = ["*"];
-        let claims = Claims {
-            sub: user,
-            aud: "quip",
-            exp: (since_epoch + TOKEN_LIFE).as_secs(),
-            join: any,
-            post: any,
-            create: any,
-        };
-        Ok(jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.signing)?)
+        self.signing.token(user)
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -145,16 +131,6 @@ impl Drop for Relay {
         let _ = self.child.wait();
         guard::release(&self.child);
     }
-}
-
-#[derive(Serialize)]
-struct Claims<'a> {
-    sub: &'a str,
-    aud: &'a str,
-    exp: u64,
-    join: [&'a str; 1],
-    post: [&'a str; 1],
-    create: [&'a str; 1],
 }
 
 struct Started {

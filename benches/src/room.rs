@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use crate::{
-    check::{Faults, Sequence},
+    check::{Came, Faults, Sequence},
     crowd::{Arrival, Crowd},
     load::{Outcome, Pace, Plan, Schedule, Sent},
     report::Sample,
@@ -48,7 +48,7 @@ impl Heard {
         let mut all = Latencies::new();
         for Arrival { recipient, number, at } in arrivals {
             ensure!(*number < plan.total(), "message {number} arrived, and only {} were sent", plan.total());
-            if !sequences[*recipient as usize].record(*number) {
+            if sequences[*recipient as usize].record(*number) == Came::Again {
                 continue;
             }
             let (first, last, count) = spans[*number as usize].unwrap_or((*at, *at, 0));

@@ -66,12 +66,12 @@ impl Torture {
     }
 
     fn replay(&self, relay: &Relay, round: u32) -> Result<Child> {
-        let quip = relay_binary().with_file_name("quip");
-        let mut command = Command::new(&quip);
+        let bench = relay_binary().with_file_name("quip-bench");
+        let mut command = Command::new(&bench);
         command.arg("replay").args(&self.logs).args(["--observers", "3", "--json"]);
         command.arg("--room").arg(format!("torture:round-{round}")).arg("--speed").arg(self.speed.to_string());
         command.arg("--relay").arg(relay.address.to_string()).arg("--data").arg(relay.data());
-        command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {}", quip.display()))
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {}", bench.display()))
     }
 
     fn harass(&self, relay: &mut Relay, mut replay: Child, toll: &mut Toll, random: &mut StdRng) -> Result<Value> {

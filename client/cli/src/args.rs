@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quip_client::role;
@@ -69,8 +69,6 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: GroupAction,
     },
-    /// Play raw IRC logs as real users on real connections, and check every delivery.
-    Replay(ReplayArgs),
 }
 
 /// Where to talk.
@@ -211,35 +209,6 @@ impl Role {
     }
 }
 
-/// What to replay, where and how fast.
-#[derive(Debug, Args)]
-pub(crate) struct ReplayArgs {
-    /// Raw #ubuntu IRC logs, played one after the other.
-    #[arg(required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    /// The room.
-    #[arg(long, value_name = "NS:NAME", default_value = "lobby:ubuntu", value_parser = room)]
-    pub(crate) room: String,
-    /// How many times faster than it happened.
-    #[arg(long, value_name = "FACTOR", default_value_t = 600.0, value_parser = speed)]
-    pub(crate) speed: f64,
-    /// Members that read along for the whole run; the first one also reads the store back at the end.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) observers: u16,
-    /// Stop after so many messages.
-    #[arg(long, value_name = "N")]
-    pub(crate) limit_lines: Option<usize>,
-    /// How long a user tries to connect and to join, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub(crate) connect_timeout: Duration,
-    /// How long to wait at the end of a file for what is still on its way, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    pub(crate) drain_timeout: Duration,
-    /// Threads that run the clients.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) threads: u8,
-}
-
 fn relay(text: &str) -> Result<String, &'static str> {
     let good = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     good.then(|| text.to_owned()).ok_or("write host:port, such as 127.0.0.1:4433")
@@ -260,31 +229,6 @@ fn from(text: &str) -> Result<From, &'static str> {
         seq => seq.parse().map(From::Seq).map_err(|_| "write beginning, now, or the seq of an event"),
     }
 }
-
-fn room(text: &str) -> Result<String, String> {
-    match quip_client::RoomName::parse(text) {
-        Ok(name) => Ok(name.as_str().to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn speed(text: &str) -> Result<f64, &'static str> {
-    match text.parse::<f64>() {
-        Ok(speed) if speed >= SLOWEST && speed.is_finite() => Ok(speed),
-        _ => Err("write a factor of at least 0.01, such as 600"),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, &'static str> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=MOST_SECONDS).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("write a number of seconds, at most a day"),
-    }
-}
-
-/// A day of log then takes a hundred days.
-const SLOWEST: f64 = 0.01;
-const MOST_SECONDS: f64 = 24.0 * 60.0 * 60.0;
 
 #[cfg(test)]
 mod tests {
@@ -349,14 +293,5 @@ mod tests {
         assert_eq!(from("beginning"), Ok(From::Beginning));
         assert_eq!(from("17"), Ok(From::Seq(17)));
         assert!(from("yesterday").is_err());
-    }
-
-    #[test]
-    fn replay_refuses_senseless_numbers() {
-        for bad in
-            [["--speed", "0"], ["--speed", "inf"], ["--observers", "0"], ["--room", "Lobby"], ["--drain-timeout", "-1"]]
-        {
-            assert!(Cli::try_parse_from(["quip", "replay", "x.log", bad[0], bad[1]]).is_err(), "{bad:?}");
-        }
     }
 }

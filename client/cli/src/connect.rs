@@ -36,7 +36,7 @@ pub(crate) async fn open(client: &Client, target: &TargetArg, start: Start) -> a
 }
 
 /// A failed connect, with what to do about it.
-pub(crate) fn explain(error: ConnectError, relay: &Relay, by_token: bool) -> anyhow::Error {
+fn explain(error: ConnectError, relay: &Relay, by_token: bool) -> anyhow::Error {
     let hint = connect_hint(&error, relay, by_token);
     match hint {
         Some(hint) => anyhow!("{error}\n{hint}"),

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     args::{self, Common},
-    token::{Development, DevelopmentKey, KeyError},
+    token::{Development, KeyError},
 };
 
 /// Why nobody can log in with what was typed. The text says what to do.
@@ -96,7 +96,7 @@ impl Login {
         match (&common.user, &common.token) {
             (Some(name), _) => {
                 let user = UserId::parse(name).map_err(|_| LoginError::User(name.clone()))?;
-                Ok(Self::Development(DevelopmentKey::read(&data_folder(common))?.login(user)))
+                Ok(Self::Development(Development::read(&data_folder(common), user)?))
             }
             (None, Some(token)) => Ok(Self::Token(token.trim().to_owned())),
             (None, None) => Err(LoginError::NoUser),
@@ -105,7 +105,7 @@ impl Login {
 }
 
 /// The relay's data folder, whether it is there or not.
-pub(crate) fn data_folder(common: &Common) -> PathBuf {
+fn data_folder(common: &Common) -> PathBuf {
     common.data.clone().unwrap_or_else(|| DATA.into())
 }
 

@@ -3,7 +3,6 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -42,14 +41,9 @@ pub(crate) enum KeyError {
     },
 }
 
-/// The key that signs development tokens, as a cheap handle.
-#[derive(Clone)]
-pub(crate) struct DevelopmentKey(Arc<EncodingKey>);
-
-/// A user who gets a fresh token whenever one is needed.
-#[derive(Clone)]
+/// Signs a fresh token for a user whenever one is needed.
 pub(crate) struct Development {
-    key: DevelopmentKey,
+    key: EncodingKey,
     user: UserId,
 }
 
@@ -64,9 +58,9 @@ struct Claims<'a> {
     create: [&'a str; 1],
 }
 
-impl DevelopmentKey {
-    /// Reads the key of a relay's data folder.
-    pub(crate) fn read(data: &Path) -> Result<Self, KeyError> {
+impl Development {
+    /// Reads the key of a relay's data folder, to log in as `user`.
+    pub(crate) fn read(data: &Path, user: UserId) -> Result<Self, KeyError> {
         if !data.is_dir() {
             return Err(KeyError::NoFolder(data.to_owned()));
         }
@@ -76,16 +70,9 @@ impl DevelopmentKey {
             _ => KeyError::Read { path: path.clone(), error },
         })?;
         let key = EncodingKey::from_ed_pem(&pem).map_err(|error| KeyError::NotAKey { path, error })?;
-        Ok(Self(Arc::new(key)))
+        Ok(Self { key, user })
     }
 
-    /// Logs in as `user`.
-    pub(crate) fn login(&self, user: UserId) -> Development {
-        Development { key: self.clone(), user }
-    }
-}
-
-impl Development {
     /// A token that lets its user join, post and create everywhere. It carries no `kid`: a relay tries one without for all
     /// its keys.
     fn mint(&self, now: SystemTime) -> Result<String, jsonwebtoken::errors::Error> {
@@ -99,7 +86,7 @@ impl Development {
             post: ["*"],
             create: ["*"],
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key.0)
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key)
     }
 }
 
@@ -129,12 +116,16 @@ pub(crate) mod tests {
         MC4CAQAwBQYDK2VwBCIEIMXhQg7WbH1Mv5LrXhxsW1/ARnZNbMmvR6CCijbKw3u5\n\
         -----END PRIVATE KEY-----\n";
 
+    fn user(name: &str) -> UserId {
+        UserId::parse(name).unwrap()
+    }
+
     #[test]
     fn a_token_says_who_and_for_how_long() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("keys")).unwrap();
         fs::write(folder.path().join("keys/signing.pem"), PEM).unwrap();
-        let login = DevelopmentKey::read(folder.path()).unwrap().login(UserId::parse("Ännchen").unwrap());
+        let login = Development::read(folder.path(), user("Ännchen")).unwrap();
         let token = login.mint(UNIX_EPOCH + Duration::from_secs(1_000)).unwrap();
         let parts: Vec<_> = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
         let [header, claims]: [Value; 2] = [0, 1].map(|part| serde_json::from_slice(&parts[part]).unwrap());
@@ -149,10 +140,12 @@ pub(crate) mod tests {
     #[test]
     fn a_folder_without_a_key_is_told_from_none() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(DevelopmentKey::read(folder.path()), Err(KeyError::NoKey(_))));
-        assert!(matches!(DevelopmentKey::read(&folder.path().join("gone")), Err(KeyError::NoFolder(_))));
+        let read = |folder: &Path| Development::read(folder, user("alice"));
+        assert!(matches!(read(folder.path()), Err(KeyError::NoKey(_))));
+        assert!(matches!(read(&folder.path().join("gone")), Err(KeyError::NoFolder(_))));
         fs::create_dir(folder.path().join("keys")).unwrap();
         fs::write(folder.path().join("keys/signing.pem"), "nonsense").unwrap();
-        assert!(matches!(DevelopmentKey::read(folder.path()), Err(KeyError::NotAKey { .. })));
+        let read = |folder: &Path| Development::read(folder, user("alice"));
+        assert!(matches!(read(folder.path()), Err(KeyError::NotAKey { .. })));
     }
 }

@@ -1,4 +1,4 @@
-//! Kills a relay at random moments while `quip replay` runs through it, and checks what every member got.
+//! Kills a relay at random moments while `quip-bench replay` runs through it, and checks what every member got.
 //!
 //! `torture [--kills N] [--seed S] [--speed X] [LOG...]`; without logs it makes one.
 

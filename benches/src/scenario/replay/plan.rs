@@ -167,7 +167,7 @@ pub(crate) const LEAD: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replay::parse::parse;
+    use crate::scenario::replay::parse::parse;
 
     fn planned(log: &str) -> Plan {
         plan(parse(log.as_bytes()), 60.0, usize::MAX)

@@ -1,4 +1,4 @@
-//! `quip replay`: a real channel's traffic on real connections, with every delivery checked.
+//! `replay`: a real channel's traffic on real connections, with every delivery checked.
 //!
 //! [`parse`] reads a log, [`plan`] says which user does what when, [`actor`] does it on a connection for each user,
 //! [`mod@run`] is what they share. Every delivery goes into the [`ledger`]; [`mod@check`] holds that against the store.
@@ -10,9 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use quip_client::{Client, HistoryQuery, RequestError, Start, Target, UserId};
+use quip_client::{Client, HistoryQuery, RequestError, Start, UserId};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 mod actor;
+mod args;
 mod check;
 mod follower;
 mod ledger;
@@ -27,40 +28,35 @@ mod parse;
 mod plan;
 mod report;
 mod run;
+mod stage;
 
-use check::{Store, check};
-use plan::{Plan, Step};
-use report::{Percentiles, Report};
-use run::{Run, Stage, Stay};
-
-use crate::{
-    args::{Common, ReplayArgs},
-    connect,
-    login::{self, Relay},
-    out,
-    token::DevelopmentKey,
+pub(crate) use self::args::Args;
+use self::{
+    check::{Store, check},
+    plan::{Plan, Step},
+    report::{Percentiles, Report},
+    run::{Run, Stay},
+    stage::Stage,
 };
+use crate::{proc, report::Options};
 
 /// Plays the files, and exits with 1 when anything is wrong.
-pub(crate) fn run(common: &Common, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, options: &Options) -> Result<ExitCode> {
     let plans = plans(args)?;
-    let key = DevelopmentKey::read(&login::data_folder(common)).context("a replay logs in as many users")?;
-    let relay = Relay::find(common)?;
-    let room = Target::room(&args.room).context("--room")?;
-    let stage = Stage { relay, key, room, patience: args.connect_timeout, drain: args.drain_timeout };
+    let stage = Stage::new(args)?;
     raise_open_files();
     let runtime = runtime(args.threads)?;
     let report = runtime.block_on(play(stage, plans, args))?;
     runtime.shutdown_background();
-    if common.json {
-        out::line(serde_json::to_string(&report)?)?
+    if options.json {
+        println!("{}", serde_json::to_string(&report)?)
     } else {
-        out::line(&report)?
+        println!("{report}")
     }
     Ok(if report.good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn plans(args: &ReplayArgs) -> anyhow::Result<Vec<Plan>> {
+fn plans(args: &Args) -> Result<Vec<Plan>> {
     let mut left = args.limit_lines.unwrap_or(usize::MAX);
     let mut plans = Vec::new();
     for path in &args.files {
@@ -94,7 +90,7 @@ fn raise_open_files() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-async fn play(stage: Stage, plans: Vec<Plan>, args: &ReplayArgs) -> anyhow::Result<Report> {
+async fn play(stage: Stage, plans: Vec<Plan>, args: &Args) -> Result<Report> {
     let (run, observers) = observe(stage, args.observers).await?;
     let files = plans.len();
     let bar = progress(plans.iter().map(|plan| plan.lines as u64).sum(), &run);
@@ -112,7 +108,7 @@ async fn play(stage: Stage, plans: Vec<Plan>, args: &ReplayArgs) -> anyhow::Resu
     for trouble in troubles {
         verdict.say(|| trouble);
     }
-    let mut report = report(&run, args, &store, wall);
+    let mut report = report(&run, args, &store, wall)?;
     report.files = files;
     report.judge(verdict);
     dismiss(observers).await;
@@ -126,7 +122,7 @@ struct Observer {
 }
 
 /// Lets the observers in. The run begins with what the first one receives.
-async fn observe(stage: Stage, count: u16) -> anyhow::Result<(Arc<Run>, Vec<Observer>)> {
+async fn observe(stage: Stage, count: u16) -> Result<(Arc<Run>, Vec<Observer>)> {
     let (user, client) = observer(&stage, 1).await?;
     let room = stage.open(&client, Start::Now).await.context("the first observer cannot join")?;
     let after = room.1.cursor().seq;
@@ -142,10 +138,10 @@ async fn observe(stage: Stage, count: u16) -> anyhow::Result<(Arc<Run>, Vec<Obse
     Ok((run, observers))
 }
 
-async fn observer(stage: &Stage, number: u16) -> anyhow::Result<(UserId, Client)> {
+async fn observer(stage: &Stage, number: u16) -> Result<(UserId, Client)> {
     // No nick has a #.
     let user = UserId::parse(&format!("observer#{number}"))?;
-    let client = stage.connect(&user).await.map_err(|error| connect::explain(error, &stage.relay, false))?;
+    let client = stage.connect(&user).await.context("an observer cannot connect")?;
     Ok((user, client))
 }
 
@@ -191,12 +187,12 @@ fn conduct(steps: Vec<Step>, cues: &[mpsc::UnboundedSender<actor::Cue>], epoch: 
 }
 
 /// Waits until every observer has all that is stored; gives the newest event's seq.
-async fn settle(run: &Run, observers: &[Observer]) -> anyhow::Result<u64> {
+async fn settle(run: &Run, observers: &[Observer]) -> Result<u64> {
     let until = Instant::now() + run.stage.drain;
     let room = observers[0].stay.sender.id();
     let newest = || observers[0].client.history(room, HistoryQuery::newest(1));
     let head = patiently(until, newest).await.context("the store cannot be read")?.head;
-    let has_all = |observer: &Observer| run.ledger().followers[observer.stay.follower].next > head;
+    let has_all = |observer: &Observer| run.ledger().followers[observer.stay.follower].next() > head;
     while !observers.iter().all(has_all) && Instant::now() < until {
         sleep(GLANCE).await;
     }
@@ -204,7 +200,7 @@ async fn settle(run: &Run, observers: &[Observer]) -> anyhow::Result<u64> {
 }
 
 /// Reads the run back from the store, as the first observer may.
-async fn read_store(run: &Run, client: &Client, head: u64) -> anyhow::Result<Store> {
+async fn read_store(run: &Run, client: &Client, head: u64) -> Result<Store> {
     let room = run.stage.room.conversation(client.user());
     let first = run.ledger().followers[0].from;
     let mut store = Store::from(first);
@@ -236,11 +232,11 @@ where
     }
 }
 
-fn report(run: &Run, args: &ReplayArgs, store: &Store, wall: Duration) -> Report {
+fn report(run: &Run, args: &Args, store: &Store, wall: Duration) -> Result<Report> {
     let ledger = run.ledger();
     let counts = &run.counts;
-    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Report {
+    let cpu = proc::cpu_time(std::process::id())?;
+    Ok(Report {
         connections: counts.connections.load(Relaxed),
         sent: counts.sent.load(Relaxed),
         accepted: counts.accepted.load(Relaxed),
@@ -254,7 +250,7 @@ fn report(run: &Run, args: &ReplayArgs, store: &Store, wall: Duration) -> Report
         latency_us: Percentiles::of(&ledger.latency),
         lag_us: Percentiles::of(&ledger.lag),
         wall_s: wall.as_secs_f64(),
-        cpu_s: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
+        cpu_s: cpu.as_secs_f64(),
         files: 0,
         speed: args.speed,
         users: ledger.users(),
@@ -265,7 +261,7 @@ fn report(run: &Run, args: &ReplayArgs, store: &Store, wall: Duration) -> Report
         stored: store.len(),
         good: false,
         problems: Vec::new(),
-    }
+    })
 }
 
 /// The room is left as it was found. What goes wrong here is no part of the run.

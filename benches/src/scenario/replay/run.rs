@@ -5,31 +5,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use quip_client::{
-    Client, Code, ConnectError, ConversationEvent, Events, OpenError, OpenOptions, OwnedEvent, Sender, Start, Target,
-    UserId,
-};
+use quip_client::{Client, Code, ConversationEvent, Events, OpenError, OwnedEvent, Sender, Start, UserId};
 use tokio::task::JoinSet;
 
-use super::{follower::Follower, ledger::Ledger};
-use crate::{
-    login::{Login, Relay},
-    token::DevelopmentKey,
-};
-
-/// How to reach the relay, and which room.
-pub(crate) struct Stage {
-    pub(crate) relay: Relay,
-    pub(crate) key: DevelopmentKey,
-    pub(crate) room: Target,
-    /// How long a user tries to connect and to join.
-    pub(crate) patience: Duration,
-    /// How long to wait for what is still on its way.
-    pub(crate) drain: Duration,
-}
+use super::{follower::Follower, ledger::Ledger, stage::Stage};
+use crate::check::Tamper;
 
 /// A run while it goes on.
 pub(crate) struct Run {
@@ -114,34 +97,16 @@ impl Run {
     }
 }
 
-impl Stage {
-    /// A connection of its own for a user.
-    pub(crate) async fn connect(&self, user: &UserId) -> Result<Client, ConnectError> {
-        let login = Login::Development(self.key.login(user.clone()));
-        let config = self.relay.config(login).streams(1).connect_timeout(self.patience).answer_timeout(self.patience);
-        Client::connect(config).await
-    }
-
-    /// Joins the room, trying again while that may help.
-    pub(crate) async fn open(&self, client: &Client, start: Start) -> Result<(Sender, Events), OpenError> {
-        let until = Instant::now() + self.patience;
-        loop {
-            match client.open(self.room.clone(), OpenOptions::join().start(start)).await {
-                Ok(conversation) => return Ok(conversation.split()),
-                Err(error) if error.may_retry() && Instant::now() < until => tokio::time::sleep(PAUSE).await,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
 /// Takes events until the membership ends.
 async fn read(run: Arc<Run>, mut events: Events, follower: usize) {
     let _present = Present(&run.counts.members);
     let trouble = |what: String| run.ledger().followers[follower].trouble(what);
+    let mut tamper = Tamper::default();
     while let Some(event) = events.next().await {
         match event {
-            ConversationEvent::Event(event) => run.receive(follower, &event),
+            ConversationEvent::Event(event) => {
+                tamper.pass(event).for_each(|event| run.receive(follower, &event));
+            }
             ConversationEvent::Skipped { to, .. } => run.ledger().followers[follower].skip(to),
             ConversationEvent::Reconnected => {
                 run.counts.reopened.fetch_add(1, Relaxed);
@@ -163,6 +128,3 @@ impl Drop for Present<'_> {
         self.0.fetch_sub(1, Relaxed);
     }
 }
-
-/// Between two attempts to join.
-const PAUSE: Duration = Duration::from_millis(250);

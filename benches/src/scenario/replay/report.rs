@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::check::Verdict;
+use crate::stats::Latencies;
 
 /// The result of a run. Times are in microseconds where the name says so, otherwise in seconds.
 #[derive(Debug, Serialize)]
@@ -71,9 +71,9 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
-    pub(crate) fn of(times: &Histogram<u64>) -> Self {
-        let at = |quantile| times.value_at_quantile(quantile);
-        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: times.max() }
+    pub(crate) fn of(times: &Latencies) -> Self {
+        let at = |quantile| times.micros(quantile).round() as u64;
+        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: times.max_micros().round() as u64 }
     }
 }
 
@@ -121,12 +121,14 @@ impl fmt::Display for Percentiles {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn the_keys_are_those_that_others_read() {
-        let mut times = Histogram::new(3).unwrap();
-        (1..=1000).for_each(|time| times.record(time).unwrap());
+        let mut times = Latencies::new();
+        (1..=1000).for_each(|time| times.record(Duration::from_micros(time)));
         let json = serde_json::to_value(Percentiles::of(&times)).unwrap();
         assert_eq!(json, serde_json::json!({"p50": 500, "p90": 900, "p99": 990, "p999": 999, "max": 1000}));
     }

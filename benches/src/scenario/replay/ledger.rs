@@ -12,13 +12,16 @@
 //! * **Latency** is from when a line was due to when a member has it. Whoever gets a seq first looks up which of the sender's
 //!   lines on their way it is, by its text.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
-use hdrhistogram::Histogram;
 use quip_client::{OwnedEvent, UserId, kind};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::follower::{Arrival, Follower};
+use super::follower::Follower;
+use crate::{check::Came, stats::Latencies};
 
 /// All that is known about a run while it goes on.
 pub(crate) struct Ledger {
@@ -34,10 +37,10 @@ pub(crate) struct Ledger {
     pub(crate) followers: Vec<Follower>,
     /// Deliveries whose bytes differ from what was received first, or that have no place in the run.
     pub(crate) altered: u64,
-    /// From when a line was due to when a member had it, in microseconds.
-    pub(crate) latency: Histogram<u64>,
-    /// From when a line was due to when it was handed to the library, in microseconds.
-    pub(crate) lag: Histogram<u64>,
+    /// From when a line was due to when a member had it.
+    pub(crate) latency: Latencies,
+    /// From when a line was due to when it was handed to the library.
+    pub(crate) lag: Latencies,
 }
 
 /// What is kept of one seq.
@@ -77,8 +80,8 @@ impl Ledger {
             lines: Vec::new(),
             followers: Vec::new(),
             altered: 0,
-            latency: histogram(),
-            lag: histogram(),
+            latency: Latencies::new(),
+            lag: Latencies::new(),
         }
     }
 
@@ -106,7 +109,7 @@ impl Ledger {
     /// A line is sent at `now` and was due at `at`, both in microseconds from the start of the run. Gives its place in
     /// [`Ledger::lines`].
     pub(crate) fn send(&mut self, user: usize, text: &str, at: u64, now: u64) -> usize {
-        self.lag.saturating_record(now.saturating_sub(at).max(1));
+        self.lag.record(Duration::from_micros(now.saturating_sub(at)));
         let text = hash_text(text.as_bytes());
         self.on_their_way[user].push_back(Due { text, at });
         self.lines.push(Line { user, text, seq: 0 });
@@ -128,7 +131,7 @@ impl Ledger {
     /// A member received an event at `now`, in microseconds from the start of the run.
     pub(crate) fn receive(&mut self, follower: usize, event: &OwnedEvent, now: u64) {
         let follower = &mut self.followers[follower];
-        let arrival = follower.arrive(event);
+        let came = follower.arrive(event);
         let opened = follower.opened;
         let Some(place) = self.place(event.seq) else {
             self.altered += 1;
@@ -142,8 +145,8 @@ impl Ledger {
         let slot = self.slots[place];
         if slot.hash != hash {
             self.altered += 1;
-        } else if slot.due != u64::MAX && slot.due >= opened && arrival == Arrival::New {
-            self.latency.saturating_record(now.saturating_sub(slot.due).max(1));
+        } else if slot.due != u64::MAX && slot.due >= opened && came == Came::InOrder {
+            self.latency.record(Duration::from_micros(now.saturating_sub(slot.due)));
         }
     }
 
@@ -177,10 +180,6 @@ impl Ledger {
     }
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are those of a histogram")
-}
-
 /// A hash of a text.
 pub(crate) fn hash_text(text: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text)
@@ -199,5 +198,3 @@ pub(crate) fn hash_event(event: &OwnedEvent) -> u64 {
 
 /// Ten times what all logs together have; keeps a nonsense seq from asking for all memory.
 const MOST_EVENTS: usize = 1 << 21;
-/// An hour, in microseconds; a longer latency counts as one.
-const LONGEST: u64 = 60 * 60 * 1_000_000;
