@@ -1,5 +1,4 @@
-//! `quip`: the Quip chat relay for people. It exits with 0 when all went well, 1 when something failed, and 2 when the
-//! command line is wrong.
+//! `quip`: chat over a Quip relay, for people. Exits with 0 on success, 1 on failure and 2 on a wrong command line.
 
 use std::process::ExitCode;
 
@@ -38,7 +37,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(execute(&cli.common, cli.command));
-    // A thread that reads standard input cannot be stopped; nothing waits for it.
+    // A thread that blocks on standard input cannot be stopped, so do not wait for it.
     runtime.shutdown_background();
     result
 }
@@ -54,7 +53,7 @@ async fn execute(common: &Common, command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// What the library logs is for those who look for it: RUST_LOG=debug.
+/// Logs of the library are off unless RUST_LOG asks for them.
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));

@@ -1,4 +1,4 @@
-//! Development tokens: signed with the key in the data folder of a relay that has no other keys.
+//! Development tokens, signed with the key in the data folder of a relay without configured keys.
 
 use std::{
     fs, io,
@@ -14,29 +14,29 @@ use thiserror::Error;
 /// Why the key in the data folder cannot be used. The text says what to do.
 #[derive(Debug, Error)]
 pub(crate) enum KeyError {
-    /// No relay ever ran there.
+    /// No data folder.
     #[error(
-        "there is no relay's data folder at {}; start a relay with `quip-relay --data {}`, or name its folder with --data",
+        "no data folder at {}; start a relay with `quip-relay --data {}`, or name its folder with --data",
         .0.display(), .0.display()
     )]
     NoFolder(PathBuf),
-    /// A relay ran there, and it has other keys.
-    #[error("{} is missing, so this relay takes tokens of another issuer; log in with --token", .0.display())]
+    /// No key: the relay has configured keys.
+    #[error("{} not found: the relay takes tokens from another issuer; log in with --token", .0.display())]
     NoKey(PathBuf),
-    /// The operating system refused.
-    #[error("cannot read {}: {error}; only the user that the relay runs as may", path.display())]
+    /// Reading failed.
+    #[error("cannot read {}: {error} (only the user that runs the relay may read it)", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error.
         error: io::Error,
     },
-    /// The file holds something else.
+    /// The file is not a key.
     #[error("{} is not an Ed25519 key in PEM: {error}", path.display())]
     NotAKey {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         error: jsonwebtoken::errors::Error,
     },
 }
@@ -121,7 +121,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_token_says_who_and_for_how_long() {
+    fn a_token_has_the_expected_claims() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("keys")).unwrap();
         fs::write(folder.path().join("keys/signing.pem"), PEM).unwrap();
@@ -138,7 +138,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_folder_without_a_key_is_told_from_none() {
+    fn each_unusable_key_has_its_own_error() {
         let folder = tempfile::tempdir().unwrap();
         let read = |folder: &Path| Development::read(folder, user("alice"));
         assert!(matches!(read(folder.path()), Err(KeyError::NoKey(_))));
