@@ -1,4 +1,4 @@
-//! "Every message once, in order", held against what receivers saw; and faults to plant, which show that it is.
+//! Checks that receivers got every message once and in order; and planted faults, which test the check.
 
 use std::{
     ops::Range,
@@ -7,29 +7,29 @@ use std::{
 
 use crate::report::Sample;
 
-/// A fault that the harness makes itself, once, in what a receiver got.
+/// A fault that the harness plants, once, in the messages of a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
 pub(crate) enum Plant {
     Loss,
     Duplicate,
-    /// Two messages that follow each other change places.
+    /// Two consecutive messages are swapped.
     Swap,
 }
 
-/// The fault that is still to be made; the first receiver that gets so far takes it.
+/// The fault to plant; taken by the first receiver of a second message.
 static PLANTED: Mutex<Option<Plant>> = Mutex::new(None);
-/// The message that is lost, comes twice, or comes after the next; any but the first and the last.
+/// The message to lose, duplicate or swap; any but the first and the last.
 const AT: u64 = 1;
 
-/// Gaps of one receiver that are kept, to tell late from lost. Beyond them all is lost, and late counts as duplicated.
+/// Maximum gaps kept for a receiver, to tell late from lost. Messages in further gaps count as lost, and as duplicates if late.
 const MOST_GAPS: usize = 256;
 
-/// From now on the first receiver of a second message gets it with this fault.
+/// Plants a fault, for the first receiver of a second message.
 pub(crate) fn plant(fault: Option<Plant>) {
     *PLANTED.lock().unwrap_or_else(PoisonError::into_inner) = fault;
 }
 
-/// Between one receiver and its checker, which takes messages or their numbers: nothing, unless a fault was planted.
+/// Stands between a receiver and its checker, and makes a planted fault. Passes on messages, or their numbers.
 pub(crate) struct Tamper<T = u64> {
     seen: u64,
     held: Option<T>,
@@ -42,7 +42,7 @@ impl<T> Default for Tamper<T> {
 }
 
 impl<T: Clone> Tamper<T> {
-    /// What the checker gets instead of `message`, in this order.
+    /// The messages that the checker gets instead of `message`, in order.
     pub(crate) fn pass(&mut self, message: T) -> impl Iterator<Item = T> + use<T> {
         let fault = if self.seen == AT { PLANTED.lock().unwrap_or_else(PoisonError::into_inner).take() } else { None };
         self.seen += 1;
@@ -59,35 +59,35 @@ impl<T: Clone> Tamper<T> {
     }
 }
 
-/// What one receiver saw of messages that are numbered without holes.
+/// The messages that one receiver got, numbered without gaps.
 #[derive(Debug, Default)]
 pub(crate) struct Sequence {
     next: u64,
-    /// Numbers that were passed over.
+    /// Missing numbers.
     gaps: Vec<Range<u64>>,
-    /// How many were passed over in gaps that are no longer kept.
+    /// Number of missing messages in gaps that are not kept.
     forgotten: u64,
     duplicated: u64,
     reordered: u64,
 }
 
-/// How a message came.
+/// How a message arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Came {
+pub(crate) enum Seen {
     /// For the first time, in order.
     InOrder,
     /// For the first time, after a later one.
     Late,
-    /// Once more.
-    Again,
+    /// Not for the first time.
+    Duplicate,
 }
 
-/// How often the promise was broken.
+/// Numbers of faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Faults {
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
-    /// Messages that came after a later one.
+    /// Messages after a later one.
     pub(crate) reordered: u64,
 }
 
@@ -97,12 +97,12 @@ impl Sequence {
         Self { next: first, ..Self::default() }
     }
 
-    /// Takes note of a message.
-    pub(crate) fn record(&mut self, number: u64) -> Came {
+    /// Records a message.
+    pub(crate) fn record(&mut self, number: u64) -> Seen {
         if number >= self.next {
             self.gap(self.next..number);
             self.next = number + 1;
-            return Came::InOrder;
+            return Seen::InOrder;
         }
         match self.gaps.iter().position(|gap| gap.contains(&number)) {
             Some(place) => {
@@ -110,16 +110,16 @@ impl Sequence {
                 self.gap(gap.start..number);
                 self.gap(number + 1..gap.end);
                 self.reordered += 1;
-                Came::Late
+                Seen::Late
             }
             None => {
                 self.duplicated += 1;
-                Came::Again
+                Seen::Duplicate
             }
         }
     }
 
-    /// Nothing before `number` comes any more, or is missed.
+    /// Messages before `number` are not expected.
     pub(crate) fn skip_to(&mut self, number: u64) {
         self.next = self.next.max(number);
     }
@@ -129,19 +129,19 @@ impl Sequence {
         self.next
     }
 
-    /// Whether every message before `end` is there.
+    /// Whether every message before `end` arrived.
     pub(crate) fn is_complete(&self, end: u64) -> bool {
         self.next >= end && self.gaps.is_empty() && self.forgotten == 0
     }
 
-    /// The verdict on the messages before `end`, when nothing more comes.
+    /// The faults in the messages before `end`, if no more arrive.
     pub(crate) fn faults(&self, end: u64) -> Faults {
         let gaps: u64 = self.gaps.iter().map(|gap| gap.end - gap.start).sum();
         let lost = gaps + self.forgotten + end.saturating_sub(self.next);
         Faults { lost, duplicated: self.duplicated, reordered: self.reordered }
     }
 
-    /// Notes that these are missing.
+    /// Records missing numbers.
     fn gap(&mut self, gap: Range<u64>) {
         if gap.is_empty() {
             return;
@@ -202,7 +202,7 @@ mod tests {
         let mut sequence = Sequence::from(5);
         sequence.skip_to(8);
         sequence.skip_to(3);
-        assert_eq!((sequence.record(8), sequence.record(7)), (Came::InOrder, Came::Again));
+        assert_eq!((sequence.record(8), sequence.record(7)), (Seen::InOrder, Seen::Duplicate));
         assert_eq!(sequence.faults(9), Faults { duplicated: 1, ..Faults::default() });
     }
 
@@ -211,8 +211,8 @@ mod tests {
         let mut sequence = Sequence::default();
         let gaps = MOST_GAPS as u64 + 2;
         (1..=gaps).for_each(|gap| _ = sequence.record(2 * gap));
-        assert!((1..gaps).all(|gap| sequence.record(2 * gap) == Came::Again));
-        assert_eq!((sequence.record(1), sequence.record(2 * gaps - 1)), (Came::Late, Came::Again));
+        assert!((1..gaps).all(|gap| sequence.record(2 * gap) == Seen::Duplicate));
+        assert_eq!((sequence.record(1), sequence.record(2 * gaps - 1)), (Seen::Late, Seen::Duplicate));
         assert_eq!(sequence.faults(2 * gaps + 1).lost, gaps);
         assert!(!sequence.is_complete(0));
     }

@@ -75,7 +75,7 @@ impl Ear {
     }
 }
 
-/// Begins so many things, a few at once, and gives what came of them in the order in which they were done.
+/// Runs `count` futures, a few at a time, and returns their results in order of completion.
 pub(crate) async fn gather<T, F>(count: u32, mut begin: impl FnMut(u32) -> Result<F>) -> Result<Vec<T>>
 where
     T: Send + 'static,
@@ -174,7 +174,7 @@ pub(crate) struct Attended {
 }
 
 impl Attended {
-    /// Adds costs by message and by delivery, of which so many were measured, and so many made in all.
+    /// Adds costs by message and by delivery, given the numbers measured and, with the warmup, the number of all deliveries.
     pub(crate) fn add_to(&self, sample: &mut Sample, messages: u64, deliveries: u64, with_warmup: u64) {
         self.traffic.add_to(sample, with_warmup);
         self.usage.add_to(sample, messages);

@@ -14,7 +14,7 @@ pub(crate) struct Framing {
 }
 
 impl Framing {
-    /// Counts a frame of so many bytes, with so many of the content and of its sender's id in it.
+    /// Counts a frame, given its bytes and those of the content and the sender's id in it.
     pub(crate) fn count(&mut self, frame: usize, content: usize, sender: usize) {
         assert!(content + sender < frame, "a frame holds its content and more");
         *self = [*self, Self { frames: 1, bytes: frame, content, sender }].into_iter().sum();

@@ -1,4 +1,4 @@
-//! Ends processes and removes their data when the harness is told to end: no destructor runs then.
+//! Ends processes and removes their data on a signal, when no destructor runs.
 
 use std::{
     fs, io,
@@ -56,7 +56,7 @@ pub(crate) fn start(data: Option<&Path>, spawn: impl FnOnce() -> io::Result<Chil
     Ok(child)
 }
 
-/// Leaves a process to whoever holds it.
+/// Stops guarding a process.
 pub(crate) fn release(child: &Child) {
     let pid = Pid::from_child(child);
     guarded().retain(|guarded| guarded.pid != pid);

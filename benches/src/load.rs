@@ -14,7 +14,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    check::{Came, Faults, Sequence, Tamper},
+    check::{Faults, Seen, Sequence, Tamper},
     framing::Framing,
     report::{Report, Sample},
     slices::Slices,
@@ -45,7 +45,7 @@ pub(crate) struct Pace {
     /// Measured seconds of each run.
     #[arg(long, default_value_t = 3.0)]
     pub(crate) seconds: f64,
-    /// Seconds of load before each measured part.
+    /// Seconds of warmup before each measurement.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) warmup: f64,
 }
@@ -204,9 +204,9 @@ pub(crate) struct Received {
     tamper: Tamper,
     sequence: Sequence,
     last: Instant,
-    /// Every message and when it came, for whoever asks for that.
+    /// Every message with its arrival time, if asked for.
     trace: Option<Vec<(u64, Instant)>>,
-    /// Latency over time, for whoever asks for that.
+    /// Latency over time, if asked for.
     slices: Option<Slices>,
 }
 
@@ -249,9 +249,9 @@ impl Received {
 
     /// Counts message `number`, from 0, which arrived then.
     pub(crate) fn record_at(&mut self, plan: &Plan, number: u64, now: Instant) -> Result<()> {
-        ensure!(number < plan.total, "message {number} arrived, and only {} were sent", plan.total);
+        ensure!(number < plan.total, "message {number} arrived, but only {} were sent", plan.total);
         self.last = now;
-        let is_new = self.sequence.record(number) != Came::Again;
+        let is_new = self.sequence.record(number) != Seen::Duplicate;
         if is_new && number >= plan.warm {
             let intended = plan.intended(number);
             let latency = now.saturating_duration_since(intended);
@@ -316,7 +316,7 @@ pub(crate) fn summarise(pace: &Pace, lanes: &[(Plan, Sent, Received)]) -> Sample
     Outcome { latency: &latency, lag: &lag, blocked, faults, offered: pace.rate, achieved }.sample()
 }
 
-/// What an open-loop run came to, whoever sent and received.
+/// The result of an open-loop run.
 pub(crate) struct Outcome<'a> {
     pub(crate) latency: &'a Latencies,
     pub(crate) lag: &'a Latencies,

@@ -85,7 +85,7 @@ pub(crate) const LATENCY: Axis = Axis { label: "latency in µs", scale: Scale::L
 /// Share of all that came sooner.
 const PERCENTILE: Axis = Axis { label: "percentile", scale: Scale::Nines };
 
-/// A curve over all percentiles that so many values can tell.
+/// A curve over all percentiles that the number of values allows.
 fn percentiles(name: &str, latencies: &Latencies) -> Line {
     let nines = (latencies.count().max(1) as f64).log10();
     let steps = (nines * f64::from(STEPS)).floor() as u32;

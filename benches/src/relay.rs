@@ -1,4 +1,4 @@
-//! A `quip-relay` process of the harness's own, with a data folder that goes when it goes.
+//! A `quip-relay` process of the harness, with a temporary data folder.
 
 use std::{
     fs::{self, File},
@@ -22,12 +22,12 @@ use crate::{
     transport::{Fingerprint, decode_pin},
 };
 
-/// How long a relay may take to listen, and to end.
+/// How long a relay may take to start and to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at a file or a process.
+/// Interval of polling a file or a process.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The keys of a configuration that lifts rates, as a relay without a config file on loopback does.
+/// Configuration without rate limits, as for a relay on loopback without a config file.
 const WITHOUT_RATES: &str = "limits.messages_per_second = 0";
 
 /// A running relay.
@@ -42,7 +42,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay on an empty data folder and a free port, without rates and with what `--relay-set` says.
+    /// Starts a relay on an empty data folder and a free port, without rate limits and with the keys of `--relay-set`.
     pub(crate) fn start(options: &Options) -> Result<Self> {
         Self::start_with(options, &[])
     }
@@ -72,16 +72,16 @@ impl Relay {
         Ok(Self { program, data, child, config, address, pin, signing })
     }
 
-    /// Ends the process in an orderly way and starts another on the same data, with empty caches.
+    /// Stops the process in an orderly way and starts another on the same data, with empty caches.
     ///
-    /// `between` runs while no relay does.
+    /// `between` is called while no relay runs.
     pub(crate) fn restart(&mut self, between: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         self.stop()?;
         between(self.data.path())?;
         self.start_again((Ipv4Addr::LOCALHOST, 0).into())
     }
 
-    /// Kills the process as a crash would, and starts another on the same data and address.
+    /// Kills the process and starts another on the same data and address.
     pub(crate) fn crash(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -91,7 +91,7 @@ impl Relay {
 
     fn start_again(&mut self, listen: SocketAddr) -> Result<()> {
         assert!(self.address.ip().is_loopback(), "a relay behind a link is not restarted");
-        fs::remove_file(self.data.path().join("listen")).context("DATA/listen of the ended relay")?;
+        fs::remove_file(self.data.path().join("listen")).context("DATA/listen of the stopped relay")?;
         let started = launch(&self.program, self.data.path(), &self.config, listen, Command::spawn)?;
         (self.child, self.address, self.pin) = (started.child, started.address, started.pin);
         Ok(())
@@ -106,7 +106,7 @@ impl Relay {
         self.data.path()
     }
 
-    /// A token that lets `user` do everything in any room.
+    /// A token that allows `user` everything in every room.
     pub(crate) fn token(&self, user: &str) -> Result<String> {
         self.signing.token(user)
     }
@@ -116,7 +116,7 @@ impl Relay {
         kill_process(pid, Signal::TERM).context("cannot signal the relay")?;
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait()?.is_none() {
-            ensure!(Instant::now() < deadline, "the relay does not end on SIGTERM");
+            ensure!(Instant::now() < deadline, "the relay does not stop on SIGTERM");
             thread::sleep(LOOK);
         }
         guard::release(&self.child);
@@ -126,7 +126,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // It may have ended by itself; either way nothing is left to do about a failure.
+        // It may have ended by itself; there is nothing to do about a failure.
         let _ = self.child.kill();
         let _ = self.child.wait();
         guard::release(&self.child);
@@ -147,7 +147,7 @@ fn find(options: &Options) -> Result<PathBuf> {
     };
     ensure!(
         program.is_file(),
-        "there is no relay at {}: run `cargo build --release -p quip-relay`, or name one with --relay-bin",
+        "no relay at {}: run `cargo build --release -p quip-relay`, or name one with --relay-bin",
         program.display()
     );
     Ok(program)
@@ -176,7 +176,7 @@ fn launch(
             Ok(Started { child, address, pin })
         }
         Err(error) => {
-            // The failure that is reported is the one that came first.
+            // Report the first failure.
             let _ = child.kill();
             let _ = child.wait();
             guard::release(&child);
@@ -189,14 +189,14 @@ fn wait_until_listening(child: &mut Child, data: &Path) -> Result<SocketAddr> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
-            bail!("the relay ended at once: {status}");
+            bail!("the relay exited at start: {status}");
         }
         match fs::read_to_string(data.join("listen")) {
             Ok(address) => return address.trim().parse().context("DATA/listen"),
             Err(_) => thread::sleep(LOOK),
         }
     }
-    bail!("the relay does not listen after {PATIENCE:?}")
+    bail!("the relay does not listen within {PATIENCE:?}")
 }
 
 fn read(data: &Path, file: &str) -> Result<String> {

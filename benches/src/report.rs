@@ -1,4 +1,4 @@
-//! What every scenario prints: one JSON object for machines, or a table for people.
+//! The report of a scenario: one JSON object, or a table for people.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -17,29 +17,29 @@ use crate::{
 /// Rows beside each other in a table.
 const ACROSS: usize = 8;
 
-/// Options that every scenario understands.
+/// Options of every scenario.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Options {
     /// Print one JSON object instead of a table.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// How often each row is measured; rows of one run follow each other (interleaved). Without it, so often that
-    /// the scenario's defaults end within a minute.
+    /// Runs of each row; the rows of a run are interleaved [default: as many as the scenario's defaults allow in a
+    /// minute].
     #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: Option<u32>,
-    /// Folder under which data folders are made; it decides which disk is measured.
+    /// Parent of the data folders; selects the disk to measure.
     #[arg(long, global = true, default_value_os_t = std::env::temp_dir())]
     pub(crate) dir: PathBuf,
-    /// The relay to measure; without it, `quip-relay` beside this program.
+    /// The relay to measure [default: `quip-relay` beside this program].
     #[arg(long, global = true)]
     pub(crate) relay_bin: Option<PathBuf>,
-    /// Also write charts as SVG into this folder.
+    /// Also write charts as SVG to this folder.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plot: Option<PathBuf>,
-    /// One more line for the relay's configuration, such as limits.incoming=2048; may be repeated.
+    /// A key of the relay's configuration, such as limits.incoming=2048; may be repeated.
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub(crate) relay_set: Vec<String>,
-    /// Lose, repeat or swap one received message, to see that the scenario fails.
+    /// Lose, repeat or swap one received message, to test that the scenario fails.
     #[arg(long, global = true, hide = true)]
     pub(crate) plant: Option<Plant>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Options {
 pub(crate) const RUNS: u32 = 5;
 
 impl Options {
-    /// How often each row is measured.
+    /// Runs of each row.
     pub(crate) fn runs(&self) -> u32 {
         self.runs.unwrap_or(RUNS)
     }
@@ -66,7 +66,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// The unit is the name's ending: `_us`, `_per_s`, `_percent`, `_bytes`; none is a count.
+    /// Adds a metric. Its unit is the ending of the name: `_us`, `_per_s`, `_percent`, `_bytes`; none is a count.
     pub(crate) fn push(&mut self, name: &'static str, value: f64) {
         self.metrics.push((name, value));
     }
@@ -105,7 +105,7 @@ impl Sample {
         self.curves.iter().map(|(part, _)| *part)
     }
 
-    /// All that speaks against the run.
+    /// The reasons to doubt the run.
     pub(crate) fn reasons(&self) -> impl Iterator<Item = &str> {
         self.generator_limits.iter().chain(&self.doubts).map(String::as_str)
     }
@@ -115,12 +115,12 @@ impl Sample {
         found.map(|(_, value)| *value)
     }
 
-    /// Says that nothing may be lost, duplicated or reordered here, as a link may.
+    /// Marks the run as one in which nothing may be lost, duplicated or reordered.
     pub(crate) fn promised(&mut self) {
         self.is_promised = true;
     }
 
-    /// What was lost, duplicated or reordered although it may not be, in words; `None` if nothing was.
+    /// The faults of a run that may have none, as text; `None` if there are none.
     fn faults(&self) -> Option<String> {
         if !self.is_promised {
             return None;

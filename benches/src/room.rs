@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use crate::{
-    check::{Came, Faults, Sequence},
+    check::{Faults, Seen, Sequence},
     crowd::{Arrival, Crowd},
     load::{Outcome, Pace, Plan, Schedule, Sent},
     report::Sample,
@@ -41,14 +41,14 @@ struct Heard {
 }
 
 impl Heard {
-    /// Holds what arrived against the plan: every message once and in order at each of so many recipients.
+    /// Checks the arrivals against the plan: every message once and in order at each recipient.
     fn judge(plan: &Plan, recipients: u32, arrivals: &[Arrival]) -> Result<Self> {
         let mut sequences: Vec<Sequence> = (0..recipients).map(|_| Sequence::default()).collect();
         let mut spans: Vec<Option<(Instant, Instant, u32)>> = vec![None; plan.total() as usize];
         let mut all = Latencies::new();
         for Arrival { recipient, number, at } in arrivals {
-            ensure!(*number < plan.total(), "message {number} arrived, and only {} were sent", plan.total());
-            if sequences[*recipient as usize].record(*number) == Came::Again {
+            ensure!(*number < plan.total(), "message {number} arrived, but only {} were sent", plan.total());
+            if sequences[*recipient as usize].record(*number) == Seen::Duplicate {
                 continue;
             }
             let (first, last, count) = spans[*number as usize].unwrap_or((*at, *at, 0));

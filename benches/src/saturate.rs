@@ -97,7 +97,7 @@ impl Tally {
 
     fn count(&mut self, number: u64) -> Result<()> {
         let due = self.sent - self.under_way.len() as u64 + 1;
-        ensure!(number == due, "an answer to message {number} where {due} was due");
+        ensure!(number == due, "expected the answer to message {due}, got number {number}");
         let sent_at = self.under_way.pop_front().context("an answer to nothing")?;
         let now = Instant::now();
         if now >= self.span.from && now < self.span.to {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
-/// How long tokens are good for: longer than any scenario runs.
+/// Lifetime of tokens; longer than any scenario.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// The key with which a relay without configured keys signs development tokens. Cheap to clone.
@@ -40,7 +40,7 @@ impl SigningKey {
         let pem = match fs::read(&path) {
             Ok(pem) => pem,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                bail!("no key at {}: the relay takes tokens of another issuer", path.display())
+                bail!("no key at {}: the relay takes tokens from another issuer", path.display())
             }
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };

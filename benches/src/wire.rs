@@ -107,7 +107,7 @@ impl Clients {
             Some(ToClient::Welcome(Welcome { streams, .. })) => {
                 ensure!(streams >= self.streams.into(), "the relay grants {streams} of {} streams", self.streams);
             }
-            other => bail!("{other:?} where Welcome was due"),
+            other => bail!("expected Welcome, got {other:?}"),
         }
         tokio::spawn(drain(reader));
         Ok(Session { connection, _session_stream: send })
@@ -162,7 +162,7 @@ impl Session {
             Some(ToClient::Opened(Opened { conversation, generation, head, last_n, .. })) => {
                 (conversation, generation, head, last_n)
             }
-            other => bail!("{other:?} where Opened was due"),
+            other => bail!("expected Opened, got {other:?}"),
         };
         Ok(Conversation { id, generation, head, last_n, send, reader })
     }
@@ -193,7 +193,7 @@ impl Session {
                     ensure!(faults == Faults::default(), "a page with {faults:?}");
                     return Ok(count);
                 }
-                other => bail!("{other:?} in a page of history"),
+                other => bail!("unexpected frame in a page of history: {other:?}"),
             }
         }
     }
@@ -216,7 +216,7 @@ pub(crate) struct Conversation {
 pub(crate) struct Poster {
     send: SendStream,
     n: u64,
-    /// Commands that may still be sent before an answer; whoever reads answers gives them back.
+    /// Permits for unanswered commands; the reader of answers returns them.
     pub(crate) credit: Arc<Semaphore>,
     encoded: Vec<u8>,
     /// All that was written.
@@ -287,7 +287,7 @@ impl Reader {
             Some((frame, length)) => {
                 self.taken += length;
                 // The relay keeps to our level, so that even what may be skipped is known.
-                let message = ToClient::decode(frame)?.context("a message beyond our level")?;
+                let message = ToClient::decode(frame)?.context("a message of an unknown level")?;
                 Ok(Some((message, &rest[..length])))
             }
         }
@@ -311,7 +311,7 @@ impl Reader {
 
 /// Reads what nobody needs, so that it does not use up the connection's window.
 pub(crate) async fn drain(mut reader: Reader) {
-    // It ends with the connection; why is told to whoever uses the connection.
+    // It ends with the connection, whose users get the reason.
     while let Ok(Some(_)) = reader.next().await {}
 }
 

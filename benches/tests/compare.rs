@@ -1,4 +1,4 @@
-//! `compare`: rows for whoever can be started, and reasons for whoever cannot.
+//! `compare`: rows for the systems that can be started, and reasons for the others.
 
 #![allow(clippy::unwrap_used)]
 
@@ -36,7 +36,7 @@ fn compare(peers: &str, arguments: &[&str]) -> Value {
 /// Whether a row has figures; one without says that its server is not here.
 fn is_here(row: &Value, peer: &str, server: &str) -> bool {
     let Some(error) = row["error"].as_str() else { return true };
-    assert!(error.contains(&format!("there is no {server} here")), "{peer}: {error}");
+    assert!(error.contains(&format!("{server} is not installed")), "{peer}: {error}");
     assert_eq!(row["p50_us"], Value::Null);
     eprintln!("skipped {peer}: {error}");
     false

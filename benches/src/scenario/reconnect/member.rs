@@ -112,7 +112,7 @@ impl Member {
             // The own join, in its event's place.
             ToClient::Accepted(accepted) => self.cursor.1 = accepted.seq,
             ToClient::Ack(_) => {}
-            other => bail!("was told {other:?}"),
+            other => bail!("unexpected frame: {other:?}"),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The verdict: what members received, held against what the store has.
+//! The checker: compares what members received with the store.
 
 use quip_client::{OwnedEvent, kind};
 
@@ -8,41 +8,41 @@ use super::{
 };
 use crate::check::Faults;
 
-/// What is wrong, in numbers and in words.
+/// The result of a check.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// Deliveries that there must be: for each membership the events from its join to its leave.
+    /// Expected deliveries: for each membership, the events from join to leave.
     pub(crate) expected: u64,
-    /// Those of them that there were.
+    /// Expected deliveries that were made.
     pub(crate) delivered: u64,
-    /// Deliveries, and accepted lines, that are missing.
+    /// Missing deliveries and accepted lines.
     pub(crate) lost: u64,
-    /// Deliveries, and stored lines, that are there once too often.
+    /// Duplicate deliveries and stored lines.
     pub(crate) duplicated: u64,
-    /// Deliveries, and stored lines, that come after a later one.
+    /// Deliveries and stored lines after a later one.
     pub(crate) reordered: u64,
-    /// Deliveries, and stored lines, with other bytes than they should have.
+    /// Deliveries and stored lines with wrong bytes.
     pub(crate) altered: u64,
-    /// Lines without a receipt that says where they stand.
+    /// Lines without a receipt.
     pub(crate) unaccepted: u64,
-    /// The first few problems, for people.
+    /// The first problems, as text.
     pub(crate) problems: Vec<String>,
 }
 
-/// What the store has of the room, from the start of the run, as an observer reads it at the end.
+/// The stored events of the run, as an observer reads them at the end.
 pub(crate) struct Store {
     /// The seq of the first event.
     first: u64,
     events: Vec<Stored>,
-    /// Events that were missing between others, out of order, or there twice.
+    /// Events missing in between, out of order, or duplicate.
     disorder: u64,
 }
 
-/// What is kept of an event.
+/// A stored event.
 #[derive(Clone, Copy)]
 struct Stored {
     hash: u64,
-    /// A line's text.
+    /// Hash of the text of a line.
     text: u64,
     user: Option<usize>,
     what: What,
@@ -58,17 +58,17 @@ enum What {
 }
 
 impl Store {
-    /// A store whose next event has this seq.
+    /// An empty store whose first event has this seq.
     pub(crate) fn from(first: u64) -> Self {
         Self { first, events: Vec::new(), disorder: 0 }
     }
 
-    /// The seq that comes next.
+    /// The next seq.
     pub(crate) fn next(&self) -> u64 {
         self.first + self.events.len() as u64
     }
 
-    /// Takes the next event that was read.
+    /// Adds the next event read from the relay.
     pub(crate) fn add(&mut self, event: &OwnedEvent, ledger: &Ledger) {
         if event.seq < self.next() || event.seq - self.next() > MOST_MISSING {
             self.disorder += 1;
@@ -87,7 +87,7 @@ impl Store {
         self.events.push(Stored { hash: ledger::hash_event(event), text, user: ledger.user(&event.user), what });
     }
 
-    /// How many events there are.
+    /// Number of events.
     pub(crate) fn len(&self) -> usize {
         self.events.len()
     }
@@ -100,7 +100,7 @@ impl Store {
         (self.first..).zip(&self.events)
     }
 
-    /// The first such event of a user in a range of seqs.
+    /// The first event of this kind and user in a range of seqs.
     fn find(&self, user: Option<usize>, what: What, from: u64, to: u64) -> Option<u64> {
         let from = from.max(self.first);
         let events = self.events.get((from - self.first) as usize..)?;
@@ -109,11 +109,11 @@ impl Store {
     }
 }
 
-/// Holds everything that was sent and received against the store.
+/// Compares everything sent and received with the store.
 pub(crate) fn check(ledger: &Ledger, store: &Store) -> Verdict {
     let mut verdict = Verdict { altered: ledger.altered, ..Verdict::default() };
     if ledger.altered > 0 {
-        verdict.say(|| format!("{} deliveries had other bytes than the first one of the same event", ledger.altered));
+        verdict.say(|| format!("{} deliveries differ from the first delivery of the same event", ledger.altered));
     }
     if store.disorder > 0 {
         verdict.lost += store.disorder;
@@ -127,17 +127,17 @@ pub(crate) fn check(ledger: &Ledger, store: &Store) -> Verdict {
     verdict
 }
 
-/// Every event was received with the bytes that the store has.
+/// Every event was received with its stored bytes.
 fn bytes(ledger: &Ledger, store: &Store, verdict: &mut Verdict) {
     for (seq, event) in store.numbered() {
         if event.what != What::Missing && ledger.received(seq).is_some_and(|received| received != event.hash) {
             verdict.altered += 1;
-            verdict.say(|| format!("event {seq} is stored with other bytes than it was delivered with"));
+            verdict.say(|| format!("event {seq} differs from its deliveries"));
         }
     }
 }
 
-/// Every line that was sent is stored once, with its bytes, and a sender's lines in their order.
+/// Every line is stored once, with its bytes, and the lines of a sender are in order.
 fn lines(ledger: &Ledger, store: &Store, verdict: &mut Verdict) {
     let mut taken = vec![false; store.len()];
     let mut last = vec![0; ledger.users()];
@@ -154,18 +154,18 @@ fn lines(ledger: &Ledger, store: &Store, verdict: &mut Verdict) {
             }
             Some(event) if (event.what, event.user, event.text) != (What::Line, Some(line.user), line.text) => {
                 verdict.altered += 1;
-                verdict.say(|| format!("a line was accepted as event {}, which is something else", line.seq));
+                verdict.say(|| format!("a line was accepted as event {}, which has other content", line.seq));
             }
             Some(_) if line.seq < last[line.user] => {
                 verdict.reordered += 1;
-                verdict.say(|| format!("event {} was sent after event {} of the same user", line.seq, last[line.user]));
+                verdict.say(|| format!("event {} was sent after event {} by the same user", line.seq, last[line.user]));
             }
             Some(_) => {}
         }
         last[line.user] = last[line.user].max(line.seq);
         if std::mem::replace(&mut taken[(line.seq - store.first) as usize], true) {
             verdict.lost += 1;
-            verdict.say(|| format!("two lines were accepted as the one event {}", line.seq));
+            verdict.say(|| format!("two lines were accepted as event {}", line.seq));
         }
     }
     if verdict.unaccepted > 0 {
@@ -175,7 +175,7 @@ fn lines(ledger: &Ledger, store: &Store, verdict: &mut Verdict) {
     extra_lines(ledger, store, &taken, verdict);
 }
 
-/// A line of a user of this run that no receipt told of is there once too often, unless it is one whose receipt never came.
+/// A stored line without a receipt is a duplicate, unless its receipt never arrived.
 fn extra_lines(ledger: &Ledger, store: &Store, taken: &[bool], verdict: &mut Verdict) {
     let mut unknown: Vec<_> = ledger.lines.iter().filter(|line| line.seq == 0).collect();
     for ((seq, event), taken) in store.numbered().zip(taken) {
@@ -186,13 +186,13 @@ fn extra_lines(ledger: &Ledger, store: &Store, taken: &[bool], verdict: &mut Ver
             }
             None => {
                 verdict.duplicated += 1;
-                verdict.say(|| format!("event {seq} is a line that is stored once too often"));
+                verdict.say(|| format!("event {seq} is a duplicate line"));
             }
         }
     }
 }
 
-/// A member received everything from its join to its leave, each once and in order.
+/// A member received every event from join to leave, once and in order.
 fn membership(follower: &Follower, user: Option<usize>, store: &Store, verdict: &mut Verdict) {
     let head = store.next() - 1;
     let last = match follower.left {
@@ -227,7 +227,7 @@ fn membership(follower: &Follower, user: Option<usize>, store: &Store, verdict: 
     }
 }
 
-/// Events after the join that the relay said it would leave out.
+/// Skipped events after the join.
 fn hidden(follower: &Follower, user: Option<usize>, store: &Store) -> u64 {
     let Some(to) = follower.skipped else { return 0 };
     let joined = store.find(user, What::Joined, follower.after + 1, to);
@@ -235,13 +235,13 @@ fn hidden(follower: &Follower, user: Option<usize>, store: &Store) -> u64 {
 }
 
 impl Verdict {
-    /// Whether nothing is wrong.
+    /// Whether the check passed.
     pub(crate) fn is_good(&self) -> bool {
         let wrong = [self.lost, self.duplicated, self.reordered, self.altered, self.unaccepted];
         wrong == [0; 5] && self.problems.is_empty() && self.expected == self.delivered
     }
 
-    /// Adds a problem that was found elsewhere.
+    /// Adds a problem as text.
     pub(crate) fn say(&mut self, problem: impl FnOnce() -> String) {
         if self.problems.len() < MOST_PROBLEMS {
             self.problems.push(problem());
@@ -250,9 +250,9 @@ impl Verdict {
 }
 
 const MISSING: Stored = Stored { hash: 0, text: 0, user: None, what: What::Missing };
-/// Problems that are told in words.
+/// Maximum problems kept as text.
 const MOST_PROBLEMS: usize = 20;
-/// A hole in the store that is believed; keeps a nonsense seq from asking for all memory.
+/// The largest gap in the store; bounds memory if a seq is nonsense.
 const MOST_MISSING: u64 = 1 << 21;
 
 #[cfg(test)]

@@ -1,29 +1,29 @@
-//! One membership: which events it must receive, and which it did.
+//! The events of one membership.
 
 use quip_client::{OwnedEvent, UserId, kind};
 
-use crate::check::{Came, Faults, Sequence};
+use crate::check::{Faults, Seen, Sequence};
 
-/// A membership, from a join to the leave.
+/// A membership, from join to leave.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    /// Whose.
+    /// The member.
     pub(crate) user: UserId,
-    /// When the conversation was open, in microseconds from the start of the run: earlier lines say nothing about latency.
+    /// When the conversation was opened, in microseconds from the start of the run. Lines due earlier have no latency.
     pub(crate) opened: u64,
-    /// Everything after this seq was asked for. It is from before the join.
+    /// The start of delivery, exclusive; it precedes the join.
     pub(crate) after: u64,
-    /// The first event that counts: the join itself, as soon as it is seen.
+    /// The first expected event: the join, once received.
     pub(crate) from: u64,
-    /// Distinct events since then.
+    /// Distinct events received since then.
     pub(crate) got: u64,
-    /// Where the leaving stands, once it is accepted; 0 = rooms here do not show it.
+    /// Seq of the accepted leave; 0 = it has no event.
     pub(crate) left: Option<u64>,
-    /// What the relay left out with a word, before the first event.
+    /// The end of a skip before the first event.
     pub(crate) skipped: Option<u64>,
-    /// What should never happen, said once.
+    /// The first violation, as text.
     pub(crate) problem: Option<String>,
-    /// The seqs that came.
+    /// The received seqs.
     seqs: Sequence,
 }
 
@@ -43,23 +43,23 @@ impl Follower {
         }
     }
 
-    /// An event came.
-    pub(crate) fn arrive(&mut self, event: &OwnedEvent) -> Came {
-        let came = self.seqs.record(event.seq);
-        if came != Came::Again {
+    /// Records an event.
+    pub(crate) fn arrive(&mut self, event: &OwnedEvent) -> Seen {
+        let seen = self.seqs.record(event.seq);
+        if seen != Seen::Duplicate {
             self.got += 1;
         }
         let joined = event.kind == kind::JOINED && event.user == self.user;
-        if joined && came == Came::InOrder {
+        if joined && seen == Seen::InOrder {
             (self.from, self.got) = (event.seq, 1);
         }
-        came
+        seen
     }
 
-    /// The relay said that nothing up to `to` comes.
+    /// Records a skip up to `to`.
     pub(crate) fn skip(&mut self, to: u64) {
         if self.got > 0 || self.skipped.is_some() {
-            self.trouble(format!("events up to {to} were skipped in the middle of a membership"));
+            self.trouble(format!("events up to {to} were skipped during the membership"));
         } else {
             self.skipped = Some(to);
             self.from = to + 1;
@@ -67,17 +67,17 @@ impl Follower {
         }
     }
 
-    /// Something that should never happen; the first is kept.
+    /// Records a violation; the first is kept.
     pub(crate) fn trouble(&mut self, what: String) {
         self.problem.get_or_insert(what);
     }
 
-    /// The seq that must come next.
+    /// The next seq.
     pub(crate) fn next(&self) -> u64 {
         self.seqs.next()
     }
 
-    /// What was wrong with the events up to `last`.
+    /// The faults in the events up to `last`.
     pub(crate) fn faults(&self, last: u64) -> Faults {
         self.seqs.faults(last + 1)
     }

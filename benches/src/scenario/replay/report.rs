@@ -1,4 +1,4 @@
-//! What a run comes to.
+//! The report of a run.
 
 use std::fmt;
 
@@ -7,60 +7,60 @@ use serde::Serialize;
 use super::check::Verdict;
 use crate::stats::Latencies;
 
-/// The result of a run. Times are in microseconds where the name says so, otherwise in seconds.
+/// The result of a run. Fields that end in `_us` are in microseconds, those in `_s` in seconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// Connections that were made; one that was lost and came back counts once.
+    /// Connections; a reconnect is not counted.
     pub(crate) connections: u64,
     /// Lines handed to the library.
     pub(crate) sent: u64,
-    /// Lines that the relay accepted.
+    /// Accepted lines.
     pub(crate) accepted: u64,
-    /// For each membership, the events from its join to its leave.
+    /// Expected deliveries: for each membership, the events from join to leave.
     pub(crate) expected: u64,
-    /// Those that were delivered.
+    /// Expected deliveries that were made.
     pub(crate) delivered: u64,
-    /// Deliveries and lines that are missing.
+    /// Missing deliveries and lines.
     pub(crate) lost: u64,
-    /// Deliveries and lines that are there once too often.
+    /// Duplicate deliveries and lines.
     pub(crate) duplicated: u64,
-    /// Deliveries and lines that come after a later one.
+    /// Deliveries and lines after a later one.
     pub(crate) reordered: u64,
-    /// Deliveries and lines with other bytes than they should have.
+    /// Deliveries and lines with wrong bytes.
     pub(crate) altered: u64,
     /// Lines that were not accepted.
     pub(crate) unaccepted: u64,
-    /// From when a line was due to when a member had it.
+    /// From the due time of a line to its receipt by a member.
     pub(crate) latency_us: Percentiles,
-    /// From when a line was due to when it was handed to the library.
+    /// From the due time of a line to the call of the library.
     pub(crate) lag_us: Percentiles,
-    /// How long the files took.
+    /// Duration of all files.
     pub(crate) wall_s: f64,
-    /// CPU time of this process, all clients and the checking together.
+    /// CPU time of this process: all clients, and the checker.
     pub(crate) cpu_s: f64,
     /// Files played.
     pub(crate) files: usize,
-    /// How many times faster than it happened.
+    /// Factor over real time.
     pub(crate) speed: f64,
-    /// Users, observers among them.
+    /// Users, including observers.
     pub(crate) users: usize,
-    /// Members that were there for the whole run.
+    /// Members that stay for the whole run.
     pub(crate) observers: u16,
-    /// The most members at once.
+    /// Maximum members at once.
     pub(crate) members_max: u64,
-    /// Times that someone was in the room, from a join to a leave.
+    /// Stays of users in the room, from join to leave.
     pub(crate) memberships: usize,
-    /// Times that a room was open again after a lost connection.
+    /// How often a client reopened the room after a disconnect.
     pub(crate) reopened: u64,
-    /// Events of the run in the store.
+    /// Stored events of the run.
     pub(crate) stored: usize,
     /// Whether nothing is wrong.
     pub(crate) good: bool,
-    /// The first few problems, for people.
+    /// The first problems, as text.
     pub(crate) problems: Vec<String>,
 }
 
-/// How times are distributed, in microseconds.
+/// Percentiles in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Percentiles {
     p50: u64,
@@ -78,7 +78,7 @@ impl Percentiles {
 }
 
 impl Report {
-    /// Takes over the verdict.
+    /// Adds the verdict.
     pub(crate) fn judge(&mut self, verdict: Verdict) {
         self.good = verdict.is_good();
         let Verdict { expected, delivered, lost, duplicated, reordered, altered, unaccepted, problems } = verdict;
@@ -91,7 +91,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rate = self.delivered as f64 / self.wall_s.max(f64::MIN_POSITIVE);
-        writeln!(f, "played      {} files at {} times their speed in {:.1} s", self.files, self.speed, self.wall_s)?;
+        writeln!(f, "played      {} files at {} times real time in {:.1} s", self.files, self.speed, self.wall_s)?;
         writeln!(f, "clients     {} connections, at most {} members at once", self.connections, self.members_max)?;
         writeln!(f, "lines       {} sent, {} accepted", self.sent, self.accepted)?;
         writeln!(f, "deliveries  {} of {} ({rate:.0}/s)", self.delivered, self.expected)?;
@@ -103,9 +103,9 @@ impl fmt::Display for Report {
         )?;
         self.problems.iter().try_for_each(|problem| writeln!(f, "  - {problem}"))?;
         f.write_str(if self.good {
-            "verdict     every event came to every member once, in order"
+            "verdict     good: every member received every event once, in order"
         } else {
-            "verdict     NOT GOOD"
+            "verdict     BAD"
         })
     }
 }
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_keys_are_those_that_others_read() {
+    fn the_keys_are_fixed() {
         let mut times = Latencies::new();
         (1..=1000).for_each(|time| times.record(Duration::from_micros(time)));
         let json = serde_json::to_value(Percentiles::of(&times)).unwrap();

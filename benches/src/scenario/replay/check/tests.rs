@@ -1,4 +1,4 @@
-//! Planted faults, and whether the checker finds them.
+//! The checker finds planted faults.
 
 #![allow(clippy::unwrap_used)]
 
