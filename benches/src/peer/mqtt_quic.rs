@@ -173,7 +173,7 @@ fn split(buffer: &mut BytesMut) -> Result<Option<(u8, Bytes)>> {
     let (mut length, mut at) = (0usize, 1);
     loop {
         let Some(&byte) = buffer.get(at) else { return Ok(None) };
-        ensure!(at <= 4, "a packet without an end to its length");
+        ensure!(at <= 4, "the length of a packet does not end");
         length |= usize::from(byte & 0x7f) << (7 * (at - 1));
         at += 1;
         if byte & 0x80 == 0 {

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.note(
         "resident memory with connections minus before, by connection; socket buffers of the kernel are not in it",
     );
-    report.note("all connections share one socket of the generator, so that no limit on open files is touched");
+    report.note("all connections share one socket, independent of the limit on open files");
     Ok(report)
 }
 
@@ -152,7 +152,7 @@ async fn idle(relay: &Relay, connections: u32, args: &Args) -> Result<Sample> {
     let after = proc::memory(relay.pid())?;
     for idle in &sessions {
         let lost = idle.session.connection.close_reason();
-        lost.map_or(Ok(()), Err).context("a connection did not stay")?;
+        lost.map_or(Ok(()), Err).context("a connection was lost")?;
     }
     let count = f64::from(connections);
     let per = |after: u64, before: u64| (after as f64 - before as f64) / count;

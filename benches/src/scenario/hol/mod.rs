@@ -257,7 +257,7 @@ fn measure(args: &Args, options: &Options, run: u32, network: &Network, system: 
     sample.push("bulk_bytes_per_s", bulk_rate);
     usage.add_to(&mut sample, load::measured(&lanes));
     if bulk && bulk_rate == 0.0 {
-        sample.doubt("nothing of the bulk arrived".to_owned());
+        sample.doubt("no bulk data arrived".to_owned());
     }
     for direction in Direction::BOTH {
         link::doubt(&link.counts(direction)?, &mut sample);
