@@ -1,6 +1,7 @@
 //! The checker: compares what members received with the store.
 
 use quip_client::{OwnedEvent, kind};
+use serde::Serialize;
 
 use super::{
     follower::Follower,
@@ -9,7 +10,7 @@ use super::{
 use crate::check::Faults;
 
 /// The result of a check.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Verdict {
     /// Expected deliveries: for each membership, the events from join to leave.
     pub(crate) expected: u64,

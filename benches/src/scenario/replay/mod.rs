@@ -33,7 +33,7 @@ mod stage;
 
 pub(crate) use self::args::Args;
 use self::{
-    check::{Store, check},
+    check::{Store, Verdict, check},
     plan::{Plan, Step},
     report::{Percentiles, Report},
     run::{Run, Stay},
@@ -109,9 +109,7 @@ async fn play(stage: Stage, plans: Vec<Plan>, args: &Args) -> Result<Report> {
     for trouble in troubles {
         verdict.say(|| trouble);
     }
-    let mut report = report(&run, args, &store, wall)?;
-    report.files = files;
-    report.judge(verdict);
+    let report = Report { files, ..report(&run, args, &store, wall, verdict)? };
     dismiss(observers).await;
     Ok(report)
 }
@@ -233,7 +231,7 @@ where
     }
 }
 
-fn report(run: &Run, args: &Args, store: &Store, wall: Duration) -> Result<Report> {
+fn report(run: &Run, args: &Args, store: &Store, wall: Duration, verdict: Verdict) -> Result<Report> {
     let ledger = run.ledger();
     let counts = &run.counts;
     let cpu = proc::cpu_time(std::process::id())?;
@@ -241,13 +239,6 @@ fn report(run: &Run, args: &Args, store: &Store, wall: Duration) -> Result<Repor
         connections: counts.connections.load(Relaxed),
         sent: counts.sent.load(Relaxed),
         accepted: counts.accepted.load(Relaxed),
-        expected: 0,
-        delivered: 0,
-        lost: 0,
-        duplicated: 0,
-        reordered: 0,
-        altered: 0,
-        unaccepted: 0,
         latency_us: Percentiles::of(&ledger.latency),
         lag_us: Percentiles::of(&ledger.lag),
         wall_s: wall.as_secs_f64(),
@@ -260,8 +251,8 @@ fn report(run: &Run, args: &Args, store: &Store, wall: Duration) -> Result<Repor
         memberships: ledger.followers.len(),
         reopened: counts.reopened.load(Relaxed),
         stored: store.len(),
-        good: false,
-        problems: Vec::new(),
+        good: verdict.is_good(),
+        verdict,
     })
 }
 

@@ -16,20 +16,9 @@ pub(crate) struct Report {
     pub(crate) sent: u64,
     /// Accepted lines.
     pub(crate) accepted: u64,
-    /// Expected deliveries: for each membership, the events from join to leave.
-    pub(crate) expected: u64,
-    /// Expected deliveries that were made.
-    pub(crate) delivered: u64,
-    /// Missing deliveries and lines.
-    pub(crate) lost: u64,
-    /// Duplicate deliveries and lines.
-    pub(crate) duplicated: u64,
-    /// Deliveries and lines after a later one.
-    pub(crate) reordered: u64,
-    /// Deliveries and lines with wrong bytes.
-    pub(crate) altered: u64,
-    /// Lines that were not accepted.
-    pub(crate) unaccepted: u64,
+    /// What the checker found.
+    #[serde(flatten)]
+    pub(crate) verdict: Verdict,
     /// From the due time of a line to its receipt by a member.
     pub(crate) latency_us: Percentiles,
     /// From the due time of a line to the call of the library.
@@ -56,8 +45,6 @@ pub(crate) struct Report {
     pub(crate) stored: usize,
     /// Whether nothing is wrong.
     pub(crate) good: bool,
-    /// The first problems, as text.
-    pub(crate) problems: Vec<String>,
 }
 
 /// Percentiles in microseconds.
@@ -77,31 +64,21 @@ impl Percentiles {
     }
 }
 
-impl Report {
-    /// Adds the verdict.
-    pub(crate) fn judge(&mut self, verdict: Verdict) {
-        self.good = verdict.is_good();
-        let Verdict { expected, delivered, lost, duplicated, reordered, altered, unaccepted, problems } = verdict;
-        (self.expected, self.delivered, self.lost) = (expected, delivered, lost);
-        (self.duplicated, self.reordered, self.altered) = (duplicated, reordered, altered);
-        (self.unaccepted, self.problems) = (unaccepted, problems);
-    }
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rate = self.delivered as f64 / self.wall_s.max(f64::MIN_POSITIVE);
+        let verdict = &self.verdict;
+        let rate = verdict.delivered as f64 / self.wall_s.max(f64::MIN_POSITIVE);
         writeln!(f, "played      {} files at {} times real time in {:.1} s", self.files, self.speed, self.wall_s)?;
         writeln!(f, "clients     {} connections, at most {} members at once", self.connections, self.members_max)?;
         writeln!(f, "lines       {} sent, {} accepted", self.sent, self.accepted)?;
-        writeln!(f, "deliveries  {} of {} ({rate:.0}/s)", self.delivered, self.expected)?;
+        writeln!(f, "deliveries  {} of {} ({rate:.0}/s)", verdict.delivered, verdict.expected)?;
         writeln!(f, "latency     {}", self.latency_us)?;
         writeln!(
             f,
             "wrong       {} lost, {} duplicated, {} reordered, {} altered, {} not accepted",
-            self.lost, self.duplicated, self.reordered, self.altered, self.unaccepted
+            verdict.lost, verdict.duplicated, verdict.reordered, verdict.altered, verdict.unaccepted
         )?;
-        self.problems.iter().try_for_each(|problem| writeln!(f, "  - {problem}"))?;
+        verdict.problems.iter().try_for_each(|problem| writeln!(f, "  - {problem}"))?;
         f.write_str(if self.good {
             "verdict     good: every member received every event once, in order"
         } else {
