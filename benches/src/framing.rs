@@ -1,4 +1,4 @@
-//! What the protocol itself puts around messages, counted from frames that were on a stream.
+//! The overhead of the protocol, counted from frames on a stream.
 
 use crate::report::Sample;
 
@@ -7,9 +7,9 @@ use crate::report::Sample;
 pub(crate) struct Framing {
     frames: u64,
     bytes: usize,
-    /// Bytes of these that are what somebody said.
+    /// Bytes of content.
     content: usize,
-    /// Bytes of these that say who said it.
+    /// Bytes of senders' ids.
     sender: usize,
 }
 
@@ -20,14 +20,14 @@ impl Framing {
         *self = [*self, Self { frames: 1, bytes: frame, content, sender }].into_iter().sum();
     }
 
-    /// Adds the mean of what is neither content nor the sender's id, under this name; nothing if no frame was counted.
+    /// Adds the mean of bytes that are neither content nor the sender's id, if frames were counted.
     pub(crate) fn add_to(&self, sample: &mut Sample, metric: &'static str) {
         if self.frames > 0 {
             sample.push(metric, (self.bytes - self.content - self.sender) as f64 / self.frames as f64);
         }
     }
 
-    /// Adds the mean length of the sender's id likewise.
+    /// Adds the mean length of the sender's id, if frames were counted.
     pub(crate) fn add_sender_to(&self, sample: &mut Sample, metric: &'static str) {
         if self.frames > 0 {
             sample.push(metric, self.sender as f64 / self.frames as f64);

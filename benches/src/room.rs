@@ -1,4 +1,4 @@
-//! What a room came to: one sender, and every message at every recipient, the first and the last told apart.
+//! Latency in a room with one sender: every message at every recipient, at the first and at the last one.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::{
     stats::Latencies,
 };
 
-/// Lets `sending` run by the plan, and says what everyone in the crowd got of it.
+/// Runs `sending` and returns what the crowd received.
 pub(crate) async fn attend(
     crowd: Crowd,
     pace: &Pace,
@@ -28,15 +28,15 @@ pub(crate) async fn attend(
     Ok(sample)
 }
 
-/// What the arrivals of one plan's messages come to.
+/// The latencies of a plan's messages.
 struct Heard {
-    /// Of every delivery.
+    /// Every delivery.
     all: Latencies,
-    /// Of every message at the first and at the last of its recipients.
+    /// Every message at the first and at the last of its recipients.
     first: Latencies,
     last: Latencies,
     faults: Faults,
-    /// When the last delivery came.
+    /// Time of the last delivery.
     until: Option<Instant>,
 }
 
@@ -62,7 +62,7 @@ impl Heard {
             let since = |at: Instant| at.saturating_duration_since(plan.intended(number));
             if let Some((from, to, count)) = span {
                 first.record(since(from));
-                // A message that somebody never got has no last recipient.
+                // A message with a missing delivery has no last recipient.
                 if count == recipients {
                     last.record(since(to));
                 }
