@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use quip_core::{Authority, MemberRow, MemberState, Naming, Policy};
+use quip_core::{Authority, MemberRecord, MemberState, Naming, Policy};
 use quip_protocol::{Code, ConversationId, Kind, RoomName, UserId};
 
 use crate::{
@@ -85,7 +85,7 @@ impl Rights {
 
 impl Membership {
     /// What a membership's row says.
-    pub(super) fn of(row: Option<&MemberRow>) -> Self {
+    pub(super) fn of(row: Option<&MemberRecord>) -> Self {
         match row {
             Some(row) if row.to == 0 => Self::Never,
             Some(row) if row.state == MemberState::Member => Self::Present,
@@ -138,8 +138,8 @@ mod tests {
         ConversationId::room(&RoomName::parse("lobby:main").unwrap())
     }
 
-    fn member(state: MemberState, to: u64) -> MemberRow {
-        MemberRow { state, role: 1, from: 1, to, number: 0, at: 0 }
+    fn member(state: MemberState, to: u64) -> MemberRecord {
+        MemberRecord { state, role: 1, from: 1, to, number: 0, at: 0 }
     }
 
     #[test]

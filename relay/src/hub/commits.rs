@@ -18,7 +18,7 @@ use super::{
 impl<P: Port> Hub<P> {
     /// A batch is durable.
     pub(super) fn committed(&mut self, batch: &Committed) {
-        self.rooms.in_epoch(batch.turnovers);
+        self.rooms.in_epoch(batch.cache_epoch);
         for change in &batch.changes {
             if let Some(event) = &change.event {
                 self.people.event(change.conversation, event, self.now);
@@ -63,7 +63,9 @@ impl<P: Port> Hub<P> {
                 }
             }
             Effect::Seen { user, at } => self.people.written(user, *at),
-            Effect::Rewritten { seq, row } => self.rooms.rewritten(conversation, *seq, &row.frame),
+            Effect::Rewritten { seq, record } => self.rooms.rewritten(conversation, *seq, &record.frame),
+            // What is given up is not read any more: openings and pages look at the conversation's record.
+            Effect::Trimmed { .. } => {}
         }
     }
 

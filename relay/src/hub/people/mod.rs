@@ -229,13 +229,13 @@ mod tests {
         let (mut people, now, _) = people();
         people.tick();
         let later = now + Duration::from_secs(10);
-        let row = quip_core::EventRow {
+        let row = quip_core::EventRecord {
             user: user("ann"),
             device: quip_protocol::DeviceId([1; 16]),
             n: 1,
             frame: bytes::Bytes::new(),
         };
-        let event = NewEvent { seq: 1, number: 1, at: 0, kind: kind::TEXT, row };
+        let event = NewEvent { seq: 1, number: 1, at: 0, kind: kind::TEXT, record: row };
         people.event(ConversationId::direct(&user("ann"), &user("bob")), &event, now);
         assert_eq!(people.next_groups(later), None);
         people.event(ConversationId::group([1; 15]), &event, now);

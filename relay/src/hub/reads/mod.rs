@@ -3,7 +3,7 @@
 mod pages;
 mod requests;
 
-use quip_core::{Command, ConversationRow, MarkRow, MemberRow, MemberState, Naming, SendsRow, Timestamp};
+use quip_core::{Command, ConversationRecord, MarkRecord, MemberRecord, MemberState, Naming, SendsRecord, Timestamp};
 use quip_protocol::{
     Code, ConversationId, DeviceId, Retry, UserId,
     conversation::End,
@@ -99,10 +99,10 @@ pub(super) type Place = (ConversationId, Option<UserId>);
 /// The rows that opening needs.
 #[derive(Debug, Clone)]
 pub(super) struct OpenRows {
-    pub(super) conversation: ConversationRow,
-    pub(super) member: Option<MemberRow>,
-    pub(super) sends: SendsRow,
-    pub(super) mark: MarkRow,
+    pub(super) conversation: ConversationRecord,
+    pub(super) member: Option<MemberRecord>,
+    pub(super) sends: SendsRecord,
+    pub(super) mark: MarkRecord,
     /// All other members, where they are few enough to see each other's presence live.
     pub(super) companions: Option<Vec<UserSeen>>,
 }

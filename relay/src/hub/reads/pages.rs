@@ -34,7 +34,7 @@ pub(super) fn whole(
     let absent = seqs.contains(&missing) && view.conversation(id)?.is_none_or(|row| missing >= row.first_kept);
     if absent {
         let why = format!("event {missing} of conversation {id} is missing");
-        return Err(ReadError::Damaged { keyspace: "events", key: id.to_string(), why });
+        return Err(ReadError::Damaged { kind: "events", key: id.to_string(), why });
     }
     Ok(page)
 }

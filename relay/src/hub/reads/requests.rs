@@ -1,6 +1,6 @@
 //! Answers to requests, as the asking user may see them.
 
-use quip_core::{Authority, ConversationRow, MemberRow};
+use quip_core::{Authority, ConversationRecord, MemberRecord};
 use quip_protocol::{
     Code, ConversationId, UserId, frame,
     request::{Entry, History, List, Member, Page as PageHead},
@@ -89,8 +89,8 @@ fn member_page(view: &View, rights: &Rights, of: &MembersOf) -> Result<Members, 
 
 /// A conversation that exists, and where the asking user stands in it.
 struct Standing {
-    conversation: ConversationRow,
-    member: MemberRow,
+    conversation: ConversationRecord,
+    member: MemberRecord,
     authority: Authority,
 }
 

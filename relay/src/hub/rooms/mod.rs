@@ -100,7 +100,7 @@ impl Rooms {
         let Some(key) = self.by_id.get(&id).copied() else { return };
         let Some(conversation) = self.conversations.get_mut(key) else { return };
         conversation.head = event.seq;
-        self.memory.push(&mut conversation.ring, event.seq, event.row.frame.clone());
+        self.memory.push(&mut conversation.ring, event.seq, event.record.frame.clone());
         self.fall_behind(key);
     }
 
@@ -229,7 +229,7 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
-    use quip_core::{Action, EventRow, MemberRow, MemberState, Naming};
+    use quip_core::{Action, EventRecord, MemberRecord, MemberState, Naming};
     use quip_protocol::{
         conversation::{Start, Target},
         event::kind,
@@ -276,8 +276,8 @@ mod tests {
 
         fn commit(&mut self, seqs: std::ops::RangeInclusive<u64>) {
             for seq in seqs {
-                let row = EventRow { user: user("bob"), device: DeviceId([2; 16]), n: seq, frame: vec![7; 100].into() };
-                self.rooms.event(group(), &NewEvent { seq, number: seq, at: 0, kind: kind::TEXT, row });
+                let row = EventRecord { user: user("bob"), device: DeviceId([2; 16]), n: seq, frame: vec![7; 100].into() };
+                self.rooms.event(group(), &NewEvent { seq, number: seq, at: 0, kind: kind::TEXT, record: row });
             }
         }
     }
@@ -291,8 +291,8 @@ mod tests {
     }
 
     fn rows(head: u64) -> OpenRows {
-        let member = MemberRow { state: MemberState::Member, role: 1, from: 1, to: u64::MAX, number: 0, at: 0 };
-        let conversation = quip_core::ConversationRow {
+        let member = MemberRecord { state: MemberState::Member, role: 1, from: 1, to: u64::MAX, number: 0, at: 0 };
+        let conversation = quip_core::ConversationRecord {
             created_at: 0,
             head,
             number: head,

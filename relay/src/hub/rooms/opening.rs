@@ -1,6 +1,6 @@
 //! Opening a conversation on a stream.
 
-use quip_core::{Action, JoinAs, MemberRow, MemberState};
+use quip_core::{Action, JoinAs, MemberRecord, MemberState};
 use quip_protocol::{
     Code, ConversationId, Items, Kind, UserId,
     conversation::{Opened, Outcome, Skip, Start, Target, skip},
@@ -194,7 +194,7 @@ impl Rooms {
         }
     }
 
-    fn opened(&mut self, stream: StreamKey, rows: &OpenRows, member: &MemberRow) -> Opening {
+    fn opened(&mut self, stream: StreamKey, rows: &OpenRows, member: &MemberRecord) -> Opening {
         let Some(follower) = self.followers.get_mut(stream) else { return Opening::Nothing };
         let visible = Visible::new(rows, member);
         let wanted = wanted(follower, visible.last, self.generation);
@@ -253,7 +253,7 @@ struct Visible {
 }
 
 impl Visible {
-    fn new(rows: &OpenRows, member: &MemberRow) -> Self {
+    fn new(rows: &OpenRows, member: &MemberRecord) -> Self {
         Self {
             first: member.from.max(rows.conversation.first_kept),
             last: member.to.min(rows.conversation.head),
@@ -272,7 +272,7 @@ struct OpenedAt {
 fn encode_opened(
     follower: &Follower,
     rows: &OpenRows,
-    member: &MemberRow,
+    member: &MemberRecord,
     visible: &Visible,
     opened_at: OpenedAt,
     into: &mut Vec<u8>,

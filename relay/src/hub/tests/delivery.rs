@@ -73,7 +73,7 @@ fn an_event_without_its_frame_is_read_from_the_store() {
     let client = relay.client("ann");
     let stream = relay.open(client, 0, Start::Now);
     let mut bare = event(1);
-    bare.event.as_mut().unwrap().row.frame = Bytes::new();
+    bare.event.as_mut().unwrap().record.frame = Bytes::new();
     relay.commit(vec![bare]);
     assert_eq!(relay.said(stream), []);
     relay.found_page(10);

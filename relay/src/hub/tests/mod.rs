@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quip_core::{By, ConversationRow, EventRow, MemberRow, MemberState, Naming, NewEvent, Policy};
+use quip_core::{By, ConversationRecord, EventRecord, MemberRecord, MemberState, Naming, NewEvent, Policy};
 use quip_protocol::{
     Blob, Code, ConversationId, DeviceId, Event, InstanceId, Message, ToClient, UserId,
     conversation::{Open, Outcome, Post, Start, Target},
@@ -197,7 +197,7 @@ impl Relay {
 
     /// A batch is committed, and the followers have their turns.
     fn commit(&mut self, changes: Vec<Change>) {
-        self.hub.mail(Mail::Committed(Arc::new(Committed { changes, bytes: 0, turnovers: 0 })));
+        self.hub.mail(Mail::Committed(Arc::new(Committed { changes, ..Committed::default() })));
         self.turns();
     }
 
@@ -278,8 +278,8 @@ fn event_frame(seq: u64) -> Bytes {
 
 /// Event `seq` of the group, by bob.
 fn event(seq: u64) -> Change {
-    let row = EventRow { user: user("bob"), device: DeviceId([9; 16]), n: seq, frame: event_frame(seq) };
-    let event = NewEvent { seq, number: seq, at: TIME, kind: kind::TEXT, row };
+    let row = EventRecord { user: user("bob"), device: DeviceId([9; 16]), n: seq, frame: event_frame(seq) };
+    let event = NewEvent { seq, number: seq, at: TIME, kind: kind::TEXT, record: row };
     Change { conversation: group(), by: By::Relay, outcome: None, event: Some(event), effects: Vec::new() }
 }
 
@@ -296,16 +296,16 @@ fn post(n: u64) -> Post<'static> {
     Post { n, kind: kind::TEXT, body: Blob(b"hello") }
 }
 
-fn group_row(head: u64) -> ConversationRow {
+fn group_row(head: u64) -> ConversationRecord {
     row(head, Naming::Group(String::new()))
 }
 
-fn room_row(name: &str) -> ConversationRow {
+fn room_row(name: &str) -> ConversationRecord {
     row(3, Naming::Room(name.to_owned(), String::new()))
 }
 
-fn row(head: u64, naming: Naming) -> ConversationRow {
-    ConversationRow {
+fn row(head: u64, naming: Naming) -> ConversationRecord {
+    ConversationRecord {
         created_at: TIME,
         head,
         number: head,
@@ -319,10 +319,10 @@ fn row(head: u64, naming: Naming) -> ConversationRow {
 }
 
 /// The row of a present member who sees everything.
-fn present() -> MemberRow {
-    MemberRow { state: MemberState::Member, role: role::MEMBER, from: 1, to: u64::MAX, number: 0, at: TIME }
+fn present() -> MemberRecord {
+    MemberRecord { state: MemberState::Member, role: role::MEMBER, from: 1, to: u64::MAX, number: 0, at: TIME }
 }
 
-fn rows(conversation: ConversationRow, member: Option<MemberRow>) -> OpenRows {
+fn rows(conversation: ConversationRecord, member: Option<MemberRecord>) -> OpenRows {
     OpenRows { conversation, member, sends: Default::default(), mark: Default::default(), companions: None }
 }

@@ -157,7 +157,7 @@ fn a_former_member_reads_up_to_the_end_of_the_membership() {
     let mut relay = Relay::new();
     let client = relay.client("ann");
     let stream = relay.ask(client, 1, &Target::Id(group()), 0, Start::Last(2));
-    let former = MemberRow { state: MemberState::Left, to: 4, ..present() };
+    let former = MemberRecord { state: MemberState::Left, to: 4, ..present() };
     relay.found_rows(rows(group_row(9), Some(former)));
     assert_eq!(relay.found_page(10), (3, 4));
     let said = relay.said(stream);
@@ -173,7 +173,7 @@ fn rows_that_were_read_before_a_membership_ended_are_read_again() {
     relay.commit(vec![Change { effects: vec![left], ..event(6) }]);
     relay.found_rows(rows(group_row(5), Some(present())));
     assert_eq!(relay.said(stream), []);
-    let former = MemberRow { state: MemberState::Left, to: 5, ..present() };
+    let former = MemberRecord { state: MemberState::Left, to: 5, ..present() };
     relay.found_rows(rows(group_row(6), Some(former)));
     assert_eq!(relay.said(stream), [ToSee::Opened(6), ToSee::End(Code::ENDED)]);
 }
