@@ -50,8 +50,6 @@ pub struct ClusterConfig {
     pub credentials: Option<PathBuf>,
     /// A file of the authorities that certificates of the servers are checked against; otherwise the system's.
     pub ca: Option<PathBuf>,
-    /// How much may wait to be published, or for the stream's answer.
-    pub limits: Limits,
     /// How long a start waits for servers, and how long the stream may look wrong before that is believed.
     pub patience: Duration,
 }
@@ -59,12 +57,15 @@ pub struct ClusterConfig {
 /// The oldest NATS server that works.
 pub const LEAST_SERVER: &str = "2.15.0";
 
-/// Finds the stream or makes it, and returns the two ends of the order.
+/// Finds the stream or makes it, and returns the two ends of the order. The limits are on commands whose outcome is not known.
 ///
 /// # Errors
 /// When the servers cannot be reached, or servers or stream cannot be relied upon.
-pub fn jetstream(config: ClusterConfig) -> Result<(Arc<JetStream>, Box<dyn Order>), ClusterError> {
-    let shared = Arc::new(Shared { intake: Intake::new(config.limits), outlet: Outlet::default() });
+pub fn jetstream(
+    config: ClusterConfig,
+    limits: Limits,
+) -> Result<(Arc<JetStream>, Box<dyn Order>), ClusterError> {
+    let shared = Arc::new(Shared { intake: Intake::new(limits), outlet: Outlet::default() });
     let (opened, is_open) = mpsc::channel();
     let (begin, begun) = oneshot::channel();
     let start = Start { config, shared: shared.clone(), opened, begin: begun };

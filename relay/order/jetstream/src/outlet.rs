@@ -99,4 +99,4 @@ impl Outlet {
 /// What may wait for the sequencer, and a pull more.
 const WAITING: BatchLimit = BatchLimit { commands: 8192, bytes: 4 << 20 };
 /// How long the sequencer waits before it looks around.
-const WAIT: Duration = Duration::from_millis(100);
+const WAIT: Duration = Duration::from_millis(250);

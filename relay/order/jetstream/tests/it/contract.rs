@@ -1,6 +1,7 @@
 //! The suite of all engines.
 
 use quip_jetstream::{ClusterConfig, jetstream};
+use quip_order::Limits;
 
 use crate::{
     config,
@@ -13,7 +14,7 @@ pub(crate) struct OneStream(pub(crate) ClusterConfig);
 
 impl Engine for OneStream {
     fn open(&self) -> Ends {
-        let (submit, order) = jetstream(self.0.clone()).unwrap();
+        let (submit, order) = jetstream(self.0.clone(), Limits::default()).unwrap();
         (submit, order)
     }
 }

@@ -16,7 +16,6 @@ use std::{
 };
 
 use quip_jetstream::ClusterConfig;
-use quip_order::Limits;
 
 use crate::server::Servers;
 
@@ -30,7 +29,6 @@ fn config(servers: &Servers) -> ClusterConfig {
         monitors: servers.monitors(),
         credentials: None,
         ca: None,
-        limits: Limits::default(),
         patience: Duration::from_secs(20),
     }
 }

@@ -101,6 +101,11 @@ impl Servers {
         ports(&home, server.child.id());
     }
 
+    /// Loses all that a server that is dead had stored.
+    pub(crate) fn wipe(&self, number: usize) {
+        fs::remove_dir_all(self.folder.path().join(&self.servers[number].name).join("jetstream")).unwrap();
+    }
+
     /// What the servers said, for a test that fails.
     #[allow(dead_code)]
     pub(crate) fn logs(&self) -> String {
@@ -151,7 +156,8 @@ fn after(text: &str, scheme: &str) -> Option<String> {
 fn program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let install = || {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/nats-server");
+        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let script = folders.map(|folder| folder.join("scripts/nats-server")).find(|script| script.exists())?;
         let printed = Command::new(script).stderr(Stdio::inherit()).output().ok().filter(|done| done.status.success());
         let path = printed.map(|done| PathBuf::from(String::from_utf8_lossy(&done.stdout).trim()));
         if path.is_none() {
