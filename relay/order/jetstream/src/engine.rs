@@ -14,7 +14,7 @@ use quip_protocol::ConversationId;
 use serde::Deserialize;
 use tokio::{
     task::JoinHandle,
-    time::{MissedTickBehavior, interval, interval_at, sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -48,7 +48,7 @@ pub(crate) async fn run(start: Start) -> Result<(), ClusterError> {
     let opening = async {
         let link = Link::open(&config).await?;
         let log = Log::new(link.clone(), config);
-        let found = insist(patience, Some(patience), || log.make()).await?;
+        let found = insist(patience, || log.make()).await?;
         Ok((link, log, found.generation))
     };
     let (link, log, generation) = match opening.await {
@@ -64,7 +64,7 @@ pub(crate) async fn run(start: Start) -> Result<(), ClusterError> {
     if !is_wanted {
         return Ok(());
     }
-    let checked = insist(patience, Some(patience), || log.check(generation, after)).await;
+    let checked = insist(patience, || log.check(generation, after)).await;
     let found = match checked {
         Ok(found) => found,
         Err(error) => {
@@ -93,7 +93,8 @@ pub(crate) async fn run(start: Start) -> Result<(), ClusterError> {
         due: found.last,
         inbox: format!("{inbox}."),
         answers,
-        refusals: Rarely::default(),
+        complaints: Rarely::default(),
+        has_complained: false,
     };
     tokio::select! {
         ended = engine.run() => ended,
@@ -104,24 +105,46 @@ pub(crate) async fn run(start: Start) -> Result<(), ClusterError> {
     }
 }
 
-/// Looks until all is well. What is doubtful must stay so for `patience` to count, and so must silence if that is bounded.
-async fn insist<F>(patience: Duration, silence: Option<Duration>, mut look: impl FnMut() -> F) -> Result<Found, ClusterError>
+/// Looks until all is well, as at a start: what is doubtful is believed after `patience`, and so is silence.
+async fn insist<F>(patience: Duration, mut look: impl FnMut() -> F) -> Result<Found, ClusterError>
 where
     F: Future<Output = Result<Found, Trouble>>,
 {
-    let (mut silent, mut doubtful) = (Instant::now(), Instant::now());
+    let started = Instant::now();
     loop {
-        match look().await {
+        let error = match look().await {
             Ok(found) => return Ok(found),
             Err(Trouble::Final(error)) => return Err(error),
-            Err(Trouble::Doubtful(error)) if doubtful.elapsed() > patience => return Err(error),
-            Err(Trouble::Doubtful(_)) => silent = Instant::now(),
-            Err(Trouble::Silent(error)) if silence.is_some_and(|most| silent.elapsed() > most) => {
-                return Err(ClusterError::Unreachable(error));
-            }
-            Err(Trouble::Silent(_)) => doubtful = Instant::now(),
+            Err(Trouble::Doubtful(error)) => error,
+            Err(Trouble::Silent(why)) => ClusterError::Unreachable(why),
+        };
+        if started.elapsed() > patience {
+            return Err(error);
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// For how long the log has looked wrong while servers answered.
+#[derive(Debug, Default)]
+struct Doubt(Option<Instant>);
+
+impl Doubt {
+    /// The trouble as an error if it must stop a relay that is at work; otherwise why to look again.
+    fn weigh(&mut self, trouble: Trouble, patience: Duration) -> Result<String, ClusterError> {
+        match trouble {
+            Trouble::Final(error) => Err(error),
+            Trouble::Silent(why) => {
+                self.0 = None;
+                Ok(why)
+            }
+            // The log is not wrong, only the monitoring port is silent.
+            Trouble::Doubtful(error @ ClusterError::Unchecked { .. }) => Ok(error.to_string()),
+            Trouble::Doubtful(error) => {
+                let since = *self.0.get_or_insert_with(Instant::now);
+                if since.elapsed() > patience { Err(error) } else { Ok(error.to_string()) }
+            }
+        }
     }
 }
 
@@ -145,7 +168,9 @@ struct Engine {
     /// The beginning of the subjects that acknowledgements come to.
     inbox: String,
     answers: Subscriber,
-    refusals: Rarely,
+    complaints: Rarely,
+    /// So that the end of the trouble is said too.
+    has_complained: bool,
 }
 
 /// A command that was published and may have to be published again.
@@ -167,32 +192,47 @@ enum Ended {
 
 impl Engine {
     async fn run(mut self) -> Result<(), ClusterError> {
-        let mut complaints = Rarely::default();
+        let mut doubt = Doubt::default();
         loop {
-            match self.session().await? {
-                Ended::Drained => return Ok(()),
-                Ended::Lost(why) => {
-                    if complaints.may() {
-                        tracing::warn!(stream = self.log.name, why, "lost the stream; trying again");
+            let stay = self.link.connected().await?;
+            let why = match self.log.check(self.generation, self.place.position).await {
+                Ok(found) => {
+                    doubt = Doubt::default();
+                    match self.session(stay, found).await? {
+                        Ended::Drained => return Ok(()),
+                        Ended::Lost(why) => why,
                     }
-                    sleep(Duration::from_millis(50)).await;
                 }
+                Err(trouble) => {
+                    let is_silent = matches!(trouble, Trouble::Silent(_));
+                    let why = doubt.weigh(trouble, self.patience)?;
+                    if is_silent {
+                        // Another server may answer.
+                        let _ = self.link.client.force_reconnect().await;
+                    }
+                    why
+                }
+            };
+            if self.complaints.may() {
+                tracing::warn!(stream = self.log.name, why, "the stream cannot be used; trying again");
+                self.has_complained = true;
             }
+            sleep(PAUSE).await;
         }
     }
 
-    async fn session(&mut self) -> Result<Ended, ClusterError> {
-        let stay = self.link.connected().await?;
-        let (log, generation, position) = (&self.log, self.generation, self.place.position);
-        let found = insist(self.patience, None, || log.check(generation, position)).await?;
+    async fn session(&mut self, stay: Stay, found: Found) -> Result<Ended, ClusterError> {
+        let (generation, position) = (self.generation, self.place.position);
         self.place = Place::after(position);
-        let mut messages = match log.read(position).await {
+        let mut messages = match self.log.read(position).await {
             Ok(messages) => messages,
             Err(error) => return Ok(Ended::Lost(error.to_string())),
         };
-        let server = self.link.client.server_info().server_name;
-        tracing::info!(stream = log.name, server, position, head = found.last, unknown = self.unknown.len(), "reading the stream");
-        let mut checks = Checks::start(log.clone(), generation, position, self.patience);
+        if std::mem::take(&mut self.has_complained) {
+            let (behind, unknown) = (found.last - position, self.unknown.len());
+            tracing::info!(stream = self.log.name, position, behind, unknown, "using the stream again");
+        }
+        let mut checks = Checks::start(self.log.clone(), generation, position, self.patience);
         let now = Instant::now();
         self.unknown.values_mut().for_each(|unknown| unknown.due = now);
         let mut ticks = interval(TICK);
@@ -217,7 +257,7 @@ impl Engine {
                     None => return Ok(Ended::Lost("the connection was closed".to_owned())),
                 },
                 () = shared.intake.filled.notified() => {}
-                _ = ticks.tick(), if !self.unknown.is_empty() => self.publish_again(stay).await,
+                _ = ticks.tick(), if !self.unknown.is_empty() => self.publish_again().await,
                 error = checks.failed() => return Err(error),
             }
         }
@@ -244,14 +284,18 @@ impl Engine {
     }
 
     /// Publishes what has no answer for too long, in its order and with its id.
-    async fn publish_again(&mut self, stay: Stay) {
+    async fn publish_again(&mut self) {
         let now = Instant::now();
-        let due: Vec<_> =
-            self.unknown.iter().filter(|(_, unknown)| unknown.due <= now).map(|(&n, unknown)| (n, unknown.message.clone())).collect();
+        let due: Vec<_> = self
+            .unknown
+            .iter()
+            .filter(|(_, unknown)| unknown.due <= now)
+            .map(|(&n, unknown)| (n, unknown.message.clone()))
+            .collect();
         if due.is_empty() {
             return;
         }
-        tracing::debug!(messages = due.len(), ?stay, "publishing again");
+        tracing::debug!(messages = due.len(), "publishing again");
         for (n, message) in due {
             if let Some(unknown) = self.unknown.get_mut(&n) {
                 unknown.due = now + ANSWER_WITHIN;
@@ -287,7 +331,7 @@ impl Engine {
         if let Some(unknown) = self.unknown.get_mut(&n) {
             unknown.due = Instant::now() + REFUSED_PAUSE;
         }
-        if self.refusals.may() {
+        if self.complaints.may() {
             tracing::warn!(stream = self.log.name, refusal, "the stream takes no message; trying again");
         }
     }
@@ -301,7 +345,11 @@ impl Engine {
     }
 
     /// Takes a message, and those behind it that have arrived too. Says why another consumer is needed.
-    fn arrived(&mut self, first: Pulled, messages: &mut jetstream::consumer::pull::Stream) -> Result<Option<String>, ClusterError> {
+    fn arrived(
+        &mut self,
+        first: Pulled,
+        messages: &mut jetstream::consumer::pull::Stream,
+    ) -> Result<Option<String>, ClusterError> {
         let mut taken = Vec::new();
         let (mut next, mut lost) = (Some(first), None);
         while let Some(message) = next.take() {
@@ -375,13 +423,17 @@ struct Checks(JoinHandle<ClusterError>);
 impl Checks {
     fn start(log: Log, generation: u64, position: u64, patience: Duration) -> Self {
         Self(tokio::spawn(async move {
-            let mut times = interval_at(tokio::time::Instant::now() + CHECK_EVERY, CHECK_EVERY);
-            times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let (mut doubt, mut pause) = (Doubt::default(), CHECK_EVERY);
             loop {
-                times.tick().await;
-                if let Err(error) = insist(patience, None, || log.check(generation, position)).await {
-                    return error;
-                }
+                sleep(pause).await;
+                pause = match log.check(generation, position).await.map_err(|trouble| doubt.weigh(trouble, patience)) {
+                    Ok(_) => {
+                        doubt = Doubt::default();
+                        CHECK_EVERY
+                    }
+                    Err(Ok(_)) => CHECK_EVERY.min(patience) / 4,
+                    Err(Err(error)) => return error,
+                };
             }
         }))
     }

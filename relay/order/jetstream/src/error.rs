@@ -29,7 +29,9 @@ pub enum ClusterError {
     )]
     NotSynced(String),
     /// Nothing says whether a server syncs.
-    #[error("could not check that the NATS server {name} syncs always: {why}; name the monitoring port of each server in `monitors`")]
+    #[error(
+        "could not check that the NATS server {name} syncs always: {why}; name the monitoring port of each server in `monitors`"
+    )]
     Unchecked {
         /// Its name.
         name: String,
@@ -51,7 +53,9 @@ pub enum ClusterError {
     #[error("the stream {0} is gone; restore it from a backup, or move this relay's store away to begin a new log")]
     Gone(String),
     /// The stream could lose or change messages.
-    #[error("the stream {stream} has {found}, and a log needs {needed}; change it with `nats stream edit`, or name another stream")]
+    #[error(
+        "the stream {stream} has {found}, and a log needs {needed}; change it with `nats stream edit`, or name another stream"
+    )]
     Settings {
         /// Its name.
         stream: String,
@@ -74,7 +78,9 @@ pub enum ClusterError {
         configured: usize,
     },
     /// Made by a version of Quip that does something else with it.
-    #[error("the stream {stream} has {what} {found}, and this relay knows {known}; use the version of Quip that made it")]
+    #[error(
+        "the stream {stream} has {what} {found}, and this relay knows {known}; use the version of Quip that made it"
+    )]
     Version {
         /// Its name.
         stream: String,
@@ -143,7 +149,9 @@ pub enum ClusterError {
         source: CommandError,
     },
     /// A message in a form that this version does not know.
-    #[error("message {position} of the stream {stream} has form {form}, which this relay does not know: upgrade this relay")]
+    #[error(
+        "message {position} of the stream {stream} has form {form}, which this relay does not know: upgrade this relay"
+    )]
     Form {
         /// Its name.
         stream: String,
@@ -153,7 +161,9 @@ pub enum ClusterError {
         form: u8,
     },
     /// A message that is none of Quip's.
-    #[error("message {position} of the stream {stream} is not from a relay; let nobody else publish to it, and restore it from a backup")]
+    #[error(
+        "message {position} of the stream {stream} is not from a relay; let nobody else publish to it, and restore it from a backup"
+    )]
     Stranger {
         /// Its name.
         stream: String,
@@ -184,4 +194,3 @@ impl From<ClusterError> for Trouble {
         Self::Final(error)
     }
 }
-

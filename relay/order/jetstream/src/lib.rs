@@ -61,10 +61,7 @@ pub const LEAST_SERVER: &str = "2.15.0";
 ///
 /// # Errors
 /// When the servers cannot be reached, or servers or stream cannot be relied upon.
-pub fn jetstream(
-    config: ClusterConfig,
-    limits: Limits,
-) -> Result<(Arc<JetStream>, Box<dyn Order>), ClusterError> {
+pub fn jetstream(config: ClusterConfig, limits: Limits) -> Result<(Arc<JetStream>, Box<dyn Order>), ClusterError> {
     let shared = Arc::new(Shared { intake: Intake::new(limits), outlet: Outlet::default() });
     let (opened, is_open) = mpsc::channel();
     let (begin, begun) = oneshot::channel();

@@ -6,7 +6,6 @@ use async_nats::jetstream::{
     Context, ErrorCode,
     consumer::{AckPolicy, DeliverPolicy, pull},
     context::{ContextBuilder, CreateStreamErrorKind, GetStreamErrorKind},
-
     stream::{Config as StreamConfig, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType},
 };
 use quip_core::FOLD_VERSION;
@@ -198,7 +197,11 @@ fn judge(found: &StreamConfig, wanted: &StreamConfig) -> Result<u64, ClusterErro
         }
     }
     let settings: [(bool, String, &'static str); 10] = [
-        (found.subjects == wanted.subjects, format!("the subjects {:?}", found.subjects), "its own name as its one subject"),
+        (
+            found.subjects == wanted.subjects,
+            format!("the subjects {:?}", found.subjects),
+            "its own name as its one subject",
+        ),
         (found.retention == RetentionPolicy::Limits, format!("the retention {:?}", found.retention), "limits"),
         (found.storage == StorageType::File, format!("the storage {:?}", found.storage), "file"),
         (found.discard == DiscardPolicy::New, format!("the discard policy {:?}", found.discard), "new"),
@@ -207,7 +210,11 @@ fn judge(found: &StreamConfig, wanted: &StreamConfig) -> Result<u64, ClusterErro
         (found.deny_delete, "no protection against deletions".to_owned(), "deny_delete"),
         (!found.allow_rollup && !found.allow_message_ttl, "roll-ups or lifetimes of messages".to_owned(), "neither"),
         (
-            found.mirror.is_none() && found.sources.is_none() && found.subject_transform.is_none() && !found.sealed && !found.no_ack,
+            found.mirror.is_none()
+                && found.sources.is_none()
+                && found.subject_transform.is_none()
+                && !found.sealed
+                && !found.no_ack,
             "a mirror, sources, a subject transform, a seal or no acknowledgements".to_owned(),
             "none of them",
         ),

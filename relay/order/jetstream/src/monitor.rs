@@ -83,9 +83,11 @@ mod tests {
     #[test]
     fn reads_what_a_server_says() {
         let says = |body: &str| parse(format!("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{body}").as_bytes());
-        let server = says(r#"{"server_name":"n1","version":"2.15.1","jetstream":{"config":{"sync_always":true}}}"#).unwrap();
+        let server =
+            says(r#"{"server_name":"n1","version":"2.15.1","jetstream":{"config":{"sync_always":true}}}"#).unwrap();
         assert!(server.syncs_always() && server.name == "n1" && server.version == "2.15.1");
-        let server = says(r#"{"server_name":"n1","version":"2.15.1","jetstream":{"config":{"sync_interval":120}}}"#).unwrap();
+        let server =
+            says(r#"{"server_name":"n1","version":"2.15.1","jetstream":{"config":{"sync_interval":120}}}"#).unwrap();
         assert!(!server.syncs_always(), "said nothing about it");
         assert!(!says(r#"{"server_name":"n1","version":"2.15.1"}"#).unwrap().syncs_always(), "has no JetStream");
         assert!(says("<html>").is_err() && says("{}").is_err());

@@ -1,7 +1,8 @@
 use super::*;
 
 fn wanted() -> StreamConfig {
-    let keys = [(GENERATION, 7), (PARTITION_NUMBER, 0), (PARTITIONS, 1), (FOLD, FOLD_VERSION), (MESSAGE_FORM, FORM.into())];
+    let keys =
+        [(GENERATION, 7), (PARTITION_NUMBER, 0), (PARTITIONS, 1), (FOLD, FOLD_VERSION), (MESSAGE_FORM, FORM.into())];
     StreamConfig {
         name: "QUIP_0".to_owned(),
         subjects: vec!["QUIP_0".to_owned()],
@@ -64,7 +65,9 @@ fn a_stream_of_another_kind_is_refused() {
 #[test]
 fn a_server_must_be_new_enough_and_sync_always() {
     let server = |version: &str, always: bool| -> Result<(), ClusterError> {
-        let says = format!(r#"{{"server_name":"n","version":"{version}","jetstream":{{"config":{{"sync_always":{always}}}}}}}"#);
+        let says = format!(
+            r#"{{"server_name":"n","version":"{version}","jetstream":{{"config":{{"sync_always":{always}}}}}}}"#
+        );
         judge_server(&serde_json::from_str(&says).unwrap())
     };
     for version in ["2.15.0", "2.15.1", "2.16.0-RC.1", "3.0.0"] {

@@ -4,6 +4,7 @@
 
 mod contract;
 mod faults;
+mod figures;
 mod refusals;
 mod server;
 #[path = "../../../tests/it/suite.rs"]

@@ -109,7 +109,8 @@ impl Servers {
     /// What the servers said, for a test that fails.
     #[allow(dead_code)]
     pub(crate) fn logs(&self) -> String {
-        let said = |server: &Server| fs::read_to_string(self.folder.path().join(&server.name).join("log")).unwrap_or_default();
+        let said =
+            |server: &Server| fs::read_to_string(self.folder.path().join(&server.name).join("log")).unwrap_or_default();
         self.servers.iter().map(|server| format!("== {} ({})\n{}", server.name, server.route, said(server))).collect()
     }
 }
