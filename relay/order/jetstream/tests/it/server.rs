@@ -30,20 +30,25 @@ struct Server {
 impl Servers {
     /// One server. None where it cannot be had.
     pub(crate) fn alone() -> Option<Self> {
-        Self::start(1, "always")
+        Self::start(1, "always", "")
     }
 
     /// Three servers. None where they cannot be had.
     pub(crate) fn three() -> Option<Self> {
-        Self::start(3, "always")
+        Self::start(3, "always", "")
     }
 
     /// One server that acknowledges before it syncs.
     pub(crate) fn careless() -> Option<Self> {
-        Self::start(1, "2m")
+        Self::start(1, "2m", "")
     }
 
-    fn start(count: usize, sync: &str) -> Option<Self> {
+    /// One server with this in its configuration.
+    pub(crate) fn with(more: &str) -> Option<Self> {
+        Self::start(1, "always", more)
+    }
+
+    fn start(count: usize, sync: &str, more: &str) -> Option<Self> {
         let program = program()?;
         let folder = tempfile::tempdir().unwrap();
         // A server must know the others' ports before they have started.
@@ -60,7 +65,8 @@ impl Servers {
             let home = folder.path().join(&name);
             fs::create_dir(&home).unwrap();
             let common = format!(
-                "server_name: {name}\nports_file_dir: {home:?}\n{cluster}\njetstream {{ store_dir: {home:?}, sync_interval: {sync} }}\n"
+                "server_name: {name}\nports_file_dir: {home:?}\n{cluster}\n{more}\n\
+                 jetstream {{ store_dir: {home:?}, sync_interval: {sync} }}\n"
             );
             fs::write(home.join("common.conf"), common).unwrap();
             let (client, monitor) = ("127.0.0.1:-1".to_owned(), "127.0.0.1:-1".to_owned());
@@ -139,7 +145,9 @@ fn ports(home: &Path, pid: u32) -> (String, String) {
     let start = Instant::now();
     loop {
         let text = fs::read_to_string(&file).unwrap_or_default();
-        if let (Some(client), Some(monitor)) = (after(&text, "nats://"), after(&text, "http://")) {
+        if let (Some(client), Some(monitor)) =
+            (after(&text, "nats://").or_else(|| after(&text, "tls://")), after(&text, "http://"))
+        {
             return (client, monitor);
         }
         let log = || fs::read_to_string(home.join("log")).unwrap_or_default();
