@@ -423,15 +423,16 @@ struct Checks(JoinHandle<ClusterError>);
 impl Checks {
     fn start(log: Log, generation: u64, position: u64, patience: Duration) -> Self {
         Self(tokio::spawn(async move {
-            let (mut doubt, mut pause) = (Doubt::default(), CHECK_EVERY);
+            let every = CHECK_EVERY.min(patience * 2);
+            let (mut doubt, mut pause) = (Doubt::default(), every);
             loop {
                 sleep(pause).await;
                 pause = match log.check(generation, position).await.map_err(|trouble| doubt.weigh(trouble, patience)) {
                     Ok(_) => {
                         doubt = Doubt::default();
-                        CHECK_EVERY
+                        every
                     }
-                    Err(Ok(_)) => CHECK_EVERY.min(patience) / 4,
+                    Err(Ok(_)) => every / 8,
                     Err(Err(error)) => return error,
                 };
             }
@@ -478,6 +479,7 @@ const QUEUE_WITHIN: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
 /// Between two looks at servers or stream.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Between two checks of a session, unless patience is short.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 /// Between two lines about the same trouble.
 const SAY_EVERY: Duration = Duration::from_secs(10);

@@ -6,8 +6,9 @@ use async_nats::jetstream::{
     Context, ErrorCode,
     consumer::{AckPolicy, DeliverPolicy, pull},
     context::{ContextBuilder, CreateStreamErrorKind, GetStreamErrorKind},
-    stream::{Config as StreamConfig, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType},
+    stream::{Config as StreamConfig, DiscardPolicy, Info, PeerInfo, PersistenceMode, RetentionPolicy, StorageType},
 };
+use futures_util::future::join_all;
 use quip_core::FOLD_VERSION;
 use quip_protocol::limit;
 
@@ -118,7 +119,7 @@ impl Log {
         let generation = judge(&info.config, &self.wanted())?;
         let cluster = info.cluster.as_ref();
         let leader = cluster.and_then(|cluster| cluster.leader.clone());
-        let followers = cluster.into_iter().flat_map(|cluster| &cluster.replicas).filter(|peer| !peer.offline);
+        let followers = cluster.into_iter().flat_map(|cluster| &cluster.replicas).filter(|peer| !is_away(peer));
         let keepers: Vec<_> = leader.into_iter().chain(followers.map(|peer| peer.name.clone())).collect();
         self.check_servers(&keepers).await?;
         Ok(Found { generation, first: info.state.first_sequence, last: info.state.last_sequence })
@@ -135,19 +136,19 @@ impl Log {
         }
         let keepers = if keepers.is_empty() { &[here.server_name] } else { keepers };
         let (mut servers, mut why) = (Vec::new(), "no monitoring port of it is configured".to_owned());
-        for url in &self.config.monitors {
-            match monitor::ask(url).await {
+        let answers = join_all(self.config.monitors.iter().map(|url| monitor::ask(url))).await;
+        for (url, answer) in self.config.monitors.iter().zip(answers) {
+            match answer {
                 Ok(server) => servers.push(server),
                 Err(error) => why = format!("{url}: {error}"),
             }
         }
-        for name in keepers {
-            match servers.iter().find(|server| server.name == *name) {
-                Some(server) => judge_server(server)?,
-                None => return Err(Trouble::Doubtful(ClusterError::Unchecked { name: name.clone(), why })),
-            }
+        // Also one that keeps nothing now: it may be about to.
+        servers.iter().try_for_each(judge_server)?;
+        match keepers.iter().find(|name| servers.iter().all(|server| server.name != **name)) {
+            Some(name) => Err(Trouble::Doubtful(ClusterError::Unchecked { name: name.clone(), why })),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The stream as it is made.
@@ -230,6 +231,12 @@ fn judge(found: &StreamConfig, wanted: &StreamConfig) -> Result<u64, ClusterErro
     Ok(generation)
 }
 
+/// Whether a server takes no part in what the others acknowledge. When it comes back, the next check includes it.
+fn is_away(peer: &PeerInfo) -> bool {
+    let was_never_heard = peer.active.is_zero() && !peer.current;
+    peer.offline || was_never_heard || peer.active > AWAY
+}
+
 fn number(metadata: &HashMap<String, String>, key: &str) -> Option<u64> {
     metadata.get(key)?.parse().ok()
 }
@@ -261,6 +268,8 @@ const MESSAGE_FORM: &str = "quip-form";
 const LEAST: (i64, i64, i64) = (2, 15, 0);
 /// The least that a server must take in one message: the largest command and its header.
 const PAYLOAD: usize = limit::FRAME;
+/// A server that its leader has not heard of for longer is away; otherwise it says something every second.
+const AWAY: Duration = Duration::from_secs(3);
 /// How long a request to JetStream may take.
 const WITHIN: Duration = Duration::from_secs(5);
 /// How long the stream remembers the ids of messages.

@@ -70,18 +70,34 @@ fn load(submit: Arc<dyn Submit>, stop: Arc<AtomicBool>) -> JoinHandle<BTreeSet<u
     })
 }
 
-/// Kills servers in turn under load; everything that was taken must come out, and again for whoever reads from the beginning.
-fn survives(mut servers: Servers, kills: usize, down: Duration) -> usize {
+/// What happens to a server, and for how long.
+#[derive(Clone, Copy)]
+enum Fault {
+    Killed(Duration),
+    Hangs(Duration),
+}
+
+/// Servers fail in turn under load; everything that was taken must come out, and again for a relay that reads from the start.
+fn survives(mut servers: Servers, count: usize, fault: Fault) -> usize {
     let config = config(&servers);
     let relay = Relay::start(&config);
     let stop = Arc::new(AtomicBool::new(false));
     let load = load(relay.submit.clone(), stop.clone());
-    for kill in 0..kills {
+    for number in 0..count {
         thread::sleep(Duration::from_millis(700));
-        let victim = kill % servers.replicas();
-        servers.kill(victim);
-        thread::sleep(down);
-        servers.restart(victim);
+        let victim = number % servers.replicas();
+        match fault {
+            Fault::Killed(down) => {
+                servers.kill(victim);
+                thread::sleep(down);
+                servers.restart(victim);
+            }
+            Fault::Hangs(time) => {
+                servers.signal(victim, "-STOP");
+                thread::sleep(time);
+                servers.signal(victim, "-CONT");
+            }
+        }
         thread::sleep(Duration::from_millis(700));
     }
     stop.store(true, Ordering::Relaxed);
@@ -102,14 +118,32 @@ fn survives(mut servers: Servers, kills: usize, down: Duration) -> usize {
 #[test]
 fn a_server_that_is_killed_under_load_costs_nothing() {
     let Some(servers) = Servers::alone() else { return };
-    let repeated = survives(servers, 4, Duration::from_millis(300));
+    let repeated = survives(servers, 4, Fault::Killed(Duration::from_millis(300)));
     assert_eq!(repeated, 0, "the stream knows the ids of what was published before it died");
 }
 
 #[test]
 fn three_servers_that_are_killed_in_turn_cost_nothing() {
     let Some(servers) = Servers::three() else { return };
-    survives(servers, 3, Duration::from_secs(2));
+    survives(servers, 3, Fault::Killed(Duration::from_secs(2)));
+}
+
+#[test]
+fn three_servers_that_hang_in_turn_cost_nothing() {
+    let Some(servers) = Servers::three() else { return };
+    survives(servers, 3, Fault::Hangs(Duration::from_secs(8)));
+}
+
+#[test]
+fn two_servers_of_three_are_enough_to_start() {
+    let Some(mut servers) = Servers::three() else { return };
+    let log = OneStream(config(&servers));
+    let (seen, _) = filled(&log, 100, 0);
+    for victim in 0..3 {
+        servers.kill(victim);
+        assert_eq!(filled(&log, 0, 0).0, seen);
+        servers.restart(victim);
+    }
 }
 
 #[test]

@@ -141,6 +141,21 @@ fn a_message_that_is_not_understood_stops_the_order() {
 }
 
 #[test]
+fn a_stream_that_is_changed_stops_the_order() {
+    let Some(servers) = Servers::alone() else { return };
+    let config = hasty(&servers);
+    let (_submit, mut order) = open(config.clone(), Limits::default()).unwrap();
+    order.start(&at(0)).unwrap();
+    let name = format!("{}_0", config.stream);
+    meddle(&servers, async |context| {
+        let old = context.get_stream(&name).await.unwrap().cached_info().config.clone();
+        context.update_stream(stream::Config { max_messages_per_subject: 5, ..old }).await.unwrap();
+    });
+    let error = stopped(&mut *order);
+    assert!(error.contains("a maximum of messages per subject"), "{error}");
+}
+
+#[test]
 fn a_stream_that_was_lost_or_made_again_stops_the_order() {
     let Some(mut servers) = Servers::alone() else { return };
     let config = hasty(&servers);

@@ -99,6 +99,12 @@ impl Servers {
         server.child.wait().unwrap();
     }
 
+    /// Stops or continues it, with all its connections.
+    pub(crate) fn signal(&self, number: usize, signal: &str) {
+        let pid = self.servers[number].child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     /// Starts it again on the ports that it had.
     pub(crate) fn restart(&mut self, number: usize) {
         let server = &mut self.servers[number];
