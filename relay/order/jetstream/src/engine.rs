@@ -213,6 +213,7 @@ impl Engine {
                     why
                 }
             };
+            self.shared.intake.set_stalled(true);
             if self.complaints.may() {
                 tracing::warn!(stream = self.log.name, why, "the stream cannot be used; trying again");
                 self.has_complained = true;
@@ -228,6 +229,7 @@ impl Engine {
             Ok(messages) => messages,
             Err(error) => return Ok(Ended::Lost(error.to_string())),
         };
+        self.shared.intake.set_stalled(false);
         if std::mem::take(&mut self.has_complained) {
             let (behind, unknown) = (found.last - position, self.unknown.len());
             tracing::info!(stream = self.log.name, position, behind, unknown, "using the stream again");

@@ -28,6 +28,8 @@ struct State {
     bytes: usize,
     /// The engine waits for a wake-up.
     sleeping: bool,
+    /// There is no way to the stream for now.
+    stalled: bool,
     closed: bool,
 }
 
@@ -71,6 +73,11 @@ impl Intake {
         self.lock().give_back(conversation, weight);
     }
 
+    /// Whether refusals ask for more time.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.lock().stalled = stalled;
+    }
+
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.closed.send_replace(true);
@@ -96,14 +103,15 @@ impl State {
             return Err(SubmitError::Closed);
         }
         let weight = command.weight();
+        let retry_after_ms = if self.stalled { STALLED_RETRY_AFTER_MS } else { RETRY_AFTER_MS };
         if self.bytes + weight > limits.total_bytes {
-            return Err(SubmitError::Full { retry_after_ms: RETRY_AFTER_MS });
+            return Err(SubmitError::Full { retry_after_ms });
         }
         let share = self.conversations.entry(command.conversation).or_default();
         let over = share.bytes + weight > limits.conversation_bytes;
         // One command always fits, so a refusal leaves no empty entry behind.
         if share.commands > 0 && (over || share.commands >= limits.conversation_commands) {
-            return Err(SubmitError::Full { retry_after_ms: RETRY_AFTER_MS });
+            return Err(SubmitError::Full { retry_after_ms });
         }
         share.commands += 1;
         share.bytes += weight;
@@ -124,5 +132,7 @@ impl State {
     }
 }
 
-/// A few commits, as with the embedded order. A cluster that elects a leader takes seconds: clients ask more than once.
+/// A few commits, as with the embedded order.
 const RETRY_AFTER_MS: u64 = 50;
+/// A cluster elects a leader in 4 to 9 s.
+const STALLED_RETRY_AFTER_MS: u64 = 1000;

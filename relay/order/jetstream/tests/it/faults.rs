@@ -197,6 +197,11 @@ fn nobody_waits_for_a_dead_server() {
     let total = (1..=10_000u64).filter(|n| submit.submit(post((n % 200) as u8, *n, 16_000)).is_ok()).count();
     assert!((900..1100).contains(&total), "{total} of 16 KB in 16 MiB");
     assert!(start.elapsed() < Duration::from_secs(2), "took {:?}", start.elapsed());
+    let start = Instant::now();
+    while submit.submit(post(1, 1, 1)) != Err(SubmitError::Full { retry_after_ms: 1000 }) {
+        assert!(start.elapsed() < Duration::from_secs(5), "clients are told to wait longer");
+        thread::sleep(Duration::from_millis(10));
+    }
     assert_eq!(order.next_batch(BatchLimit::default(), &mut Batch::default()).unwrap(), Next::Idle);
     submit.close();
     let start = Instant::now();
