@@ -11,7 +11,7 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quip_core::Command;
-use quip_order::{Embedded, Limits, Submit, embedded};
+use quip_order::{Embedded, EmbeddedConfig, Submit, embedded};
 use quip_protocol::Code;
 use quip_store::{Committed, Sequencer, SequencerConfig, SequencerError, Sink, Store, StoreConfig};
 use tempfile::TempDir;
@@ -47,11 +47,14 @@ impl Sink for Count {
 impl Log {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        let store = Store::open(folder.path(), StoreConfig::default()).expect("a new store opens");
-        let (order, consumer) = embedded(Limits::default());
+        let config = EmbeddedConfig::default();
+        let (order, consumer) = embedded(&folder.path().join("log"), config).expect("a new log opens");
+        let store = Store::open(&folder.path().join("store"), StoreConfig::default(), consumer.generation());
+        let store = store.expect("a new store opens");
         let (count, accepted) = channel();
         let sinks: Vec<Box<dyn Sink>> = vec![Box::new(Count(count))];
-        let sequencer = Sequencer::new(store, consumer, sinks, SequencerConfig::default());
+        let sequencer = Sequencer::start(store, consumer, sinks, SequencerConfig::default());
+        let sequencer = sequencer.expect("an empty store");
         let thread = thread::spawn(move || sequencer.run());
         Self { order, accepted, thread: Some(thread), _folder: folder }
     }

@@ -1,10 +1,10 @@
-//! Deciding a command: what the fold itself costs, without reading or writing rows.
+//! Deciding a command: what the fold itself costs, without reading or writing records.
 
 use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
-use quip_core::{Action, Command, Folded, Rows, fold, keys};
+use quip_core::{Action, Command, Folded, Key, Loaded, fold, fold::Write, keys};
 use quip_protocol::Code;
 
 mod common;
@@ -12,49 +12,49 @@ use common::Sender;
 
 const NOW: u64 = 1_700_000_000_000;
 
-fn decide(command: &Command, rows: Rows) -> Folded {
-    let folded = fold(black_box(command), NOW, rows);
-    // A refusal would be another, cheaper path.
-    assert_eq!(folded.outcome.map(|outcome| outcome.code), Some(Code::DONE));
-    folded
-}
+/// The records that have been written so far, as a cache would keep them.
+#[derive(Default)]
+struct Records(Vec<Write>);
 
-/// A conversation in which the sender's 64 outcomes are all in use, as they are in any that is not new.
-fn warm(sender: &mut Sender) -> Rows {
-    let mut rows = decide(&sender.join(), Rows::default()).rows;
-    for _ in 0..64 {
-        rows = decide(&sender.post(), rows).rows;
+impl Records {
+    fn load(&mut self, command: &Command) -> Loaded {
+        let take = |key| {
+            let at = self.0.iter().position(|(other, _)| *other == key);
+            at.map_or((key, None), |at| self.0.swap_remove(at))
+        };
+        Loaded::new(keys(command).into_iter().map(take).collect())
     }
-    rows
+
+    /// Decides a command, and keeps what `keep` says.
+    fn decide(&mut self, command: &Command) -> Folded {
+        let loaded = self.load(command);
+        let mut folded = fold(black_box(command), NOW, loaded);
+        // A refusal would be another, cheaper path.
+        assert_eq!(folded.outcome.map(|outcome| outcome.code), Some(Code::DONE));
+        self.0.append(&mut folded.unchanged);
+        let is_event = |key: &Key| matches!(key, Key::Event(_) | Key::Membership(_));
+        self.0.extend(folded.writes.extract_if(.., |(key, _)| !is_event(key)));
+        folded
+    }
 }
 
 fn folding(c: &mut Criterion) {
     let mut group = c.benchmark_group("fold");
-    let mut sender = Sender::new(1);
-    let mut rows = warm(&mut sender);
-    group.bench_function("post", |b| {
-        b.iter(|| rows = decide(&sender.post(), std::mem::take(&mut rows)).rows);
-    });
-    group.bench_function("post, and the keys of its rows", |b| {
-        b.iter(|| {
-            let command = sender.post();
-            black_box(keys(&command));
-            rows = decide(&command, std::mem::take(&mut rows)).rows;
-        });
-    });
-    let posted = decide(&sender.post(), std::mem::take(&mut rows));
+    // A conversation in which the sender's 64 outcomes are all in use, as they are in any that is not new.
+    let (mut sender, mut records) = (Sender::new(1), Records::default());
+    records.decide(&sender.join());
+    (0..64).for_each(|_| _ = records.decide(&sender.post()));
+    group.bench_function("post", |b| b.iter(|| records.decide(&sender.post())));
+    let posted = records.decide(&sender.post());
     let event = posted.event.expect("a post becomes an event");
-    rows = Rows { event: Some(event.row), ..posted.rows };
+    records.0.extend(posted.writes);
     let body = Bytes::from_static(b"something else");
     group.bench_function("edit", |b| {
-        b.iter(|| {
-            let edit = sender.command(Action::Edit { target: event.seq, body: body.clone() });
-            rows = decide(&edit, std::mem::take(&mut rows)).rows;
-        });
+        b.iter(|| records.decide(&sender.command(Action::Edit { target: event.seq, body: body.clone() })));
     });
     group.bench_function("join that makes a direct conversation", |b| {
         let command = Sender::new(2).join();
-        b.iter(|| decide(&command, Rows::default()));
+        b.iter(|| Records::default().decide(&command));
     });
     group.finish();
 }

@@ -1,8 +1,14 @@
 //! Puts the parts together, runs them, and takes them apart in order.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 
-use quip_order::{Limits as OrderLimits, Order, Submit, embedded};
+use quip_order::{EmbeddedConfig, Limits as OrderLimits, Order, OrderError, Submit, Watchdog, embedded, system_clock};
 use quip_store::{OpenError, Readers, ReadersConfig, Sequencer, SequencerConfig, SequencerError, Store, StoreConfig};
 use thiserror::Error;
 use tokio::{
@@ -32,11 +38,14 @@ pub enum ServeError {
     /// The store does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The log does not open.
+    #[error(transparent)]
+    Order(#[from] OrderError),
     /// The network.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// Threads or runtimes.
-    #[error("the system gives no thread or runtime: {0}")]
+    #[error("could not start a thread or a runtime: {0}")]
     Io(#[from] std::io::Error),
     /// The store stopped taking commits. Nothing that was accepted is lost.
     #[error("the relay stops because {0}")]
@@ -62,35 +71,39 @@ pub struct Started {
 /// # Errors
 /// When it cannot start, or its store stops taking commits.
 pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), ServeError> {
-    serve_on(config, started, |limits| {
-        let (submit, order) = embedded(limits);
-        (submit as _, order)
+    serve_on(config, started, |log, config| {
+        let (submit, order) = embedded(log, config)?;
+        Ok((submit as _, order))
     })
 }
 
-/// As [`serve`], on the order that `order` makes: the two ends of one engine.
+/// The two ends of an order.
+pub type Ends = (Arc<dyn Submit>, Box<dyn Order>);
+
+/// As [`serve`], on the order that `order` opens, which gets the folder of the log.
 ///
 /// # Errors
 /// As [`serve`].
 pub fn serve_on(
     config: Config,
     started: impl FnOnce(&Started),
-    order: impl FnOnce(OrderLimits) -> (Arc<dyn Submit>, Box<dyn Order>),
+    order: impl FnOnce(&Path, EmbeddedConfig) -> Result<Ends, OrderError>,
 ) -> Result<(), ServeError> {
     let folder = DataFolder::open(&config.data)?;
     let certificate = folder.certificate(&config.tls)?;
     let keys = folder.node_keys()?;
     let authenticator = Authenticator::open(&config.auth, folder.path())?;
     let socket = endpoint::bind(&config)?;
-    let store = Store::open(&folder.store(), store_config(&config))?;
+    let watchdog = watchdog(&config)?;
+    let (submit, order) = order(&folder.log(), order_config(&config, &watchdog))?;
+    let store = Store::open(&folder.store(), store_config(&config), order.generation())?;
 
     let view = store.view();
-    let (submit, order) = order(order_limits(&config));
     let mailbox = Mailbox::new(config.limits.inbox_bytes);
-    let mut sequencer = Sequencer::new(store, order, vec![mailbox.sink()], sequencer_config(&config));
-    if let Err(error) = sequencer.recover() {
-        std::mem::forget((sequencer, view));
-        return Err(error.into());
+    let mut sequencer = Sequencer::start(store, order, vec![mailbox.sink()], sequencer_config(&config, &watchdog))?;
+    let commands = sequencer.catch_up()?;
+    if commands > 0 {
+        tracing::info!(commands, "the store has again what was accepted since its last checkpoint");
     }
     let readers = ReadersConfig { threads: config.store.readers, waiting: config.store.reads_waiting };
     let generation = view.generation();
@@ -117,12 +130,8 @@ pub fn serve_on(
         }
     });
     worked.map_err(|_| ServeError::Panicked("network"))?;
-    let ended = sequencing.join().map_err(|_| ServeError::Panicked("sequencer")).and_then(|ended| Ok(ended?));
-    if ended.is_err() {
-        // An engine whose disk failed may never finish closing. The process ends instead: what it has accepted is in the log.
-        std::mem::forget(shared);
-    }
-    ended
+    sequencing.join().map_err(|_| ServeError::Panicked("sequencer"))??;
+    Ok(())
 }
 
 /// Waits until the relay is to end, and lets it: what was taken is answered, and nothing more is taken.
@@ -185,31 +194,33 @@ fn store_config(config: &Config) -> StoreConfig {
         cache_bytes: config.store.cache_bytes as u64,
         memtable_bytes: config.store.memtable_bytes as u64,
         worker_threads: config.store.worker_threads,
-        log_bytes: config.store.log_bytes as u64,
     }
 }
 
-fn order_limits(config: &Config) -> OrderLimits {
-    OrderLimits {
+fn order_config(config: &Config, watchdog: &Watchdog) -> EmbeddedConfig {
+    let limits = OrderLimits {
         conversation_commands: config.limits.waiting_per_conversation,
         conversation_bytes: config.limits.waiting_bytes_per_conversation,
         total_bytes: config.limits.waiting_bytes,
-    }
+    };
+    let log_bytes = config.store.log_bytes as u64;
+    EmbeddedConfig { limits, log_bytes, clock: system_clock(), watch: watchdog.watch() }
 }
 
-/// A commit that does not come back (a full disk makes the store sleep for ever) ends the process: whoever
-/// is waiting learns that nothing is known about what was unanswered, and nothing accepted is lost.
-fn sequencer_config(config: &Config) -> SequencerConfig {
+fn sequencer_config(config: &Config, watchdog: &Watchdog) -> SequencerConfig {
+    let cached_records = config.store.cached_records;
+    SequencerConfig { cached_records, watch: watchdog.watch(), ..SequencerConfig::default() }
+}
+
+/// A commit that does not come back (a full disk makes the store sleep for ever) ends the process: everyone who waits learns
+/// that nothing is known about what was unanswered, and nothing accepted is lost.
+fn watchdog(config: &Config) -> std::io::Result<Watchdog> {
     let timeout = config.store.commit_timeout;
-    SequencerConfig {
-        cached_rows: config.store.cached_rows,
-        commit_timeout: timeout,
-        on_stuck: Box::new(move || {
-            tracing::error!("a commit takes longer than {timeout:?}: the disk is full, gone or stuck; the relay stops");
-            std::process::exit(EXIT_STUCK);
-        }),
-        ..SequencerConfig::default()
-    }
+    let on_stuck = move || {
+        tracing::error!("a commit takes longer than {timeout:?}: the disk is full, gone or stuck; the relay stops");
+        std::process::exit(EXIT_STUCK);
+    };
+    Watchdog::start(timeout, Box::new(on_stuck))
 }
 
 /// How long the end waits until it is written when those who are online were last heard.

@@ -16,7 +16,7 @@ use quip_tests::{
 
 /// Small, so that what is old is on the disk, and what was not used lately is out of the sequencer's memory.
 const LEAN: &str = "[limits]\nmessages_per_second = 0\n\n[presence]\nkeepalive = \"60s\"\nidle_timeout = \"120s\"\nsweep = \"60s\"\n\n\
-                    [store]\nmemtable_bytes = \"1MiB\"\ncache_bytes = \"1MiB\"\ncached_rows = 16\n";
+                    [store]\nmemtable_bytes = \"1MiB\"\ncache_bytes = \"1MiB\"\ncached_records = 16\n";
 
 const SEQUENCER: &str = "sequencer";
 const READERS: &str = "quip-read";

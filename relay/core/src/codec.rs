@@ -1,4 +1,4 @@
-//! Bytes of stored rows and of commands: varints as in frames, lengths before bytes, nothing implied.
+//! Bytes of records and of commands: varints as in frames, lengths before bytes, nothing implied.
 
 use quip_protocol::{DeviceId, UserId};
 
@@ -49,10 +49,10 @@ impl Sink for blake3::Hasher {
 
 /// The bytes are not what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 /// Reads what a [`Sink`] took. Borrows; never allocates by what the bytes claim.
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 

@@ -1,191 +1,221 @@
-//! A test engine: it does everything that the contract of [`Order`] allows, by seed.
+//! Wraps an engine for tests: it does everything that the contract of the seam allows, by seed.
 //!
-//! It refuses, drops, duplicates, reorders and delays submits and moves its clock back and forth. The same seed and
-//! the same calls give the same order. Whatever works on it works on every engine. Not for production: it loses commands.
+//! On the submitting side it refuses, drops, duplicates, reorders and delays. On the consuming side it hands positions out
+//! again and, if asked to, leaves one out. The same seed and the same calls give the same order. Whatever works on it works on
+//! every engine. Not for production: it loses commands.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use quip_core::{Command, Timestamp};
+use quip_core::Command;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::{BatchLimit, Durability, Order, Ordered, Submit, SubmitError};
+use crate::{Batch, BatchLimit, Next, Order, OrderError, Ordered, Positions, Submit, SubmitError};
 
-/// How often what goes wrong, in percent of the submits, and how far.
+/// How often what goes wrong, in percent, and how far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Faults {
-    /// Refused as full.
+    /// Submits refused as full.
     pub refused: u32,
-    /// Taken and never seen again.
+    /// Submits taken and never seen again.
     pub dropped: u32,
-    /// Seen twice or more often.
+    /// Submits seen twice or more often.
     pub duplicated: u32,
-    /// Seen much later, up to `delay` submits.
+    /// Submits seen much later, up to `delay` submits.
     pub delayed: u32,
     /// How many later submits may overtake a delayed one; any other is overtaken by at most `reorder`.
     pub delay: u64,
     /// See `delay`; 0 keeps the order of the others.
     pub reorder: u64,
+    /// Batches that begin with positions that were handed out before.
+    pub redelivered: u32,
+    /// Batches that leave out a position, which the sequencer must not survive.
+    pub gaps: u32,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { refused: 5, dropped: 10, duplicated: 15, delayed: 5, delay: 200, reorder: 8 }
+        Self { refused: 5, dropped: 10, duplicated: 15, delayed: 5, delay: 200, reorder: 8, redelivered: 10, gaps: 0 }
     }
 }
 
-/// Makes an order and the side that submits to it.
-pub fn faulty(seed: u64, faults: Faults) -> (Arc<Faulty>, Box<dyn Order>) {
+/// Wraps the two ends of an engine.
+pub fn faulty(
+    (submit, order): (Arc<dyn Submit>, Box<dyn Order>),
+    seed: u64,
+    faults: Faults,
+) -> (Arc<Faulty>, Box<dyn Order>) {
     let state = State {
         random: StdRng::seed_from_u64(seed),
         faults,
-        due: BTreeMap::new(),
+        held: BTreeMap::new(),
         submits: 0,
         copies: 0,
-        position: 0,
+        is_waiting: false,
         closed: false,
     };
-    let queue = Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new() });
-    (Arc::new(Faulty { queue: queue.clone() }), Box::new(Consumer { queue }))
+    let held = Arc::new(Held { inner: submit, state: Mutex::new(state) });
+    let random = StdRng::seed_from_u64(seed ^ u64::MAX);
+    let consumer = Consumer { held: held.clone(), order, random, faults, recent: VecDeque::new() };
+    (Arc::new(Faulty(held)), Box::new(consumer))
 }
 
 /// The submitting side of a faulty order. Dropping the last one closes it.
-#[derive(Debug)]
-pub struct Faulty {
-    queue: Arc<Queue>,
+pub struct Faulty(Arc<Held>);
+
+/// What stands between the two sides and the engine.
+struct Held {
+    inner: Arc<dyn Submit>,
+    state: Mutex<State>,
+}
+
+struct State {
+    random: StdRng,
+    faults: Faults,
+    /// What the engine has not got yet, by the number of submits at which it is due and the number of the copy.
+    held: BTreeMap<(u64, u64), Command>,
+    submits: u64,
+    copies: u64,
+    /// The consumer has seen everything that the engine has.
+    is_waiting: bool,
+    closed: bool,
 }
 
 impl Submit for Faulty {
     fn submit(&self, command: Command) -> Result<(), SubmitError> {
-        self.queue.lock().push(command)?;
-        self.queue.filled.notify_one();
+        let mut state = self.0.lock();
+        state.take(command)?;
+        self.0.pass_on(&mut state);
         Ok(())
     }
 
     fn close(&self) {
-        self.queue.close();
+        self.0.close();
     }
 }
 
 impl Drop for Faulty {
     fn drop(&mut self) {
-        self.queue.close();
+        self.0.close();
     }
 }
 
-struct Consumer {
-    queue: Arc<Queue>,
-}
-
-impl Order for Consumer {
-    fn durability(&self) -> Durability {
-        Durability::View
-    }
-
-    fn start(&mut self, positions: &[u64]) {
-        self.queue.lock().position = positions.first().copied().unwrap_or(0);
-    }
-
-    fn next_batch(&mut self, limit: BatchLimit, into: &mut Vec<Ordered>) -> bool {
-        let mut state = self.queue.lock();
-        while state.due.is_empty() {
-            if state.closed {
-                return false;
-            }
-            state = self.queue.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.take(limit, into);
-        true
-    }
-
-    fn synced(&mut self, _positions: &[u64]) {}
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.queue.close();
-    }
-}
-
-#[derive(Debug)]
-struct Queue {
-    state: Mutex<State>,
-    filled: Condvar,
-}
-
-impl Queue {
+impl Held {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn close(&self) {
-        self.lock().closed = true;
-        self.filled.notify_one();
+        let mut state = self.lock();
+        state.closed = true;
+        while let Some((_, command)) = state.held.pop_first() {
+            // What the engine refuses is dropped, which the contract allows.
+            _ = self.inner.submit(command);
+        }
+        self.inner.close();
+    }
+
+    /// Gives the engine what is due, or what is due next while the consumer has nothing else.
+    fn pass_on(&self, state: &mut State) {
+        while let Some(next) = state.held.first_entry().filter(|next| state.is_waiting || next.key().0 <= state.submits)
+        {
+            let command = next.remove();
+            state.is_waiting = false;
+            // What the engine refuses is dropped, which the contract allows.
+            _ = self.inner.submit(command);
+        }
+    }
+
+    fn consumer_waits(&self) {
+        let mut state = self.lock();
+        state.is_waiting = true;
+        self.pass_on(&mut state);
     }
 }
 
-#[derive(Debug)]
-struct State {
-    random: StdRng,
-    faults: Faults,
-    /// What will be seen, by the number of submits at which it is due and the number of the copy.
-    due: BTreeMap<(u64, u64), Command>,
-    submits: u64,
-    copies: u64,
-    position: u64,
-    closed: bool,
-}
-
 impl State {
-    fn push(&mut self, command: Command) -> Result<(), SubmitError> {
+    fn take(&mut self, command: Command) -> Result<(), SubmitError> {
         if self.closed {
             return Err(SubmitError::Closed);
         }
         self.submits += 1;
-        if self.happens(self.faults.refused) {
+        if happens(&mut self.random, self.faults.refused) {
             return Err(SubmitError::Full { retry_after_ms: 1 });
         }
-        if self.happens(self.faults.dropped) {
+        if happens(&mut self.random, self.faults.dropped) {
             return Ok(());
         }
-        let copies = if self.happens(self.faults.duplicated) { self.random.random_range(2..=4) } else { 1 };
+        let copies =
+            if happens(&mut self.random, self.faults.duplicated) { self.random.random_range(2..=4) } else { 1 };
         for _ in 0..copies {
-            let late = if self.happens(self.faults.delayed) { self.faults.delay } else { self.faults.reorder };
+            let late =
+                if happens(&mut self.random, self.faults.delayed) { self.faults.delay } else { self.faults.reorder };
             let due = self.submits + self.random.random_range(0..=late);
             self.copies += 1;
-            self.due.insert((due, self.copies), command.clone());
+            self.held.insert((due, self.copies), command.clone());
         }
         Ok(())
     }
+}
 
-    /// Takes what is due, or else what is due next, at least one command and sometimes fewer than would fit.
-    fn take(&mut self, limit: BatchLimit, into: &mut Vec<Ordered>) {
-        let most = self.random.random_range(1..=limit.commands.max(1));
-        let mut bytes = 0;
-        for taken in 0..most {
-            let Some(next) = self.due.first_entry() else { return };
-            bytes += next.get().weight();
-            if taken > 0 && (next.key().0 > self.submits || bytes > limit.bytes) {
-                return;
+/// The consuming side.
+struct Consumer {
+    held: Arc<Held>,
+    order: Box<dyn Order>,
+    random: StdRng,
+    faults: Faults,
+    /// What was handed out last.
+    recent: VecDeque<Ordered>,
+}
+
+impl Order for Consumer {
+    fn generation(&self) -> u64 {
+        self.order.generation()
+    }
+
+    fn start(&mut self, after: &Positions) -> Result<Positions, OrderError> {
+        self.order.start(after)
+    }
+
+    fn next_batch(&mut self, limit: BatchLimit, into: &mut Batch) -> Result<Next, OrderError> {
+        self.held.consumer_waits();
+        let commands = self.random.random_range(1..=limit.commands.max(1));
+        let next = self.order.next_batch(BatchLimit { commands, ..limit }, into)?;
+        if next == Next::Batch {
+            let fresh = into.commands.clone();
+            if happens(&mut self.random, self.faults.gaps) {
+                into.commands.remove(self.random.random_range(0..into.commands.len()));
             }
-            let command = next.remove();
-            self.position += 1;
-            let at = self.time();
-            into.push(Ordered { partition: 0, position: self.position, at, command });
+            if happens(&mut self.random, self.faults.redelivered) {
+                let again = self.recent.iter().skip(self.random.random_range(0..=self.recent.len())).cloned();
+                into.commands.splice(0..0, again.collect::<Vec<_>>());
+            }
+            self.recent.extend(fresh);
+            self.recent.drain(..self.recent.len().saturating_sub(RECENT));
         }
+        Ok(next)
     }
 
-    /// A clock that runs with the submits and stumbles.
-    fn time(&mut self) -> Timestamp {
-        START + self.submits * 10 - self.random.random_range(0..50)
+    fn checkpoint(&mut self, upto: &Positions) -> Result<(), OrderError> {
+        self.order.checkpoint(upto)
     }
 
-    fn happens(&mut self, percent: u32) -> bool {
-        self.random.random_range(0..100) < percent
+    fn wants_checkpoint(&self) -> bool {
+        self.order.wants_checkpoint()
     }
 }
 
-/// Milliseconds since the Unix epoch, some time in 2025.
-const START: Timestamp = 1_750_000_000_000;
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.held.close();
+    }
+}
+
+fn happens(random: &mut StdRng, percent: u32) -> bool {
+    random.random_range(0..100) < percent
+}
+
+/// Positions that may be handed out again.
+const RECENT: usize = 16;

@@ -1,25 +1,30 @@
-//! The seam `order`: who decides what comes next.
+//! The seam `order`: who decides what comes next, and what makes it durable.
 //!
-//! A command that was submitted appears zero, one or more times, anywhere relative to other submits;
-//! there is one order for all. Everything stronger that an engine may give is not relied upon.
+//! A command that was submitted appears zero, one or more times, anywhere relative to other submits; there is one order for
+//! all. Everything stronger that an engine may give is not relied upon. What an [`Order`] hands out is durable, and it hands
+//! the same out again, at the same positions, to whoever starts behind it: recovery is the first batches.
 //!
-//! Engines: [`embedded()`] for a single relay, [`faulty()`] for tests.
+//! Engines: [`embedded()`] for a single relay, with a log on the disk. [`faulty()`] wraps any of them for tests.
 
+mod clock;
 mod embedded;
 mod faulty;
+mod watchdog;
 
 use quip_core::{Command, Timestamp};
 use thiserror::Error;
 
-pub use embedded::{Embedded, Limits, embedded};
+pub use clock::{Clock, system_clock};
+pub use embedded::{
+    Embedded, EmbeddedConfig, LOG_BYTES_MIN, Limits, LogError, MemoryLog, embedded, embedded_in_memory,
+};
 pub use faulty::{Faults, Faulty, faulty};
+pub use watchdog::{Watch, Watchdog};
 
 /// A command in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ordered {
-    /// Which partition of the log.
-    pub partition: u16,
-    /// Place in the partition, dense from 1 where the engine keeps a log.
+    /// Place in the partition, dense from 1.
     pub position: u64,
     /// When it was ordered.
     pub at: Timestamp,
@@ -27,27 +32,71 @@ pub struct Ordered {
     pub command: Command,
 }
 
-/// What makes a command durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// The order itself: what it delivers is already durable.
-    Order,
-    /// The view, by its own log.
-    View,
+/// Commands of one partition, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// Which partition of the log.
+    pub partition: u16,
+    /// At least one, after [`Next::Batch`].
+    pub commands: Vec<Ordered>,
+}
+
+/// A place in each partition of the log: everything up to and including it. 0 is before the first command.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Positions(Vec<u64>);
+
+impl Positions {
+    /// The place in one partition.
+    pub fn of(&self, partition: u16) -> u64 {
+        self.0.get(usize::from(partition)).copied().unwrap_or(0)
+    }
+
+    /// Sets the place in one partition.
+    pub fn set(&mut self, partition: u16, position: u64) {
+        let index = usize::from(partition);
+        if self.0.len() <= index {
+            self.0.resize(index + 1, 0);
+        }
+        self.0[index] = position;
+    }
+
+    /// Whether every partition has come at least as far as in `other`.
+    pub fn reach(&self, other: &Self) -> bool {
+        other.iter().all(|(partition, position)| self.of(partition) >= position)
+    }
+
+    /// Every partition with its place.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.0.iter().zip(0..).map(|(position, partition)| (partition, *position))
+    }
+}
+
+impl FromIterator<u64> for Positions {
+    fn from_iter<T: IntoIterator<Item = u64>>(positions: T) -> Self {
+        Self(positions.into_iter().collect())
+    }
 }
 
 /// Why a command was not taken. Nothing was queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SubmitError {
     /// Too much is waiting.
-    #[error("too much is waiting to be committed; try again in {retry_after_ms} ms")]
+    #[error("too many commands are waiting to be committed; try again in {retry_after_ms} ms")]
     Full {
         /// When to try again, in milliseconds.
         retry_after_ms: u64,
     },
     /// The order has ended.
-    #[error("the relay is going down")]
+    #[error("the relay is shutting down")]
     Closed,
+}
+
+/// Why an order cannot go on. Nobody was told of what it had not handed out; the process must end.
+#[derive(Debug, Error)]
+pub enum OrderError {
+    /// The log on the disk.
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// The submitting side, shared by all workers.
@@ -64,21 +113,48 @@ pub trait Submit: Send + Sync {
 
 /// The consuming side, owned by the sequencer.
 pub trait Order: Send {
-    /// What makes a command durable.
-    fn durability(&self) -> Durability;
+    /// Identity of the log: never 0, and another one for every other log.
+    fn generation(&self) -> u64;
 
-    /// Continues after these positions, one for each partition.
-    fn start(&mut self, positions: &[u64]);
+    /// Begins behind `after`, up to where the view has everything: replays what follows, then goes on with what is submitted.
+    /// Returns the ends of the log as they are now; the view is ready once it has reached them. Called once, first.
+    ///
+    /// # Errors
+    /// When the log does not go on where the view ends, is damaged, or cannot be read.
+    fn start(&mut self, after: &Positions) -> Result<Positions, OrderError>;
 
-    /// Waits for commands and appends what is there, at most `limit.commands` or `limit.bytes`.
-    /// False once the order has ended and nothing is left.
-    fn next_batch(&mut self, limit: BatchLimit, into: &mut Vec<Ordered>) -> bool;
+    /// Waits for commands and replaces what `into` holds by those that are there, at most `limit`. They are durable.
+    ///
+    /// # Errors
+    /// When the log fails. Whether what was waiting is in it shows at the next start.
+    fn next_batch(&mut self, limit: BatchLimit, into: &mut Batch) -> Result<Next, OrderError>;
 
-    /// The view up to these positions survives a power loss.
-    fn synced(&mut self, positions: &[u64]);
+    /// The view has everything up to these positions for good, so the log may drop it.
+    ///
+    /// # Errors
+    /// When the log fails.
+    fn checkpoint(&mut self, upto: &Positions) -> Result<(), OrderError>;
+
+    /// Whether the log would like a checkpoint soon, so that it never gets [`Next::Full`].
+    fn wants_checkpoint(&self) -> bool {
+        false
+    }
 }
 
-/// How much one batch may hold.
+/// What came of waiting for a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// There is one.
+    Batch,
+    /// Nothing for now; ask again.
+    Idle,
+    /// The log takes nothing more before the next [`Order::checkpoint`].
+    Full,
+    /// The order was closed, and nothing is left.
+    Ended,
+}
+
+/// How much one batch may hold. A single command may be larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimit {
     /// Commands.

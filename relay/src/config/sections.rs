@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quip_order::LOG_BYTES_MIN;
 use serde::Deserialize;
 use toml::Spanned;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -48,21 +49,21 @@ section! {
     /// The embedded store.
     RawStore => StoreConfig {
         /// Blocks of the store kept in memory.
-        cache_bytes: usize [Size] = 256 << 20, 1 << 20..=1 << 40;
-        /// Newest rows in memory before they are written out; smaller ones stall writers more often. Only for a new store.
-        memtable_bytes: usize [Size] = 64 << 20, 1 << 20..=1 << 30;
-        /// The log that makes commits durable before the store is synced, which happens four times a second; half of it should
-        /// hold what is committed in that time. One that is there keeps its size.
-        log_bytes: usize [Size] = 32 << 20, 8 << 20..=1 << 30;
-        /// Threads that write out and compact.
+        cache_bytes: usize [Size] = 64 << 20, 1 << 20..=1 << 40;
+        /// Newest records in memory before a checkpoint writes them to the disk. Up to three times as much is in use for a while.
+        memtable_bytes: usize [Size] = 32 << 20, 1 << 20..=1 << 30;
+        /// The log that makes commits durable before the store has them on the disk. A start folds again what is in it and not
+        /// in a checkpoint. Only for a new log.
+        log_bytes: usize [Size] = 32 << 20, LOG_BYTES_MIN as usize..=1 << 30;
+        /// Threads that write tables and compact them.
         worker_threads: usize [Count] = 2, 1..=64;
         /// Threads that read for clients which open, catch up or ask, and before commands about what may not be in memory.
         readers: usize [Count] = 2, 1..=64;
         /// Reads that wait for one of them; beyond it, clients are told to retry.
         reads_waiting: usize [Count] = 4096, 1..=1 << 20;
-        /// Rows of each kind (conversations, memberships, send numbers, read marks) that the sequencer keeps in memory, and
-        /// twice as many for a while. About 100 MB at the default if every device had 64 outcomes, usually a tenth of it.
-        cached_rows: usize [Count] = 16_384, 16..=1 << 24;
+        /// Records (conversations, memberships, send numbers, read marks) that the sequencer keeps in memory, and twice as many
+        /// for a while: 3 KB for a device with 64 outcomes, 200 bytes for any other.
+        cached_records: usize [Count] = 32_768, 16..=1 << 24;
         /// A commit that takes longer ends the process: the disk is full or gone.
         commit_timeout: Duration [Period] = Duration::from_secs(10), Duration::from_secs(1)..=Duration::from_secs(600);
     }

@@ -8,9 +8,10 @@
 //! DATA/tls/key.pem       its key
 //! DATA/keys/signing.pem  signs development tokens (Ed25519)
 //! DATA/keys/node.key     secrets of the QUIC endpoint
-//! DATA/store/            the store
+//! DATA/log/              the log of what was accepted
+//! DATA/store/            the store, which follows the log
 //! ```
-//! `tls`, `keys` and `store` are closed to other users.
+//! `tls`, `keys`, `log` and `store` are closed to other users.
 
 use std::{
     fmt::{self, Display},
@@ -136,6 +137,11 @@ impl DataFolder {
     /// Where the store lives.
     pub fn store(&self) -> PathBuf {
         self.path.join("store")
+    }
+
+    /// Where the log is.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
     }
 
     /// The certificate, self-signed when the config names none; its fingerprint is left in the folder.

@@ -242,10 +242,12 @@ impl Worker {
                 self.tell_marked(user, &Marked { conversation: id, seq: mark.seq, number: mark.number });
             }
             Effect::Seen { user, at } => self.ledger.written(user, *at),
-            Effect::Rewritten { seq, row } => {
+            // What is given up is not read any more: openings and pages look at the conversation's record.
+            Effect::Trimmed { .. } => {}
+            Effect::Rewritten { seq, record } => {
                 if let Some(conversation) = self.conversations.get_mut(&id) {
                     let before = conversation.ring.bytes();
-                    conversation.ring.replace(*seq, row.frame.clone());
+                    conversation.ring.replace(*seq, record.frame.clone());
                     self.ring_bytes = self.ring_bytes + conversation.ring.bytes() - before;
                 }
             }

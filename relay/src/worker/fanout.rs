@@ -33,7 +33,7 @@ enum Needs {
 impl Worker {
     /// A batch is durable.
     pub(super) fn committed(&mut self, batch: &Arc<Committed>) {
-        self.turnovers = batch.turnovers;
+        self.turnovers = batch.cache_epoch;
         for change in &batch.changes {
             self.note(change);
             if let Some(event) = &change.event
@@ -42,10 +42,10 @@ impl Worker {
                 let limits = &self.shared.config.limits;
                 let before = conversation.ring.bytes();
                 conversation.head = event.seq;
-                if event.row.frame.is_empty() {
+                if event.record.frame.is_empty() {
                     conversation.ring.clear();
                 } else {
-                    conversation.ring.push(event.seq, event.row.frame.clone(), limits.ring_bytes_per_conversation);
+                    conversation.ring.push(event.seq, event.record.frame.clone(), limits.ring_bytes_per_conversation);
                 }
                 self.ring_bytes = self.ring_bytes + conversation.ring.bytes() - before;
                 if self.ring_bytes > limits.ring_bytes {

@@ -105,35 +105,35 @@ fn without_frames(batch: &Committed) -> Arc<Committed> {
     let strip = |change: &Change| {
         let mut change = change.clone();
         if let Some(event) = &mut change.event {
-            event.row.frame = Bytes::new();
+            event.record.frame = Bytes::new();
         }
         // The ring begins anew behind an event without a frame: nothing in it is left to be replaced.
         change.effects.retain(|effect| !matches!(effect, Effect::Rewritten { .. }));
         change
     };
     let changes = batch.changes.iter().map(strip).collect();
-    Arc::new(Committed { changes, bytes: 0, turnovers: batch.turnovers })
+    Arc::new(Committed { changes, bytes: 0, ..*batch })
 }
 
 #[cfg(test)]
 mod tests {
-    use quip_core::{By, EventRow, NewEvent};
+    use quip_core::{By, EventRecord, NewEvent};
     use quip_protocol::{ConversationId, DeviceId, UserId};
 
     use super::*;
 
     fn deletion() -> Arc<Committed> {
         let user = UserId::parse("ann").unwrap();
-        let row = EventRow { user, device: DeviceId([1; 16]), n: 1, frame: Bytes::from_static(b"frame") };
+        let record = EventRecord { user, device: DeviceId([1; 16]), n: 1, frame: Bytes::from_static(b"frame") };
         let effects = vec![
-            Effect::Touched { user: row.user.clone() },
-            Effect::Rewritten { seq: 1, row: row.clone() },
-            Effect::Rewritten { seq: 2, row: row.clone() },
+            Effect::Touched { user: record.user.clone() },
+            Effect::Rewritten { seq: 1, record: record.clone() },
+            Effect::Rewritten { seq: 2, record: record.clone() },
         ];
-        let event = Some(NewEvent { seq: 3, number: 1, at: 9, kind: 4, row });
+        let event = Some(NewEvent { seq: 3, number: 1, at: 9, kind: 4, record });
         let change =
             Change { conversation: ConversationId::group([7; 15]), by: By::Relay, outcome: None, event, effects };
-        Arc::new(Committed { changes: vec![change], bytes: 100, turnovers: 2 })
+        Arc::new(Committed { partition: 0, position: 7, changes: vec![change], bytes: 100, cache_epoch: 2 })
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(taken(), deletion());
         let stripped = taken();
         let change = &stripped.changes[0];
-        assert_eq!(change.event.as_ref().map(|event| (event.seq, event.row.frame.len())), Some((3, 0)));
+        assert_eq!(change.event.as_ref().map(|event| (event.seq, event.record.frame.len())), Some((3, 0)));
         assert!(
             matches!(change.effects[..], [Effect::Touched { .. }]),
             "nothing is replaced in a ring that was emptied"

@@ -170,7 +170,7 @@ impl News {
 
 #[cfg(test)]
 mod tests {
-    use quip_core::{MemberRow, MemberState};
+    use quip_core::{MemberRecord, MemberState};
 
     use super::*;
 
@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn page(names: &[&str], next: Option<&str>) -> Result<Members, ReadError> {
-        let row = MemberRow { state: MemberState::Member, role: 2, from: 1, to: u64::MAX, number: 0, at: 0 };
+        let row = MemberRecord { state: MemberState::Member, role: 2, from: 1, to: u64::MAX, number: 0, at: 0 };
         let members = names.iter().map(|name| (user(name), row)).collect();
         Ok(Members { members, next: next.map(user) })
     }

@@ -331,7 +331,7 @@ struct Visible {
 }
 
 impl Visible {
-    fn new(rows: &OpenRows, member: &quip_core::MemberRow) -> Self {
+    fn new(rows: &OpenRows, member: &quip_core::MemberRecord) -> Self {
         Self {
             first: member.from.max(rows.conversation.first_kept),
             last: member.to.min(rows.conversation.head),

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use quip_core::{Command, ConversationRow, MarkRow, MemberRow, MemberState, Naming, SendsRow, Timestamp};
+use quip_core::{Command, ConversationRecord, MarkRecord, MemberRecord, MemberState, Naming, SendsRecord, Timestamp};
 use quip_protocol::{
     Code, ConversationId, DeviceId, UserId,
     conversation::End,
@@ -42,10 +42,10 @@ pub(super) type Known = (UserId, Timestamp);
 /// The rows that an open needs.
 #[derive(Debug)]
 pub(super) struct OpenRows {
-    pub(super) conversation: ConversationRow,
-    pub(super) member: Option<MemberRow>,
-    pub(super) sends: SendsRow,
-    pub(super) mark: MarkRow,
+    pub(super) conversation: ConversationRecord,
+    pub(super) member: Option<MemberRecord>,
+    pub(super) sends: SendsRecord,
+    pub(super) mark: MarkRecord,
     /// All other members, where they are few enough to see each other's presence live.
     pub(super) companions: Option<Vec<Known>>,
 }
@@ -225,7 +225,7 @@ fn member_page(view: &View, user: &UserId, id: ConversationId, after: &str, limi
     Ok(view.members(id, after.as_ref(), limit)?)
 }
 
-fn membership(view: &View, id: ConversationId, user: &UserId) -> Result<(ConversationRow, MemberRow), Refused> {
+fn membership(view: &View, id: ConversationId, user: &UserId) -> Result<(ConversationRecord, MemberRecord), Refused> {
     match (view.conversation(id)?, view.member(id, user)?) {
         (Some(conversation), Some(member)) if member.to > 0 => Ok((conversation, member)),
         _ => Err(Refused(Code::NOT_FOUND)),
@@ -285,7 +285,7 @@ fn whole_page(
     let absent = seqs.contains(&missing) && view.conversation(id)?.is_none_or(|row| missing >= row.first_kept);
     if absent {
         let why = format!("event {missing} of conversation {id} is missing");
-        return Err(ReadError::Damaged { keyspace: "events", key: id.to_string(), why });
+        return Err(ReadError::Damaged { kind: "events", key: id.to_string(), why });
     }
     Ok(page)
 }

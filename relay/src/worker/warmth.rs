@@ -1,9 +1,9 @@
-//! Whether the sequencer may have to wait for the disk for a command's rows. Pure.
+//! Whether the sequencer may have to wait for the disk for a command's records. Pure.
 
-use quip_core::Keys;
+use quip_core::Key;
 
 /// What one stream's commands need, and when the sequencer had it last: its count of turn-overs then
-/// ([`quip_store::Committed::turnovers`]).
+/// ([`quip_store::Committed::cache_epoch`]).
 #[derive(Debug, Default)]
 pub(super) struct Warmth {
     /// Conversation, membership and send numbers.
@@ -15,9 +15,12 @@ pub(super) struct Warmth {
 impl Warmth {
     /// True when the rows of a command may be on the disk alone, so that a reader has to read them first. An event or
     /// another member that it names is nobody's last use, and such commands are few: these always go by a reader.
-    pub(super) fn is_cold(&self, keys: &Keys<'_>, turnovers: u64) -> bool {
-        let last = if keys.mark { self.marks } else { self.commands };
-        keys.event.is_some() || keys.target.is_some() || last != Some(turnovers)
+    pub(super) fn is_cold(&self, keys: &[Key], turnovers: u64) -> bool {
+        let is_mark = keys.iter().any(|key| matches!(key, Key::Mark(_)));
+        let last = if is_mark { self.marks } else { self.commands };
+        let members = keys.iter().filter(|key| matches!(key, Key::Member(_))).count();
+        let names_event = keys.iter().any(|key| matches!(key, Key::Event(_)));
+        names_event || members > 1 || last != Some(turnovers)
     }
 
     /// A command, or else a `mark`, was submitted. The sequencer uses its rows at this count or a later one, and has them

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use quip_core::{Action, Authority, By, Command, JoinAs};
-use quip_order::{Limits, Submit, SubmitError, embedded};
+use quip_order::{EmbeddedConfig, Submit, SubmitError, embedded};
 use quip_protocol::{ConversationId, DeviceId, RoomName, UserId};
 use quip_store::{Committed, Sequencer, SequencerConfig, Sink, Store, StoreConfig};
 
@@ -37,10 +37,11 @@ fn main() {
     let temporary = tempfile::tempdir().expect("a folder for temporary files");
     let folder = std::env::args().nth(3).map_or(temporary.path().to_owned(), Into::into);
 
-    let store = Store::open(&folder, StoreConfig::default()).expect("a store");
-    let (submit, order) = embedded(Limits::default());
+    let (submit, order) = embedded(&folder.join("log"), EmbeddedConfig::default()).expect("a log");
+    let store = Store::open(&folder.join("store"), StoreConfig::default(), order.generation()).expect("a store");
     let counter = Counter::default();
-    let sequencer = Sequencer::new(store, order, vec![Box::new(counter.clone())], SequencerConfig::default());
+    let sinks: Vec<Box<dyn Sink>> = vec![Box::new(counter.clone())];
+    let sequencer = Sequencer::start(store, order, sinks, SequencerConfig::default()).expect("an empty store");
     let sequencer = thread::Builder::new().name("sequencer".to_owned()).spawn(|| sequencer.run()).expect("a thread");
 
     // One at a time: what a quiet relay adds to the latency of a message.

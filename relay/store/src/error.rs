@@ -7,8 +7,6 @@ use std::{
 
 use thiserror::Error;
 
-use crate::LogError;
-
 /// Why a store does not open.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -17,7 +15,8 @@ pub enum OpenError {
     InUse(PathBuf),
     /// It was written by a version of Quip that stores things differently.
     #[error(
-        "the store in {} has format {found}, and this version of Quip knows format {known}; use the version that wrote it",
+        "the store in {} has format {found}, and this version of Quip knows format {known}; use the version that wrote it, or \
+         move the folder away to begin an empty store",
         path.display()
     )]
     Format {
@@ -28,6 +27,20 @@ pub enum OpenError {
         /// What is known here.
         known: u32,
     },
+    /// It follows another log than the one that it was opened with.
+    #[error(
+        "the store in {} follows the log {store:016x}, and the log here is {log:016x}: one of the two is missing or was \
+         replaced; restore the whole data folder from a backup",
+        path.display()
+    )]
+    OtherLog {
+        /// The folder.
+        path: PathBuf,
+        /// The generation of the log that it follows.
+        store: u64,
+        /// The generation of the log that is there.
+        log: u64,
+    },
     /// Something that had been committed cannot be read.
     #[error("the store in {} is damaged: {what}; restore it from a backup", path.display())]
     Damaged {
@@ -36,9 +49,6 @@ pub enum OpenError {
         /// Where and how.
         what: String,
     },
-    /// Its log.
-    #[error(transparent)]
-    Log(#[from] LogError),
     /// The operating system refuses.
     #[error("the store in {} cannot be opened: {source}; check the disk and the rights on the folder", path.display())]
     Io {
@@ -76,14 +86,19 @@ impl OpenError {
     }
 }
 
+/// Why the engine under the store takes no more commits. What was accepted is in the log.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct EngineError(#[from] fjall::Error);
+
 /// Why a read has no answer.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// A stored record is not what was written.
-    #[error("a record in {keyspace} is damaged, at or after key {key}: {why}; restore the store from a backup")]
+    #[error("a {kind} record is damaged, at or after key {key}: {why}; restore the store from a backup")]
     Damaged {
-        /// Where.
-        keyspace: &'static str,
+        /// Of which kind.
+        kind: &'static str,
         /// Its key, or the first key of the range that was read, in hexadecimal.
         key: String,
         /// How.
@@ -100,14 +115,14 @@ impl ReadError {
         matches!(self, Self::Store(_))
     }
 
-    pub(crate) fn damaged(keyspace: &'static str, key: &[u8], why: impl ToString) -> Self {
+    pub(crate) fn damaged(kind: &'static str, key: &[u8], why: impl ToString) -> Self {
         let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self::Damaged { keyspace, key, why: why.to_string() }
+        Self::Damaged { kind, key, why: why.to_string() }
     }
 
     /// The engine checks a 128-bit checksum of every block that it reads from the disk, so whatever it says about
     /// content is damage. Only the operating system's errors are not.
-    pub(crate) fn engine(keyspace: &'static str, key: &[u8], error: fjall::Error) -> Self {
+    pub(crate) fn engine(kind: &'static str, key: &[u8], error: fjall::Error) -> Self {
         use fjall::{Error, LsmError};
         match error {
             Error::Io(ref cause) | Error::Storage(LsmError::Io(ref cause))
@@ -116,7 +131,7 @@ impl ReadError {
                 Self::Store(error)
             }
             Error::Poisoned | Error::KeyspaceDeleted | Error::Locked => Self::Store(error),
-            _ => Self::damaged(keyspace, key, error),
+            _ => Self::damaged(kind, key, error),
         }
     }
 }

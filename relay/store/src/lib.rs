@@ -1,29 +1,26 @@
 //! The view: everything that was committed, in an embedded store, and the one thread that writes it.
 //!
-//! [`Store::open`] opens a folder. A [`Sequencer`] takes commands from an order, folds them, commits them and tells
-//! every [`Sink`]. A [`View`] reads what is committed, on the threads of [`Readers`] where one may not wait for the disk.
+//! [`Store::open`] opens a folder. A [`Sequencer`] takes commands from an order, folds them, writes them and tells every
+//! [`Sink`]. A [`View`] reads what is committed, on the threads of [`Readers`] where one may not wait for the disk.
 //!
-//! Nothing but the sequencer writes. Commands are durable in a log before they are folded; the engine is synced later.
+//! Nothing but the sequencer writes. The order makes commands durable; the view follows at its checkpoints, and what it lost in
+//! between is folded again.
 
 mod committed;
+mod engine;
 mod error;
 mod folder;
-mod journal;
-mod keys;
 mod list;
-mod log;
-mod manifest;
-mod memtables;
+mod meta;
 mod readers;
 mod sequencer;
-mod space;
 mod store;
 mod view;
 
 pub use committed::{Change, Committed, Sink};
-pub use error::{OpenError, ReadError};
-pub use log::LogError;
+pub use engine::MemoryDisk;
+pub use error::{EngineError, OpenError, ReadError};
 pub use readers::{Busy, Job, Readers, ReadersConfig};
-pub use sequencer::{Sequencer, SequencerConfig, SequencerError};
+pub use sequencer::{Sequencer, SequencerConfig, SequencerError, Step};
 pub use store::{Store, StoreConfig};
 pub use view::{Direction, List, Listed, Members, Page, PageLimit, View};

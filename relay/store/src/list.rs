@@ -2,11 +2,13 @@
 
 use std::ops::Bound;
 
-use fjall::Snapshot;
-use quip_core::{ConversationRow, MarkRow, MemberRow, MemberState};
+use quip_core::{
+    ConversationRecord, Kind as _, MarkRecord, MemberRecord, MemberState,
+    record::{ConversationKey, MarkKey, MemberKey, MembershipKey, MembershipRecord, behind},
+};
 use quip_protocol::{ConversationId, UserId};
 
-use crate::{List, Listed, Members, ReadError, keys, store::Inner};
+use crate::{List, Listed, Members, ReadError, engine::Snapshot, store::Inner, view};
 
 /// How many records a page of members looks at, for each that it may hold: former members are passed over.
 const LOOKS: usize = 4;
@@ -17,24 +19,24 @@ pub(crate) fn members(
     after: Option<&UserId>,
     limit: usize,
 ) -> Result<Members, ReadError> {
-    let space = &inner.spaces.members;
-    let prefix = keys::member::prefix(id);
-    let first = after.map_or(prefix.to_vec(), |user| keys::member::encode(id, user));
-    let end = keys::behind(&prefix);
+    let prefix = MemberRecord::prefix(id);
+    let first = after.map_or(prefix.clone(), |user| MemberRecord::key(&MemberKey(id, user.clone())));
+    let end = behind(&prefix);
+    let rows = inner.engine.snapshot();
     let mut page = Members::default();
     let mut last = None;
-    for (looked, record) in
-        space.range(&inner.published(), &first, (Bound::Excluded(&first[..]), Bound::Excluded(&end[..]))).enumerate()
-    {
-        let (key, value) = record?;
+    for (looked, row) in rows.range(Bound::Excluded(&first), Bound::Excluded(&end)).enumerate() {
+        let (key, value) = row.map_err(|error| ReadError::engine(MemberRecord::NAME, &first, error))?;
         if page.members.len() == limit || looked == limit * LOOKS {
             page.next = last;
             break;
         }
-        let user = keys::member::user(&key).ok_or_else(|| space.damaged(&key, "it names no member"))?;
-        let row = MemberRow::decode(&value).map_err(|error| space.damaged(&key, error))?;
-        if row.state == MemberState::Member {
-            page.members.push((user.clone(), row));
+        let damaged = |why: String| ReadError::damaged(MemberRecord::NAME, &key, why);
+        let MemberKey(_, user) =
+            MemberRecord::read_key(&key).ok_or_else(|| damaged("the key names no member".to_owned()))?;
+        let member = MemberRecord::decode(&value).map_err(|error| damaged(error.to_string()))?;
+        if member.state == MemberState::Member {
+            page.members.push((user.clone(), member));
         }
         last = Some(user);
     }
@@ -47,29 +49,29 @@ pub(crate) fn list(
     after: Option<ConversationId>,
     limit: usize,
 ) -> Result<List, ReadError> {
-    let space = &inner.spaces.members_by_user;
-    let at = inner.published();
-    let prefix = keys::membership::prefix(user);
-    let first = after.map_or(prefix.clone(), |id| keys::membership::encode(user, id));
-    let end = keys::behind(&prefix);
+    let prefix = MembershipRecord::prefix(user);
+    let first = after.map_or(prefix.clone(), |id| MembershipRecord::key(&MembershipKey(user.clone(), id)));
+    let end = behind(&prefix);
+    let rows = inner.engine.snapshot();
     let mut page = List::default();
-    for record in space.range(&at, &first, (Bound::Excluded(&first[..]), Bound::Excluded(&end[..]))) {
-        let (key, _) = record?;
+    for row in rows.range(Bound::Excluded(&first), Bound::Excluded(&end)) {
+        let (key, _) = row.map_err(|error| ReadError::engine(MembershipRecord::NAME, &first, error))?;
         if page.entries.len() == limit {
             page.next = page.entries.last().map(|entry| entry.id);
             break;
         }
-        let id = keys::membership::conversation(&key).ok_or_else(|| space.damaged(&key, "it names no conversation"))?;
-        let entry = listed(inner, &at, user, id)?;
-        page.entries.push(entry.ok_or_else(|| space.damaged(&key, "there is no such membership"))?);
+        let damaged = |why: &str| ReadError::damaged(MembershipRecord::NAME, &key, why);
+        let MembershipKey(_, id) =
+            MembershipRecord::read_key(&key).ok_or_else(|| damaged("the key names no conversation"))?;
+        let entry = listed(&rows, user, id)?;
+        page.entries.push(entry.ok_or_else(|| damaged("there is no such membership"))?);
     }
     Ok(page)
 }
 
-fn listed(inner: &Inner, at: &Snapshot, user: &UserId, id: ConversationId) -> Result<Option<Listed>, ReadError> {
-    let spaces = &inner.spaces;
-    let conversation = spaces.conversations.get(at, &keys::conversation::encode(id), ConversationRow::decode)?;
-    let member = spaces.members.get(at, &keys::member::encode(id, user), MemberRow::decode)?;
-    let mark = spaces.marks.get(at, &keys::mark::encode(user, id), MarkRow::decode)?.unwrap_or_default();
+fn listed(rows: &Snapshot, user: &UserId, id: ConversationId) -> Result<Option<Listed>, ReadError> {
+    let conversation = view::get::<ConversationRecord>(rows, ConversationKey(id))?;
+    let member = view::get::<MemberRecord>(rows, MemberKey(id, user.clone()))?;
+    let mark = view::get::<MarkRecord>(rows, MarkKey(user.clone(), id))?.unwrap_or_default();
     Ok(conversation.zip(member).map(|(conversation, member)| Listed { id, conversation, member, mark }))
 }

@@ -6,11 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use fjall::UserValue;
-use quip_core::{ConversationRow, EditsRow, EventRow, Keys, MarkRow, MemberRow, SendsRow, UserRow};
+use fjall::Slice;
+use quip_core::{
+    ConversationRecord, EditsRecord, EventRecord, Key, Kind, MarkRecord, MemberRecord, Record, SendsRecord, UserRecord,
+    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, SendsKey, UserKey, behind},
+};
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
-use crate::{ReadError, keys, list, store::Inner};
+use crate::{ReadError, engine::Snapshot, list, store::Inner};
 
 /// Everything that is committed. Cheap to clone; reads may wait for the disk.
 #[derive(Clone)]
@@ -53,7 +56,7 @@ pub struct Page {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Members {
     /// Present members in order of user id.
-    pub members: Vec<(UserId, MemberRow)>,
+    pub members: Vec<(UserId, MemberRecord)>,
     /// Where to go on (exclusive); `None` when there are no more.
     pub next: Option<UserId>,
 }
@@ -64,11 +67,11 @@ pub struct Listed {
     /// Which.
     pub id: ConversationId,
     /// The conversation.
-    pub conversation: ConversationRow,
+    pub conversation: ConversationRecord,
     /// The user's membership.
-    pub member: MemberRow,
+    pub member: MemberRecord,
     /// The user's read mark; zeros when there is none.
-    pub mark: MarkRow,
+    pub mark: MarkRecord,
 }
 
 /// A page of a user's conversations.
@@ -90,74 +93,73 @@ impl View {
         self.inner.generation
     }
 
+    /// The record under a key.
+    ///
+    /// # Errors
+    /// When the record is damaged or the store fails.
+    pub fn get<K: Kind>(&self, key: K::Key) -> Result<Option<K>, ReadError> {
+        get(&self.inner.engine.snapshot(), key)
+    }
+
+    /// The record under a key of any kind.
+    pub(crate) fn read(&self, key: &Key) -> Result<Option<Record>, ReadError> {
+        read(&self.inner.engine.snapshot(), key)
+    }
+
     /// The head of a conversation.
     ///
     /// # Errors
     /// When the record is damaged or the store fails.
-    pub fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRow>, ReadError> {
-        self.inner.spaces.conversations.get(
-            &self.inner.published(),
-            &keys::conversation::encode(id),
-            ConversationRow::decode,
-        )
+    pub fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>, ReadError> {
+        self.get(ConversationKey(id))
     }
 
     /// A user's membership, present or past.
     ///
     /// # Errors
     /// When the record is damaged or the store fails.
-    pub fn member(&self, id: ConversationId, user: &UserId) -> Result<Option<MemberRow>, ReadError> {
-        self.inner.spaces.members.get(&self.inner.published(), &keys::member::encode(id, user), MemberRow::decode)
+    pub fn member(&self, id: ConversationId, user: &UserId) -> Result<Option<MemberRecord>, ReadError> {
+        self.get(MemberKey(id, user.clone()))
     }
 
     /// A device's send numbers.
     ///
     /// # Errors
     /// When the record is damaged or the store fails.
-    pub fn sends(&self, id: ConversationId, user: &UserId, device: DeviceId) -> Result<Option<SendsRow>, ReadError> {
-        let (space, first) = (&self.inner.spaces.sends, keys::sends::prefix(id, device, user));
-        let end = keys::behind(&first);
-        let mut parts = Vec::new();
-        for record in space.range(&self.inner.published(), &first, &first[..]..&end[..]) {
-            let (key, value) = record?;
-            parts.push(SendsRow::decode(&value).map_err(|error| space.damaged(&key, error))?);
-        }
-        if parts.is_empty() {
-            return Ok(None);
-        }
-        SendsRow::from_parts(parts).map(Some).ok_or_else(|| space.damaged(&first, "its parts do not fit together"))
+    pub fn sends(&self, id: ConversationId, user: &UserId, device: DeviceId) -> Result<Option<SendsRecord>, ReadError> {
+        self.get(SendsKey(id, device, user.clone()))
     }
 
     /// One event.
     ///
     /// # Errors
     /// When the record is damaged or the store fails.
-    pub fn event(&self, id: ConversationId, seq: u64) -> Result<Option<EventRow>, ReadError> {
-        self.inner.spaces.events.get(&self.inner.published(), &keys::event::encode(id, seq), EventRow::decode)
+    pub fn event(&self, id: ConversationId, seq: u64) -> Result<Option<EventRecord>, ReadError> {
+        self.get(EventKey(id, seq))
     }
 
     /// The edits of a message.
     ///
     /// # Errors
     /// When the record is damaged or the store fails.
-    pub fn edits(&self, id: ConversationId, message: u64) -> Result<Option<EditsRow>, ReadError> {
-        self.inner.spaces.edits.get(&self.inner.published(), &keys::edits::encode(id, message), EditsRow::decode)
+    pub fn edits(&self, id: ConversationId, message: u64) -> Result<Option<EditsRecord>, ReadError> {
+        self.get(EditsKey(id, message))
     }
 
     /// A user's read mark.
     ///
     /// # Errors
     /// When the record is damaged or the store fails.
-    pub fn mark(&self, user: &UserId, id: ConversationId) -> Result<Option<MarkRow>, ReadError> {
-        self.inner.spaces.marks.get(&self.inner.published(), &keys::mark::encode(user, id), MarkRow::decode)
+    pub fn mark(&self, user: &UserId, id: ConversationId) -> Result<Option<MarkRecord>, ReadError> {
+        self.get(MarkKey(user.clone(), id))
     }
 
     /// What is known of a user apart from conversations.
     ///
     /// # Errors
     /// When the record is damaged or the store fails.
-    pub fn user(&self, user: &UserId) -> Result<Option<UserRow>, ReadError> {
-        self.inner.spaces.users.get(&self.inner.published(), &keys::user::encode(user), UserRow::decode)
+    pub fn user(&self, user: &UserId) -> Result<Option<UserRecord>, ReadError> {
+        self.get(UserKey(user.clone()))
     }
 
     /// The events of `seqs` that are stored, from one end until `limit` is reached.
@@ -175,13 +177,12 @@ impl View {
         direction: Direction,
         limit: PageLimit,
     ) -> Result<Page, ReadError> {
-        let space = &self.inner.spaces.events;
-        let (first, last) = (keys::event::encode(id, *seqs.start()), keys::event::encode(id, *seqs.end()));
         if seqs.is_empty() {
             return Ok(Page::default());
         }
-        let bounds = (Bound::Included(&first[..]), Bound::Included(&last[..]));
-        let mut records = space.range(&self.inner.published(), &first, bounds);
+        let [first, last] = [seqs.start(), seqs.end()].map(|seq| EventRecord::key(&EventKey(id, *seq)));
+        let rows = self.inner.engine.snapshot();
+        let mut records = rows.range(Bound::Included(&first), Bound::Included(&last));
         let mut page = Filling { limit, bytes: 0, events: Vec::new() };
         let next = || match direction {
             Direction::Forward => records.next(),
@@ -191,38 +192,20 @@ impl View {
             let (key, value) = match record {
                 Ok(record) => record,
                 Err(_) if !page.events.is_empty() => break,
-                Err(error) => return Err(error),
+                Err(error) => return Err(ReadError::engine(EventRecord::NAME, &first, error)),
             };
-            if !page.add(&key, value).map_err(|why| space.damaged(&key, why))? {
+            if !page.add(&key, value).map_err(|why| ReadError::damaged(EventRecord::NAME, &key, why))? {
                 break;
             }
         }
         Ok(page.finish(direction))
     }
 
-    /// Reads the rows that a command needs, and thereby has them in the store's memory when the sequencer looks for them.
+    /// Reads the records that a command needs, and thereby has them in the store's memory when the sequencer looks for them.
     /// What cannot be read is left to the sequencer, which meets it again and says so.
-    pub fn warm(&self, keys: &Keys<'_>) {
-        if let Some(user) = keys.user {
-            let _ = self.user(user);
-            return;
-        }
-        let id = keys.conversation;
-        let _ = self.conversation(id);
-        for user in [keys.actor, keys.target].into_iter().flatten() {
-            let _ = self.member(id, user);
-        }
-        if let (Some(user), Some(device)) = (keys.actor, keys.device) {
-            let _ = self.sends(id, user, device);
-        }
-        if let (Some(user), true) = (keys.actor, keys.mark) {
-            let _ = self.mark(user, id);
-        }
-        if let Some(seq) = keys.event {
-            let _ = self.event(id, seq);
-        }
-        if let Some(message) = keys.edits {
-            let _ = self.edits(id, message);
+    pub fn warm(&self, keys: &[Key]) {
+        for key in keys {
+            let _ = self.read(key);
         }
     }
 
@@ -244,18 +227,36 @@ impl View {
     }
 }
 
+/// The record under a key.
+pub(crate) fn get<K: Kind>(rows: &Snapshot, key: K::Key) -> Result<Option<K>, ReadError> {
+    Ok(read(rows, &key.into())?.and_then(K::of))
+}
+
+fn read(rows: &Snapshot, key: &Key) -> Result<Option<Record>, ReadError> {
+    let (kind, stored) = (key.kind(), key.encode());
+    let failed = |error| ReadError::engine(kind, &stored, error);
+    let values: Vec<Slice> = if key.is_in_parts() {
+        let end = behind(&stored);
+        let parts = rows.range(Bound::Included(&stored), Bound::Excluded(&end));
+        parts.map(|part| part.map(|(_, value)| value)).collect::<Result<_, _>>().map_err(failed)?
+    } else {
+        rows.get(&stored).map_err(failed)?.into_iter().collect()
+    };
+    key.decode(&values).map_err(|error| ReadError::damaged(kind, &stored, error))
+}
+
 /// A page on its way.
 struct Filling {
     limit: PageLimit,
     bytes: usize,
-    events: Vec<(u64, UserValue)>,
+    events: Vec<(u64, Slice)>,
 }
 
 impl Filling {
     /// Adds one more event; false when it does not fit any more.
-    fn add(&mut self, key: &[u8], value: UserValue) -> Result<bool, String> {
-        let seq = keys::event::seq(key).ok_or("it is no event's key")?;
-        let frame = EventRow::frame_of(&value).map_err(|error| error.to_string())?.len();
+    fn add(&mut self, key: &[u8], value: Slice) -> Result<bool, String> {
+        let seq = EventRecord::seq(key).ok_or("it is no event's key")?;
+        let frame = EventRecord::frame_of(&value).map_err(|error| error.to_string())?.len();
         if self.events.len() >= self.limit.events || !self.events.is_empty() && self.bytes + frame > self.limit.bytes {
             return Ok(false);
         }
@@ -273,9 +274,9 @@ impl Filling {
         }
         let mut frames = Vec::with_capacity(self.bytes);
         for (_, value) in &self.events {
-            frames.extend_from_slice(EventRow::frame_of(value).unwrap_or_default());
+            frames.extend_from_slice(EventRecord::frame_of(value).unwrap_or_default());
         }
-        let seq = |event: Option<&(u64, UserValue)>| event.map_or(0, |(seq, _)| *seq);
+        let seq = |event: Option<&(u64, Slice)>| event.map_or(0, |(seq, _)| *seq);
         let (first, last) = (seq(self.events.first()), seq(self.events.last()));
         Page { frames: frames.into(), first, last, count: self.events.len() }
     }

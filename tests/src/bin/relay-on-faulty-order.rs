@@ -4,7 +4,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use quip_order::{Faults, faulty};
+use quip_order::{Faults, embedded, faulty};
 use quip_relay::{config::Config, logging, serve::serve_on};
 use quip_tests::relay::ORDER_SEED;
 
@@ -26,9 +26,10 @@ fn run() -> Result<()> {
     serve_on(
         config,
         |_| (),
-        |_| {
-            let (submit, order) = faulty(seed, Faults::default());
-            (submit, order)
+        |log, config| {
+            let (submit, order) = embedded(log, config)?;
+            let (submit, order) = faulty((submit, order), seed, Faults::default());
+            Ok((submit, order))
         },
     )?;
     Ok(())

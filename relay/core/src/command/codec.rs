@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use super::{Action, Authority, By, Command, JoinAs};
 use crate::{
+    Policy,
     codec::{Malformed, Reader, Sink},
-    row::Policy,
 };
 
 /// The version of a command, in its first byte.

@@ -6,10 +6,7 @@ use bytes::Bytes;
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
 pub use self::codec::{BESIDE, CommandError, VERSION};
-use crate::{Timestamp, row::Policy};
-
-/// Bytes of rows, keys and their places in a journal that a command writes at most for each byte of its weight.
-pub const WRITTEN: usize = 16;
+use crate::{Policy, Timestamp};
 
 /// Stands where a command about a user has no conversation. No conversation has this id: its first byte is no kind.
 pub const NO_CONVERSATION: ConversationId = ConversationId([0; 16]);
@@ -165,11 +162,11 @@ impl Command {
         Self { conversation: NO_CONVERSATION, by: By::Relay, authority: Authority::default(), action }
     }
 
-    /// Bytes that this command holds while it waits, and more for one that writes much: at most [`WRITTEN`] bytes are
-    /// written for each. What the limits on waiting commands and on batches count.
+    /// Bytes that this command holds while it waits, and more for one that writes much. What the limits on waiting commands and
+    /// on batches count, so that a batch writes a bounded number of records.
     pub fn weight(&self) -> usize {
         const FIXED: usize = 192;
-        /// Of the row that lists the edits of a message.
+        /// Of the record that lists the edits of a message.
         const EDITS: usize = 512;
         /// Of a tombstone for each edit. 64 deletions still fit into what one conversation may have waiting.
         const TOMBSTONES: usize = 4096 - FIXED;

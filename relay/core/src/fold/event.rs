@@ -2,8 +2,8 @@
 
 use quip_protocol::{Blob, Code, Event, UserId, event, event::kind, frame, limit};
 
-use super::step::Step;
-use crate::{EventRow, MemberRow, Origin};
+use super::{loaded::Held, step::Step};
+use crate::{EventRecord, MemberRecord, Origin};
 
 /// A stored event with content that the actor may see: a message or an edit.
 pub(super) struct Target {
@@ -17,7 +17,7 @@ impl Target {
     ///
     /// # Errors
     /// `NO_TARGET` when it is not there for this member, or is no message (any more).
-    pub(super) fn message(step: &Step<'_>, member: &MemberRow, seq: u64) -> Result<Self, Code> {
+    pub(super) fn message(step: &Step<'_>, member: &MemberRecord, seq: u64) -> Result<Self, Code> {
         Self::content(step, member, seq).and_then(|found| match kind::counts(found.kind) {
             true => Ok(found),
             false => Err(Code::NO_TARGET),
@@ -29,22 +29,22 @@ impl Target {
     /// # Errors
     /// `NO_TARGET` when it is not there for this member, or is neither (any more); `STORED_DAMAGED` when it is not what is
     /// stored there.
-    pub(super) fn content(step: &Step<'_>, member: &MemberRow, seq: u64) -> Result<Self, Code> {
+    pub(super) fn content(step: &Step<'_>, member: &MemberRecord, seq: u64) -> Result<Self, Code> {
         let conversation = step.conversation();
         let first = member.from.max(conversation.first_kept);
         if !(first..=conversation.head).contains(&seq) {
             return Err(Code::NO_TARGET);
         }
-        let row = step.rows.event.as_ref().ok_or(Code::STORED_DAMAGED)?;
-        let event = decode(row)?;
+        let record = step.event.as_ref().and_then(Held::get).ok_or(Code::STORED_DAMAGED)?;
+        let event = decode(record)?;
         if event.seq != seq {
             return Err(Code::STORED_DAMAGED);
         }
         if !kind::counts(event.kind) && event.kind != kind::EDITED {
             return Err(Code::NO_TARGET);
         }
-        let origin = Origin { seq, number: event.number, at: event.at, device: row.device, n: row.n };
-        Ok(Self { kind: event.kind, user: row.user.clone(), origin })
+        let origin = Origin { seq, number: event.number, at: event.at, device: record.device, n: record.n };
+        Ok(Self { kind: event.kind, user: record.user.clone(), origin })
     }
 
     pub(super) fn is_by(&self, user: &UserId) -> bool {
@@ -56,22 +56,22 @@ impl Target {
         &'a self,
         edits: &'a [Origin],
         by: u64,
-    ) -> impl Iterator<Item = (u64, EventRow)> + use<'a> {
+    ) -> impl Iterator<Item = (u64, EventRecord)> + use<'a> {
         let body = postcard::to_stdvec(&event::Tombstone { by }).expect("plain data serialises into a Vec");
         let places = std::iter::once(&self.origin).chain(edits);
         places.map(move |place| (place.seq, tombstone(place, &self.user, &body)))
     }
 }
 
-fn tombstone(place: &Origin, user: &UserId, body: &[u8]) -> EventRow {
+fn tombstone(place: &Origin, user: &UserId, body: &[u8]) -> EventRecord {
     let Origin { seq, number, at, device, n } = *place;
     let event = Event { seq, number, at, user: user.as_str(), kind: kind::TOMBSTONE, body: Blob(body) };
-    EventRow { user: user.clone(), device, n, frame: frame::to_bytes(&event) }
+    EventRecord { user: user.clone(), device, n, frame: frame::to_bytes(&event) }
 }
 
-fn decode(row: &EventRow) -> Result<Event<'_>, Code> {
-    match frame::split(&row.frame, limit::FRAME) {
-        Ok(Some((frame, used))) if used == row.frame.len() => {
+fn decode(record: &EventRecord) -> Result<Event<'_>, Code> {
+    match frame::split(&record.frame, limit::FRAME) {
+        Ok(Some((frame, used))) if used == record.frame.len() => {
             frame::decode::<Event<'_>>(frame.body).map_err(|_| Code::STORED_DAMAGED)
         }
         _ => Err(Code::STORED_DAMAGED),

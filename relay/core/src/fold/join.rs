@@ -3,7 +3,7 @@
 use quip_protocol::{Code, ConversationId, Kind, RoomName, UserId, event};
 
 use super::step::{Placed, Step, UNSEEN, Verdict};
-use crate::{ConversationRow, JoinAs, MemberState, Naming, Policy};
+use crate::{ConversationRecord, JoinAs, MemberState, Naming, Policy};
 
 /// A group's history belongs to those who were there, and everyone sees who comes and goes.
 const GROUP: Policy = Policy { history_open: false, joins_shown: true };
@@ -22,8 +22,8 @@ pub(super) fn join(step: &mut Step<'_>, how: &JoinAs) -> Verdict {
     match how {
         JoinAs::Existing if step.is(Kind::Room) => existing_room(step),
         JoinAs::Room(name) => room(step, name),
-        JoinAs::NewGroup if step.rows.conversation.is_none() => new_group(step),
-        JoinAs::Direct(peer) if step.rows.conversation.is_none() => new_direct(step, peer),
+        JoinAs::NewGroup if !step.exists() => new_group(step),
+        JoinAs::Direct(peer) if !step.exists() => new_direct(step, peer),
         // Groups are joined by being added, and never again by oneself.
         JoinAs::Existing | JoinAs::NewGroup | JoinAs::Direct(_) => Err(Code::NOT_FOUND),
     }
@@ -41,9 +41,9 @@ fn is_of(step: &Step<'_>, how: &JoinAs) -> bool {
 
 /// By its id: to one who was never there and may not join, it is as if there were none.
 fn existing_room(step: &mut Step<'_>) -> Verdict {
-    match (&step.rows.conversation, step.authority.join) {
-        (Some(_), true) => Ok(enter(step, event::role::MEMBER)),
-        (Some(_), false) if step.rows.actor.is_some() => Err(Code::FORBIDDEN),
+    match (step.exists(), step.authority.join) {
+        (true, true) => Ok(enter(step, event::role::MEMBER)),
+        (true, false) if step.actor().is_some() => Err(Code::FORBIDDEN),
         _ => Err(Code::NOT_FOUND),
     }
 }
@@ -54,7 +54,7 @@ fn room(step: &mut Step<'_>, name: &str) -> Verdict {
     if !authority.join {
         return Err(Code::FORBIDDEN);
     }
-    if step.rows.conversation.is_some() {
+    if step.exists() {
         return Ok(enter(step, event::role::MEMBER));
     }
     if !authority.create {
@@ -75,15 +75,13 @@ fn new_direct(step: &mut Step<'_>, peer: &UserId) -> Verdict {
     create(step, DIRECT, Naming::Direct(first.clone(), second.clone()));
     let placed = enter(step, event::role::MEMBER);
     if peer != user {
-        step.rows.target = Some(step.begin(peer, event::role::MEMBER, placed));
-        step.changed.target = true;
+        step.begin(peer, event::role::MEMBER, placed);
     }
     Ok(placed)
 }
 
 fn create(step: &mut Step<'_>, policy: Policy, naming: Naming) {
-    debug_assert!(step.rows.conversation.is_none(), "a conversation is created once");
-    step.rows.conversation = Some(ConversationRow {
+    step.create(ConversationRecord {
         created_at: step.at,
         head: 0,
         number: 0,
@@ -94,15 +92,13 @@ fn create(step: &mut Step<'_>, policy: Policy, naming: Naming) {
         policy,
         naming,
     });
-    step.changed.conversation = true;
 }
 
 /// The acting user becomes a member.
 fn enter(step: &mut Step<'_>, role: u8) -> Placed {
-    debug_assert!(step.rows.actor.is_none_or(|row| row.state == MemberState::Left), "not a member, not banned");
+    debug_assert!(step.actor().is_none_or(|member| member.state == MemberState::Left), "not a member, not banned");
     let shown = step.conversation().policy.joins_shown;
     let placed = if shown { step.append_raw(event::kind::JOINED, &[]) } else { Placed::default() };
-    step.rows.actor = Some(step.begin(step.user, role, placed));
-    step.changed.actor = true;
+    step.begin(step.user, role, placed);
     placed
 }

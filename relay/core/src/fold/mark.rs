@@ -1,22 +1,30 @@
 //! Read marks: they merge to the highest, so they need no numbers and no outcome.
 
-use quip_protocol::UserId;
+use quip_protocol::{ConversationId, UserId};
 
-use super::{Changed, Effect, Folded, Rows};
-use crate::MarkRow;
+use super::{Effect, Folded, Loaded};
+use crate::{
+    ConversationRecord, MarkRecord, MemberRecord,
+    record::{ConversationKey, MarkKey, MemberKey},
+};
 
-pub(super) fn mark(user: &UserId, seq: u64, number: u64, mut rows: Rows) -> Folded {
-    let mut changed = Changed::default();
+pub(super) fn mark(id: ConversationId, user: &UserId, seq: u64, number: u64, mut loaded: Loaded) -> Folded {
+    let conversation = loaded.take::<ConversationRecord>(ConversationKey(id));
+    let member = loaded.take::<MemberRecord>(MemberKey(id, user.clone()));
+    let mut mark = loaded.take::<MarkRecord>(MarkKey(user.clone(), id));
     let mut effects = Vec::new();
-    if let (Some(conversation), Some(member), false) = (&rows.conversation, &rows.actor, rows.damaged) {
-        let old = rows.mark.unwrap_or_default();
+    if let (Some(conversation), Some(member), false) = (conversation.get(), member.get(), loaded.is_damaged) {
+        let old = mark.get().copied().unwrap_or_default();
         let seq = seq.min(conversation.head).min(member.to);
         if seq > old.seq {
-            let mark = MarkRow { seq, number: number.min(conversation.number).max(old.number) };
-            rows.mark = Some(mark);
-            changed.mark = true;
-            effects.push(Effect::Marked { user: user.clone(), mark });
+            let new = MarkRecord { seq, number: number.min(conversation.number).max(old.number) };
+            mark.set(new);
+            effects.push(Effect::Marked { user: user.clone(), mark: new });
         }
     }
-    Folded { rows, changed, event: None, outcome: None, effects }
+    let mut folded = Folded { effects, ..Folded::default() };
+    conversation.put(&mut folded.writes, &mut folded.unchanged);
+    member.put(&mut folded.writes, &mut folded.unchanged);
+    mark.put(&mut folded.writes, &mut folded.unchanged);
+    folded
 }

@@ -3,7 +3,7 @@
 use quip_protocol::{Code, Kind, UserId, event, event::role};
 
 use super::step::{Placed, Step, UNSEEN, Verdict};
-use crate::{MemberRow, MemberState, Naming};
+use crate::{MemberRecord, MemberState, Naming};
 
 pub(super) fn leave(step: &mut Step<'_>) -> Verdict {
     let member = step.member()?;
@@ -13,8 +13,7 @@ pub(super) fn leave(step: &mut Step<'_>) -> Verdict {
         return Err(Code::LAST_OWNER);
     }
     let placed = shown(step, event::kind::LEFT, &());
-    step.rows.actor = Some(step.end(step.user, member, MemberState::Left, placed));
-    step.changed.actor = true;
+    step.end(step.user, member, MemberState::Left, placed);
     Ok(placed)
 }
 
@@ -28,24 +27,22 @@ pub(super) fn add(step: &mut Step<'_>, user: &UserId) -> Verdict {
 }
 
 fn add_to_group(step: &mut Step<'_>, user: &UserId) -> Verdict {
-    if is_member(target(step, user)) {
+    if is_member(step.membership(user)) {
         return UNSEEN;
     }
     if step.conversation().members >= u64::from(step.authority.group_members) {
         return Err(Code::CONVERSATION_FULL);
     }
     let placed = step.append(event::kind::ADDED, &event::Added { user: user.as_str() });
-    step.rows.target = Some(step.begin(user, role::MEMBER, placed));
-    step.changed.target = true;
+    step.begin(user, role::MEMBER, placed);
     Ok(placed)
 }
 
 /// Rooms are joined by oneself: adding only opens the door again.
 fn lift_ban(step: &mut Step<'_>, user: &UserId) -> Verdict {
-    match target(step, user) {
-        Some(row) if row.state == MemberState::Banned => {
-            step.rows.target = Some(MemberRow { state: MemberState::Left, at: step.at, ..row });
-            step.changed.target = true;
+    match step.membership(user) {
+        Some(member) if member.state == MemberState::Banned => {
+            step.set_membership(user, MemberRecord { state: MemberState::Left, at: step.at, ..member });
             UNSEEN
         }
         _ => Err(Code::NO_TARGET),
@@ -58,41 +55,39 @@ pub(super) fn remove(step: &mut Step<'_>, user: &UserId, ban: bool) -> Verdict {
     if user == step.user {
         return Err(Code::WRONG_KIND);
     }
-    let row = target(step, user);
-    if !may_remove(step, &member, row) {
+    let target = step.membership(user);
+    if !may_remove(step, &member, target) {
         return Err(Code::FORBIDDEN);
     }
-    match row {
-        Some(row) if row.state == MemberState::Member => Ok(put_out(step, user, row, ban)),
-        row if ban => keep_out(step, row),
+    match target {
+        Some(target) if target.state == MemberState::Member => Ok(put_out(step, user, target, ban)),
+        target if ban => keep_out(step, user, target),
         _ => Err(Code::NO_TARGET),
     }
 }
 
 /// Owners may remove anyone, admins those below them. One who is no member stands below all.
-fn may_remove(step: &Step<'_>, member: &MemberRow, target: Option<MemberRow>) -> bool {
-    let standing = target.filter(|row| row.state == MemberState::Member).map_or(0, |row| row.role);
+fn may_remove(step: &Step<'_>, member: &MemberRecord, target: Option<MemberRecord>) -> bool {
+    let standing = target.filter(|member| member.state == MemberState::Member).map_or(0, |member| member.role);
     let outranks = member.role >= role::ADMIN && member.role > standing;
     outranks || member.role == role::OWNER || step.moderates()
 }
 
-fn put_out(step: &mut Step<'_>, user: &UserId, row: MemberRow, ban: bool) -> Placed {
+fn put_out(step: &mut Step<'_>, user: &UserId, member: MemberRecord, ban: bool) -> Placed {
     let state = if ban { MemberState::Banned } else { MemberState::Left };
     let placed = shown(step, event::kind::REMOVED, &event::Removed { user: user.as_str(), ban });
-    step.rows.target = Some(step.end(user, row, state, placed));
-    step.changed.target = true;
+    step.end(user, member, state, placed);
     placed
 }
 
 /// Bans one who is no member now.
-fn keep_out(step: &mut Step<'_>, row: Option<MemberRow>) -> Verdict {
-    let banned = match row {
-        Some(row) if row.state == MemberState::Banned => return UNSEEN,
-        Some(row) => MemberRow { state: MemberState::Banned, at: step.at, ..row },
-        None => MemberRow { state: MemberState::Banned, role: role::MEMBER, from: 1, to: 0, number: 0, at: step.at },
+fn keep_out(step: &mut Step<'_>, user: &UserId, member: Option<MemberRecord>) -> Verdict {
+    let banned = match member {
+        Some(member) if member.state == MemberState::Banned => return UNSEEN,
+        Some(member) => MemberRecord { state: MemberState::Banned, at: step.at, ..member },
+        None => MemberRecord { state: MemberState::Banned, role: role::MEMBER, from: 1, to: 0, number: 0, at: step.at },
     };
-    step.rows.target = Some(banned);
-    step.changed.target = true;
+    step.set_membership(user, banned);
     UNSEEN
 }
 
@@ -103,23 +98,18 @@ pub(super) fn set_role(step: &mut Step<'_>, user: &UserId, role: u8) -> Verdict 
     if member.role != role::OWNER {
         return Err(Code::FORBIDDEN);
     }
-    let own = user == step.user;
-    let row = target(step, user).filter(|row| row.state == MemberState::Member).ok_or(Code::NO_TARGET)?;
-    if row.role == role {
+    let target = step.membership(user).filter(|target| target.state == MemberState::Member).ok_or(Code::NO_TARGET)?;
+    if target.role == role {
         return UNSEEN;
     }
-    if is_last_owner(step, &row) {
+    if is_last_owner(step, &target) {
         return Err(Code::LAST_OWNER);
     }
     let placed = step.append(event::kind::ROLE, &event::RoleChanged { user: user.as_str(), role });
     let conversation = step.change();
     conversation.owners += u64::from(role == role::OWNER);
-    conversation.owners -= u64::from(row.role == role::OWNER);
-    let (slot, changed) = match own {
-        true => (&mut step.rows.actor, &mut step.changed.actor),
-        false => (&mut step.rows.target, &mut step.changed.target),
-    };
-    (*slot, *changed) = (Some(MemberRow { role, ..row }), true);
+    conversation.owners -= u64::from(target.role == role::OWNER);
+    step.set_membership(user, MemberRecord { role, ..target });
     Ok(placed)
 }
 
@@ -136,17 +126,12 @@ pub(super) fn set_title(step: &mut Step<'_>, title: &str) -> Verdict {
     Ok(step.append(event::kind::TITLE, &event::Titled { title }))
 }
 
-/// The membership of the user that the command is about, who may be the actor.
-fn target(step: &Step<'_>, user: &UserId) -> Option<MemberRow> {
-    if user == step.user { step.rows.actor } else { step.rows.target }
+fn is_member(member: Option<MemberRecord>) -> bool {
+    member.is_some_and(|member| member.state == MemberState::Member)
 }
 
-fn is_member(row: Option<MemberRow>) -> bool {
-    row.is_some_and(|row| row.state == MemberState::Member)
-}
-
-fn is_last_owner(step: &Step<'_>, row: &MemberRow) -> bool {
-    row.role == role::OWNER && step.conversation().owners == 1
+fn is_last_owner(step: &Step<'_>, member: &MemberRecord) -> bool {
+    member.role == role::OWNER && step.conversation().owners == 1
 }
 
 fn not_direct(step: &Step<'_>) -> Result<(), Code> {

@@ -3,6 +3,7 @@
 mod content;
 mod event;
 mod join;
+mod loaded;
 mod mark;
 mod member;
 mod post;
@@ -10,86 +11,28 @@ mod relay;
 mod sends;
 mod step;
 
-use quip_protocol::{Code, ConversationId, DeviceId, UserId, conversation::Outcome};
+use quip_protocol::{Code, UserId, conversation::Outcome};
 
+pub use self::loaded::Loaded;
 use self::{sends::Numbered, step::Step};
 use crate::{
-    Action, By, Command, ConversationRow, EditsRow, EventRow, JoinAs, MarkRow, MemberRow, SendsRow, Timestamp, UserRow,
+    Action, By, Command, EventRecord, JoinAs, Key, MarkRecord, Record, Timestamp,
+    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, SendsKey, UserKey},
 };
 
-/// The rows that a command needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keys<'a> {
-    /// The conversation's row.
-    pub conversation: ConversationId,
-    /// The acting user's member row.
-    pub actor: Option<&'a UserId>,
-    /// With this device, the send numbers row (only when the command carries an `n`).
-    pub device: Option<DeviceId>,
-    /// The member row of the user that the command is about; `None` when that is the acting user.
-    pub target: Option<&'a UserId>,
-    /// The event that the command is about.
-    pub event: Option<u64>,
-    /// The message whose edits it adds to or removes.
-    pub edits: Option<u64>,
-    /// The acting user's read mark.
-    pub mark: bool,
-    /// The row of this user, of a command about a user.
-    pub user: Option<&'a UserId>,
-}
-
-/// Those rows, as they are before the command and, in [`Folded`], after it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rows {
-    /// The conversation.
-    pub conversation: Option<ConversationRow>,
-    /// The acting user's membership.
-    pub actor: Option<MemberRow>,
-    /// The membership of the user that the command is about.
-    pub target: Option<MemberRow>,
-    /// The device's send numbers.
-    pub sends: Option<SendsRow>,
-    /// The event that the command is about.
-    pub event: Option<EventRow>,
-    /// The edits of that event.
-    pub edits: Option<EditsRow>,
-    /// The acting user's read mark.
-    pub mark: Option<MarkRow>,
-    /// What is known of the user that the command is about.
-    pub user: Option<UserRow>,
-    /// One of these, but for the send numbers, could not be read: the command is refused.
-    pub damaged: bool,
-}
-
-/// Which of the rows the command changed and must be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Changed {
-    /// [`Rows::conversation`].
-    pub conversation: bool,
-    /// [`Rows::actor`]; the membership-by-user row of the actor follows it.
-    pub actor: bool,
-    /// [`Rows::target`]; the membership-by-user row of the target follows it.
-    pub target: bool,
-    /// [`Rows::sends`].
-    pub sends: bool,
-    /// [`Rows::edits`]; none any more when the message was deleted.
-    pub edits: bool,
-    /// [`Rows::mark`].
-    pub mark: bool,
-    /// [`Rows::user`].
-    pub user: bool,
-}
+/// A record to write under its key; `None` removes it.
+pub type Write = (Key, Option<Record>);
 
 /// What a command came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Folded {
-    /// The rows after the command.
-    pub rows: Rows,
-    /// Which of them to write.
-    pub changed: Changed,
-    /// The event that it became, to be written under its seq.
+    /// What to write, each key once and at most 256 of them.
+    pub writes: Vec<Write>,
+    /// What was loaded and not changed, so that it can be used again.
+    pub unchanged: Vec<Write>,
+    /// The event that it became; it is among the writes.
     pub event: Option<NewEvent>,
-    /// What the submitter is told; `None` for read marks and a relay's own commands.
+    /// What the submitter gets to know; `None` for read marks and a relay's own commands.
     pub outcome: Option<Outcome>,
     /// What else follows from it.
     pub effects: Vec<Effect>,
@@ -106,11 +49,11 @@ pub struct NewEvent {
     pub at: Timestamp,
     /// `event::kind`.
     pub kind: u64,
-    /// What is stored; `row.frame` is what is sent.
-    pub row: EventRow,
+    /// What is stored; `record.frame` is what is sent.
+    pub record: EventRecord,
 }
 
-/// What follows from a command, besides rows.
+/// What follows from a command, besides writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// What a user may see of the conversation changed: from `from` up to and including `to`.
@@ -134,7 +77,7 @@ pub enum Effect {
         /// Who.
         user: UserId,
         /// To where.
-        mark: MarkRow,
+        mark: MarkRecord,
     },
     /// A user was heard last at this time, as far as is known; also when that was known before.
     Seen {
@@ -143,93 +86,108 @@ pub enum Effect {
         /// When.
         at: Timestamp,
     },
-    /// An event was replaced by a tombstone, which is to be written in its place.
+    /// An event was replaced by a tombstone.
     Rewritten {
         /// Its seq.
         seq: u64,
-        /// What is stored there now.
-        row: EventRow,
+        /// What is stored there now; it is among the writes.
+        record: EventRecord,
+    },
+    /// Events were given up: from `from` up to but excluding `until`.
+    Trimmed {
+        /// The first one.
+        from: u64,
+        /// The oldest event that is kept now.
+        until: u64,
     },
 }
 
-/// The rows that a command needs, from its own fields alone.
-pub fn keys(command: &Command) -> Keys<'_> {
-    let mut keys = Keys {
-        conversation: command.conversation,
-        actor: None,
-        device: None,
-        target: None,
-        event: None,
-        edits: None,
-        mark: false,
-        user: None,
-    };
+/// The keys of the records that a command needs, from its own fields alone.
+pub fn keys(command: &Command) -> Vec<Key> {
+    let id = command.conversation;
     let By::Device { user, device, n } = &command.by else {
-        if let Action::Seen { user, .. } = &command.action {
-            keys.user = Some(user);
-        }
-        return keys;
+        return match &command.action {
+            Action::Seen { user, .. } => vec![UserKey(user.clone()).into()],
+            _ => vec![ConversationKey(id).into()],
+        };
     };
-    keys.actor = Some(user);
-    keys.device = (*n > 0).then_some(*device);
-    match &command.action {
-        Action::Join(JoinAs::Direct(other))
-        | Action::Add { user: other }
-        | Action::Remove { user: other, .. }
-        | Action::SetRole { user: other, .. } => keys.target = (other != user).then_some(other),
-        Action::Edit { target, .. } | Action::Delete { target } => {
-            (keys.event, keys.edits) = (Some(*target), Some(*target));
-        }
-        Action::React { target, .. } => keys.event = Some(*target),
-        Action::Mark { .. } => keys.mark = true,
-        Action::Join(_)
-        | Action::Post { .. }
-        | Action::Leave
-        | Action::SetTitle { .. }
-        | Action::SetPolicy { .. }
-        | Action::Trim { .. }
-        | Action::Seen { .. } => {}
+    let mut keys = Vec::with_capacity(6);
+    keys.extend([ConversationKey(id).into(), MemberKey(id, user.clone()).into()]);
+    if *n > 0 {
+        keys.push(SendsKey(id, *device, user.clone()).into());
+    }
+    let About { user: other, event, edits } = about(&command.action);
+    keys.extend(other.filter(|other| *other != user).map(|other| MemberKey(id, other.clone()).into()));
+    keys.extend(event.map(|seq| EventKey(id, seq).into()));
+    keys.extend(edits.map(|seq| EditsKey(id, seq).into()));
+    if let Action::Mark { .. } = &command.action {
+        keys.push(MarkKey(user.clone(), id).into());
     }
     keys
 }
 
+/// What a device's command is about, besides its conversation and its user.
+#[derive(Default)]
+struct About<'a> {
+    user: Option<&'a UserId>,
+    event: Option<u64>,
+    /// The message whose edits it adds to or removes.
+    edits: Option<u64>,
+}
+
+fn about(action: &Action) -> About<'_> {
+    match action {
+        Action::Join(JoinAs::Direct(user))
+        | Action::Add { user }
+        | Action::Remove { user, .. }
+        | Action::SetRole { user, .. } => About { user: Some(user), ..About::default() },
+        Action::Edit { target, .. } | Action::Delete { target } => {
+            About { event: Some(*target), edits: Some(*target), ..About::default() }
+        }
+        Action::React { target, .. } => About { event: Some(*target), ..About::default() },
+        Action::Join(_)
+        | Action::Post { .. }
+        | Action::Leave
+        | Action::SetTitle { .. }
+        | Action::Mark { .. }
+        | Action::SetPolicy { .. }
+        | Action::Trim { .. }
+        | Action::Seen { .. } => About::default(),
+    }
+}
+
 /// Decides one command. No IO, no clock, no state of its own.
 ///
-/// `rows` are those that [`keys`] names, as they are; they come back in [`Folded::rows`], changed or not.
-/// A refusal changes nothing but the send numbers.
+/// `loaded` are the records that [`keys`] names, as they are. They come back in [`Folded::writes`] or [`Folded::unchanged`]. A
+/// refusal changes nothing but the send numbers.
 ///
 /// # Panics
-/// When the rows contradict each other, which means that they are not what the fold wrote.
-pub fn fold(command: &Command, at: Timestamp, rows: Rows) -> Folded {
-    let at = rows.conversation.as_ref().map_or(at, |conversation| at.max(conversation.last_at));
+/// When the records contradict each other, which means that they are not what the fold wrote.
+pub fn fold(command: &Command, at: Timestamp, loaded: Loaded) -> Folded {
+    let id = command.conversation;
     match (&command.by, &command.action) {
-        (By::Relay, Action::Seen { user, at: heard }) => relay::seen(user, (*heard).min(at), rows),
-        (By::Relay, action) => relay::fold(action, rows),
-        (By::Device { user, .. }, Action::Mark { seq, number }) => mark::mark(user, *seq, *number, rows),
-        (By::Device { user, device, n }, action) => {
-            let step = Step::new(command.conversation, &command.authority, user, *device, *n, at, rows);
-            numbered(step, action)
-        }
+        (By::Relay, Action::Seen { user, at: heard }) => relay::seen(user, (*heard).min(at), loaded),
+        (By::Relay, action) => relay::fold(id, action, loaded),
+        (By::Device { user, .. }, Action::Mark { seq, number }) => mark::mark(id, user, *seq, *number, loaded),
+        (By::Device { user, device, n }, action) => numbered(Step::new(command, user, *device, *n, at, loaded), action),
     }
 }
 
 /// Gives the send number its outcome: the recorded one, or a new one that is recorded.
 fn numbered(mut step: Step<'_>, action: &Action) -> Folded {
     let hash = content::hash(action);
-    let mut sends = step.rows.sends.take().unwrap_or_default();
     let (n, at) = (step.n, step.at);
-    let outcome = match sends::look_up(&sends, n, hash) {
+    let found = sends::look_up(step.sends.get(), n, hash);
+    let outcome = match found {
         Numbered::Decided(recorded) => sends::outcome(n, &recorded),
         Numbered::Refused(code, info) => Outcome { n, code, seq: info, number: 0, at },
         Numbered::Next => {
-            let verdict = if step.rows.damaged { Err(Code::STORED_DAMAGED) } else { decide(&mut step, action) };
+            let verdict = if step.is_damaged { Err(Code::STORED_DAMAGED) } else { decide(&mut step, action) };
             let recorded = step::record(verdict, at, hash);
-            sends.push(recorded);
-            step.changed.sends = true;
+            step.sends.change().get_or_insert_default().push(recorded);
             sends::outcome(n, &recorded)
         }
     };
-    step.rows.sends = (sends.last > 0).then_some(sends);
     step.finish(outcome)
 }
 

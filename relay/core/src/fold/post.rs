@@ -5,6 +5,7 @@ use quip_protocol::{Blob, Code, Kind, event, event::kind, limit};
 use super::{
     Effect,
     event::Target,
+    loaded::Held,
     step::{Step, Verdict},
 };
 use crate::{Naming, Origin};
@@ -29,13 +30,14 @@ pub(super) fn edit(step: &mut Step<'_>, target: u64, body: &[u8]) -> Verdict {
     if found.kind == kind::TEXT && std::str::from_utf8(body).is_err() {
         return Err(Code::NOT_TEXT);
     }
-    if step.rows.edits.as_ref().is_some_and(|row| row.edits.len() >= limit::EDITS) {
+    if noted(step) >= limit::EDITS {
         return Err(Code::TOO_MANY_EDITS);
     }
     let placed = step.append(kind::EDITED, &event::Edited { target, body: Blob(body) });
     let edit = Origin { seq: placed.seq, number: placed.number, at: step.at, device: step.device, n: step.n };
-    step.rows.edits.get_or_insert_default().edits.push(edit);
-    step.changed.edits = true;
+    if let Some(edits) = &mut step.edits {
+        edits.change().get_or_insert_default().edits.push(edit);
+    }
     Ok(placed)
 }
 
@@ -48,10 +50,9 @@ pub(super) fn delete(step: &mut Step<'_>, target: u64) -> Verdict {
         return Err(Code::FORBIDDEN);
     }
     let placed = step.append(kind::DELETED, &event::Deleted { target });
-    let edits = step.rows.edits.take();
-    step.changed.edits = edits.is_some();
-    let tombstones = found.tombstones(edits.as_ref().map_or(&[], |row| &row.edits), placed.seq);
-    step.effects.extend(tombstones.map(|(seq, row)| Effect::Rewritten { seq, row }));
+    let edits = if noted(step) > 0 { step.edits.as_mut().and_then(|edits| edits.change().take()) } else { None };
+    let tombstones = found.tombstones(edits.as_ref().map_or(&[], |record| &record.edits), placed.seq);
+    step.effects.extend(tombstones.map(|(seq, record)| Effect::Rewritten { seq, record }));
     Ok(placed)
 }
 
@@ -59,6 +60,11 @@ pub(super) fn react(step: &mut Step<'_>, target: u64, add: bool, reaction: &str)
     let member = step.member()?;
     Target::message(step, &member, target)?;
     Ok(step.append(kind::REACTED, &event::Reacted { target, add, reaction }))
+}
+
+/// How many edits of the message are noted.
+fn noted(step: &Step<'_>) -> usize {
+    step.edits.as_ref().and_then(Held::get).map_or(0, |record| record.edits.len())
 }
 
 /// In rooms it takes a grant to write; an edit is writing too.

@@ -1,44 +1,52 @@
 //! What only a relay does: standing policy, trimming, and who was seen when. Nobody waits for an outcome.
 
-use quip_protocol::UserId;
+use quip_protocol::{ConversationId, UserId};
 
-use super::{Changed, Effect, Folded, Rows};
-use crate::{Action, ConversationRow, Naming, Timestamp, UserRow};
+use super::{Effect, Folded, Loaded};
+use crate::{
+    Action, ConversationRecord, Naming, Timestamp, UserRecord,
+    record::{ConversationKey, UserKey},
+};
 
-pub(super) fn fold(action: &Action, mut rows: Rows) -> Folded {
-    let mut changed = Changed::default();
-    if let Some(conversation) = &mut rows.conversation {
-        changed.conversation = change(conversation, action);
+pub(super) fn fold(id: ConversationId, action: &Action, mut loaded: Loaded) -> Folded {
+    let mut folded = Folded::default();
+    let mut conversation = loaded.take::<ConversationRecord>(ConversationKey(id));
+    if let Some((changed, effect)) = conversation.get().and_then(|old| change(old, action)) {
+        conversation.set(changed);
+        folded.effects.extend(effect);
     }
-    Folded { rows, changed, event: None, outcome: None, effects: Vec::new() }
+    conversation.put(&mut folded.writes, &mut folded.unchanged);
+    folded
 }
 
-/// Whether anything changed.
-fn change(conversation: &mut ConversationRow, action: &Action) -> bool {
+/// The conversation afterwards, if anything changed, and what follows.
+fn change(old: &ConversationRecord, action: &Action) -> Option<(ConversationRecord, Option<Effect>)> {
     match action {
-        Action::SetPolicy { policy } if matches!(conversation.naming, Naming::Room(..)) => {
-            std::mem::replace(&mut conversation.policy, *policy) != *policy
+        Action::SetPolicy { policy } if matches!(old.naming, Naming::Room(..)) && old.policy != *policy => {
+            Some((ConversationRecord { policy: *policy, ..old.clone() }, None))
         }
         Action::Trim { first_kept } => {
-            let kept = (*first_kept).min(conversation.head + 1).max(conversation.first_kept);
-            std::mem::replace(&mut conversation.first_kept, kept) != kept
+            let until = (*first_kept).min(old.head + 1);
+            let trimmed = Effect::Trimmed { from: old.first_kept, until };
+            let changed = || ConversationRecord { first_kept: until, ..old.clone() };
+            (until > old.first_kept).then(|| (changed(), Some(trimmed)))
         }
-        _ => false,
+        _ => None,
     }
 }
 
 /// Times merge to the highest, in whatever order and however often they come. The relay that submitted learns what is
 /// stored even if nothing changed, so that it can stop asking.
-pub(super) fn seen(user: &UserId, at: Timestamp, mut rows: Rows) -> Folded {
-    let old = rows.user.unwrap_or_default();
-    let new = UserRow { seen: old.seen.max(at) };
-    let changed = Changed { user: new != old && !rows.damaged, ..Changed::default() };
-    let mut effects = Vec::new();
-    if changed.user {
-        rows.user = Some(new);
+pub(super) fn seen(user: &UserId, at: Timestamp, mut loaded: Loaded) -> Folded {
+    let mut folded = Folded::default();
+    let mut held = loaded.take::<UserRecord>(UserKey(user.clone()));
+    if !loaded.is_damaged {
+        let old = held.get().copied().unwrap_or_default();
+        if at > old.seen {
+            held.set(UserRecord { seen: at });
+        }
+        folded.effects.push(Effect::Seen { user: user.clone(), at: old.seen.max(at) });
     }
-    if !rows.damaged {
-        effects.push(Effect::Seen { user: user.clone(), at: new.seen });
-    }
-    Folded { rows, changed, event: None, outcome: None, effects }
+    held.put(&mut folded.writes, &mut folded.unchanged);
+    folded
 }

@@ -2,7 +2,7 @@
 
 use quip_protocol::{Code, conversation::Outcome, limit};
 
-use crate::{Recorded, SendsRow};
+use crate::{Recorded, SendsRecord};
 
 /// Where a number stands.
 pub(super) enum Numbered {
@@ -15,10 +15,12 @@ pub(super) enum Numbered {
 }
 
 /// Looks up `n`, which asks for what hashes to `hash`.
-pub(super) fn look_up(sends: &SendsRow, n: u64, hash: u64) -> Numbered {
-    if n > sends.last {
-        return if n - sends.last == 1 { Numbered::Next } else { Numbered::Refused(Code::MISSING, sends.last) };
+pub(super) fn look_up(sends: Option<&SendsRecord>, n: u64, hash: u64) -> Numbered {
+    let last = sends.map_or(0, |sends| sends.last);
+    if n > last {
+        return if n - last == 1 { Numbered::Next } else { Numbered::Refused(Code::MISSING, last) };
     }
+    let Some(sends) = sends else { return Numbered::Refused(Code::KNOWN, 0) };
     // `latest` ends with `last`, without holes, so that the place follows from the number. Some more than are promised
     // may be there, by how they are stored; what a number gets must not depend on that.
     let back = sends.last - n + 1;

@@ -1,10 +1,14 @@
-//! One command on its way through the fold: its rows, and what has come of it so far.
+//! One command on its way through the fold: its records, and what has come of it so far.
 
-use quip_protocol::{Code, ConversationId, DeviceId, Event, Kind, UserId, conversation::Outcome, event, frame};
+use quip_protocol::{Blob, Code, ConversationId, DeviceId, Event, Kind, UserId, conversation::Outcome, event, frame};
 use serde::Serialize;
 
-use super::{Changed, Effect, Folded, NewEvent, Rows};
-use crate::{Authority, ConversationRow, EventRow, MemberRow, MemberState, Recorded, Timestamp};
+use super::{Effect, Folded, Loaded, NewEvent, Write, about, loaded::Held};
+use crate::{
+    Authority, Command, ConversationRecord, EditsRecord, EventRecord, MemberRecord, MemberState, Recorded, SendsRecord,
+    Timestamp,
+    record::{ConversationKey, EditsKey, EventKey, MemberKey, MembershipKey, MembershipRecord, SendsKey},
+};
 
 /// Accepted, with the place of the event that it became, or refused.
 pub(super) type Verdict = Result<Placed, Code>;
@@ -25,34 +29,75 @@ pub(super) struct Step<'a> {
     pub(super) user: &'a UserId,
     pub(super) device: DeviceId,
     pub(super) n: u64,
+    /// Never before the conversation's newest event.
     pub(super) at: Timestamp,
-    pub(super) rows: Rows,
-    pub(super) changed: Changed,
-    event: Option<NewEvent>,
+    pub(super) is_damaged: bool,
+    conversation: Held<ConversationRecord>,
+    actor: Held<MemberRecord>,
+    /// The user that the command is about, if that is not the actor.
+    target: Option<(&'a UserId, Held<MemberRecord>)>,
+    pub(super) sends: Held<SendsRecord>,
+    /// The event that the command is about.
+    pub(super) event: Option<Held<EventRecord>>,
+    pub(super) edits: Option<Held<EditsRecord>>,
+    new_event: Option<NewEvent>,
     pub(super) effects: Vec<Effect>,
 }
 
 impl<'a> Step<'a> {
     pub(super) fn new(
-        id: ConversationId,
-        authority: &'a Authority,
+        command: &'a Command,
         user: &'a UserId,
         device: DeviceId,
         n: u64,
         at: Timestamp,
-        rows: Rows,
+        mut loaded: Loaded,
     ) -> Self {
-        Self { id, authority, user, device, n, at, rows, changed: Changed::default(), event: None, effects: Vec::new() }
+        let (id, about) = (command.conversation, about(&command.action));
+        let conversation = loaded.take::<ConversationRecord>(ConversationKey(id));
+        let at = conversation.get().map_or(at, |conversation| at.max(conversation.last_at));
+        let target = about.user.filter(|target| *target != user);
+        Self {
+            id,
+            authority: &command.authority,
+            user,
+            device,
+            n,
+            at,
+            is_damaged: loaded.is_damaged,
+            conversation,
+            actor: loaded.take(MemberKey(id, user.clone())),
+            target: target.map(|target| (target, loaded.take(MemberKey(id, target.clone())))),
+            sends: loaded.take(SendsKey(id, device, user.clone())),
+            event: about.event.map(|seq| loaded.take(EventKey(id, seq))),
+            edits: about.edits.map(|seq| loaded.take(EditsKey(id, seq))),
+            new_event: None,
+            effects: Vec::new(),
+        }
     }
 
     pub(super) fn finish(self, outcome: Outcome) -> Folded {
-        Folded {
-            rows: self.rows,
-            changed: self.changed,
-            event: self.event,
-            outcome: Some(outcome),
-            effects: self.effects,
+        let (mut writes, mut unchanged) = (Vec::with_capacity(6), Vec::with_capacity(4));
+        if let Some(event) = &self.new_event {
+            writes.push((EventKey(self.id, event.seq).into(), Some(event.record.clone().into())));
         }
+        for effect in &self.effects {
+            if let Effect::Rewritten { seq, record } = effect {
+                writes.push((EventKey(self.id, *seq).into(), Some(record.clone().into())));
+            }
+        }
+        writes.extend(membership(self.id, self.user, &self.actor));
+        writes.extend(self.target.iter().filter_map(|(user, held)| membership(self.id, user, held)));
+        self.conversation.put(&mut writes, &mut unchanged);
+        self.actor.put(&mut writes, &mut unchanged);
+        self.sends.put(&mut writes, &mut unchanged);
+        if let Some((_, target)) = self.target {
+            target.put(&mut writes, &mut unchanged);
+        }
+        if let Some(edits) = self.edits {
+            edits.put(&mut writes, &mut unchanged);
+        }
+        Folded { writes, unchanged, event: self.new_event, outcome: Some(outcome), effects: self.effects }
     }
 
     pub(super) fn is(&self, kind: Kind) -> bool {
@@ -64,29 +109,56 @@ impl<'a> Step<'a> {
         self.is(Kind::Room) && self.authority.moderate
     }
 
+    pub(super) fn exists(&self) -> bool {
+        self.conversation.get().is_some()
+    }
+
     /// The conversation.
     ///
     /// # Panics
     /// When there is none: only for code behind [`Self::member`] or [`Self::create`].
-    pub(super) fn conversation(&self) -> &ConversationRow {
-        self.rows.conversation.as_ref().expect("a conversation that has members exists")
+    pub(super) fn conversation(&self) -> &ConversationRecord {
+        self.conversation.get().expect("a conversation that has members exists")
     }
 
     /// The conversation, about to change.
     ///
     /// # Panics
     /// As [`Self::conversation`].
-    pub(super) fn change(&mut self) -> &mut ConversationRow {
-        self.changed.conversation = true;
-        self.rows.conversation.as_mut().expect("a conversation that has members exists")
+    pub(super) fn change(&mut self) -> &mut ConversationRecord {
+        self.conversation.change().as_mut().expect("a conversation that has members exists")
     }
 
-    /// The acting user's membership. One who never was a member is told the same whether the
-    /// conversation exists or not.
-    pub(super) fn member(&self) -> Result<MemberRow, Code> {
-        match self.rows.actor {
-            Some(row) if self.rows.conversation.is_some() => match row.state {
-                MemberState::Member => Ok(row),
+    pub(super) fn create(&mut self, conversation: ConversationRecord) {
+        debug_assert!(!self.exists(), "a conversation is created once");
+        self.conversation.set(conversation);
+    }
+
+    /// The acting user's membership, present or past.
+    pub(super) fn actor(&self) -> Option<MemberRecord> {
+        self.actor.get().copied()
+    }
+
+    /// The membership, present or past, of the user that the command is about, who may be the actor.
+    pub(super) fn membership(&self, user: &UserId) -> Option<MemberRecord> {
+        match &self.target {
+            Some((target, held)) if *target == user => held.get().copied(),
+            _ => self.actor(),
+        }
+    }
+
+    pub(super) fn set_membership(&mut self, user: &UserId, member: MemberRecord) {
+        match &mut self.target {
+            Some((target, held)) if *target == user => held.set(member),
+            _ => self.actor.set(member),
+        }
+    }
+
+    /// The acting user's membership. To one who never was a member, it is as if there were no conversation.
+    pub(super) fn member(&self) -> Result<MemberRecord, Code> {
+        match self.actor() {
+            Some(member) if self.exists() => match member.state {
+                MemberState::Member => Ok(member),
                 MemberState::Left => Err(Code::NOT_A_MEMBER),
                 MemberState::Banned => Err(Code::BANNED),
             },
@@ -102,21 +174,21 @@ impl<'a> Step<'a> {
 
     /// Writes an event: the one place where seqs and message numbers are given out.
     pub(super) fn append_raw(&mut self, kind: u64, body: &[u8]) -> Placed {
-        debug_assert!(self.event.is_none(), "a command becomes at most one event");
+        debug_assert!(self.new_event.is_none(), "a command becomes at most one event");
         let (user, device, n, at) = (self.user, self.device, self.n, self.at);
         let conversation = self.change();
         conversation.head += 1;
         conversation.number += u64::from(event::kind::counts(kind));
         conversation.last_at = at;
         let (seq, number) = (conversation.head, conversation.number);
-        let event = Event { seq, number, at, user: user.as_str(), kind, body: quip_protocol::Blob(body) };
-        let row = EventRow { user: user.clone(), device, n, frame: frame::to_bytes(&event) };
-        self.event = Some(NewEvent { seq, number, at, kind, row });
+        let event = Event { seq, number, at, user: user.as_str(), kind, body: Blob(body) };
+        let record = EventRecord { user: user.clone(), device, n, frame: frame::to_bytes(&event) };
+        self.new_event = Some(NewEvent { seq, number, at, kind, record });
         Placed { seq, number }
     }
 
-    /// A membership that begins with the event at `placed`, or unseen after the head.
-    pub(super) fn begin(&mut self, user: &UserId, role: u8, placed: Placed) -> MemberRow {
+    /// Begins a membership with the event at `placed`, or unseen after the head.
+    pub(super) fn begin(&mut self, user: &UserId, role: u8, placed: Placed) {
         let at = self.at;
         let conversation = self.change();
         conversation.members += 1;
@@ -126,20 +198,28 @@ impl<'a> Step<'a> {
         // The event of a join never counts as unread, so the number after it is the one before it.
         let number = conversation.number;
         self.effects.push(Effect::Visible { user: user.clone(), from, to: u64::MAX, role });
-        MemberRow { state: MemberState::Member, role, from, to: u64::MAX, number, at }
+        let member = MemberRecord { state: MemberState::Member, role, from, to: u64::MAX, number, at };
+        self.set_membership(user, member);
     }
 
-    /// The end of a membership with the event at `placed`, or unseen at the head.
-    pub(super) fn end(&mut self, user: &UserId, row: MemberRow, state: MemberState, placed: Placed) -> MemberRow {
+    /// Ends a membership with the event at `placed`, or unseen at the head.
+    pub(super) fn end(&mut self, user: &UserId, member: MemberRecord, state: MemberState, placed: Placed) {
         let at = self.at;
         let conversation = self.change();
         conversation.members = conversation.members.checked_sub(1).expect("a member was counted");
-        let owner = u64::from(row.role == event::role::OWNER);
+        let owner = u64::from(member.role == event::role::OWNER);
         conversation.owners = conversation.owners.checked_sub(owner).expect("an owner was counted");
         let to = if placed.seq > 0 { placed.seq } else { conversation.head };
-        self.effects.push(Effect::Visible { user: user.clone(), from: row.from, to, role: 0 });
-        MemberRow { state, to, at, ..row }
+        self.effects.push(Effect::Visible { user: user.clone(), from: member.from, to, role: 0 });
+        self.set_membership(user, MemberRecord { state, to, at, ..member });
     }
+}
+
+/// What follows a membership that changed: the record by user.
+fn membership(id: ConversationId, user: &UserId, held: &Held<MemberRecord>) -> Option<Write> {
+    let present = held.get().filter(|member| member.state == MemberState::Member);
+    let record = present.map(|member| MembershipRecord { role: member.role }.into());
+    held.is_changed().then(|| (MembershipKey(user.clone(), id).into(), record))
 }
 
 /// What is remembered of a verdict.

@@ -1,10 +1,13 @@
 //! What single actions do: rows, events, effects.
 
 use bytes::Bytes;
-use quip_core::{Action, Authority, By, Command, Effect, JoinAs, MarkRow, MemberState, Naming, Policy};
+use quip_core::{
+    Action, Authority, By, Command, ConversationRecord, Effect, EventRecord, JoinAs, Kind as _, MarkRecord,
+    MemberState, Naming, Policy, SendsRecord, UserRecord, record::EventKey,
+};
 use quip_protocol::{Code, ConversationId, event, event::kind, event::role};
 
-use crate::world::{GRANTED, Key, ROOM, World, device, group, room, text, user};
+use crate::world::{GRANTED, ROOM, World, changed, device, group, room, text, user};
 
 const QUIET: Policy = Policy { history_open: false, joins_shown: false };
 const OPEN: Policy = Policy { history_open: true, joins_shown: false };
@@ -66,7 +69,7 @@ fn a_direct_conversation_with_oneself() {
     let id = world.direct_of("a", "a");
     assert_eq!(world.conversation(id).unwrap().members, 1);
     assert_eq!(effects(&mut world, id, "a", text("note")), [Effect::Touched { user: user("a") }]);
-    assert_eq!(world.rows.len(), 4, "conversation, member, sends, event");
+    assert_eq!(world.stored.len(), 5, "conversation, member, membership, sends, event");
 }
 
 #[test]
@@ -200,7 +203,7 @@ fn a_ban_from_a_room_is_lifted_by_adding() {
     assert_eq!(world.refused(id, "b", join()), Code::BANNED);
     assert_eq!(world.refused(id, "b", Action::Join(JoinAs::Room(ROOM.into()))), Code::BANNED);
     assert_eq!(world.refused(id, "b", text("x")), Code::BANNED);
-    assert!(!world.mark(id, "b", 1, 1).changed.mark, "nothing is visible to b");
+    assert!(!changed::<MarkRecord>(&world.mark(id, "b", 1, 1)), "nothing is visible to b");
     assert_eq!(world.ok(id, "a", add("b")).seq, 0);
     assert_eq!(world.member(id, "b").unwrap().state, MemberState::Left);
     world.ok(id, "b", join());
@@ -223,10 +226,10 @@ fn a_deletion_leaves_a_tombstone() {
     let id = world.room_of(&["a", "b"]);
     world.ok(id, "b", text("regret"));
     world.ok(id, "a", text("after"));
-    let (row, event) = (world.event_row(id, 3).unwrap(), world.event(id, 3).unwrap());
+    let (row, event) = (world.event_record(id, 3).unwrap(), world.event(id, 3).unwrap());
     let seen = effects(&mut world, id, "a", Action::Delete { target: 3 });
-    let (after, tombstone) = (world.event_row(id, 3).unwrap(), world.event(id, 3).unwrap());
-    assert_eq!(seen, [Effect::Rewritten { seq: 3, row: after.clone() }]);
+    let (after, tombstone) = (world.event_record(id, 3).unwrap(), world.event(id, 3).unwrap());
+    assert_eq!(seen, [Effect::Rewritten { seq: 3, record: after.clone() }]);
     assert_eq!((after.user, after.device, after.n), (row.user, row.device, row.n));
     let body_of = body(&event::Tombstone { by: 5 });
     assert_eq!(tombstone, crate::world::Seen { kind: kind::TOMBSTONE, body: body_of, ..event });
@@ -262,12 +265,12 @@ fn a_target_whose_bytes_are_damaged_is_not_taken_for_another() {
     let id = world.room_of(&["a"]);
     world.ok(id, "a", text("one"));
     world.ok(id, "a", text("two"));
-    let other = world.rows[&Key::Event(id, 3)].clone();
-    world.rows.insert(Key::Event(id, 2), other);
+    let other = world.stored[&EventRecord::key(&EventKey(id, 3))].clone();
+    world.stored.insert(EventRecord::key(&EventKey(id, 2)), other);
     assert_eq!(world.refused(id, "a", Action::Delete { target: 2 }), Code::STORED_DAMAGED);
-    let good = world.rows[&Key::Event(id, 3)].clone();
+    let good = world.stored[&EventRecord::key(&EventKey(id, 3))].clone();
     for bad in [good[..good.len() - 1].to_vec(), [&good[..], b"x"].concat()] {
-        world.rows.insert(Key::Event(id, 3), bad);
+        world.stored.insert(EventRecord::key(&EventKey(id, 3)), bad);
         assert_eq!(world.refused(id, "a", Action::Delete { target: 3 }), Code::STORED_DAMAGED);
     }
 }
@@ -290,18 +293,18 @@ fn marks_only_go_forward_and_no_further_than_the_head() {
     let id = world.room_of(&["a", "b"]);
     world.ok(id, "a", text("3"));
     let folded = world.mark(id, "b", 2, 0);
-    assert_eq!(folded.effects, [Effect::Marked { user: user("b"), mark: MarkRow { seq: 2, number: 0 } }]);
-    assert!(folded.outcome.is_none() && !folded.changed.conversation && !folded.changed.sends);
-    assert!(!world.mark(id, "b", 1, 0).changed.mark);
-    assert!(!world.mark(id, "b", 2, 1).changed.mark);
+    assert_eq!(folded.effects, [Effect::Marked { user: user("b"), mark: MarkRecord { seq: 2, number: 0 } }]);
+    assert!(folded.outcome.is_none() && !changed::<ConversationRecord>(&folded) && !changed::<SendsRecord>(&folded));
+    assert!(!changed::<MarkRecord>(&world.mark(id, "b", 1, 0)));
+    assert!(!changed::<MarkRecord>(&world.mark(id, "b", 2, 1)));
     world.mark(id, "b", 900, 900);
-    assert_eq!(world.read_mark(id, "b"), Some(MarkRow { seq: 3, number: 1 }));
+    assert_eq!(world.read_mark(id, "b"), Some(MarkRecord { seq: 3, number: 1 }));
     world.ok(id, "b", Action::Leave);
     world.ok(id, "a", text("5"));
     world.mark(id, "b", 5, 2);
     assert_eq!(world.read_mark(id, "b").unwrap().seq, 4, "up to the own leaving");
     for folded in [world.mark(id, "stranger", 1, 1), world.mark(group(), "b", 1, 1)] {
-        assert!(folded.effects.is_empty() && folded.changed == quip_core::Changed::default());
+        assert!(folded.effects.is_empty() && folded.writes.is_empty());
     }
 }
 
@@ -311,7 +314,7 @@ fn trimming_only_goes_forward_and_keeps_the_head() {
     let id = world.room_of(&["a", "b"]);
     let mut trim = |first_kept| {
         let folded = world.relay(id, Action::Trim { first_kept });
-        (folded.changed.conversation, folded.rows.conversation.unwrap().first_kept)
+        (changed::<ConversationRecord>(&folded), world.conversation(id).unwrap().first_kept)
     };
     assert_eq!(trim(0), (false, 1));
     assert_eq!(trim(2), (true, 2));
@@ -319,18 +322,18 @@ fn trimming_only_goes_forward_and_keeps_the_head() {
     assert_eq!(trim(u64::MAX), (true, 3));
     world.ok(id, "a", text("goes on"));
     assert_eq!(world.event(id, 3).unwrap().number, 1, "seq does not start again");
-    assert!(world.relay(group(), Action::Trim { first_kept: 2 }).rows.conversation.is_none());
+    assert!(world.relay(group(), Action::Trim { first_kept: 2 }).writes.is_empty());
 }
 
 #[test]
 fn a_policy_is_a_rooms_and_counts_from_then_on() {
     let mut world = World::default();
     let id = world.room_of(&["a"]);
-    assert!(world.relay(id, Action::SetPolicy { policy: OPEN }).changed.conversation);
-    assert!(!world.relay(id, Action::SetPolicy { policy: OPEN }).changed.conversation);
+    assert!(changed::<ConversationRecord>(&world.relay(id, Action::SetPolicy { policy: OPEN })));
+    assert!(!changed::<ConversationRecord>(&world.relay(id, Action::SetPolicy { policy: OPEN })));
     assert_eq!(effects(&mut world, id, "b", join()), [visible("b", 1, u64::MAX, role::MEMBER)]);
     let id = world.group_of("a", &[]);
-    assert!(!world.relay(id, Action::SetPolicy { policy: OPEN }).changed.conversation);
+    assert!(!changed::<ConversationRecord>(&world.relay(id, Action::SetPolicy { policy: OPEN })));
 }
 
 #[test]
@@ -353,14 +356,14 @@ fn a_user_was_seen_at_the_latest_time_that_has_passed() {
         assert!(folded.outcome.is_none() && folded.event.is_none());
         let [Effect::Seen { user: of, at }] = &folded.effects[..] else { panic!("{:?}", folded.effects) };
         assert_eq!(*of, user("a"));
-        (folded.changed.user, *at)
+        (changed::<UserRecord>(&folded), *at)
     };
     assert_eq!(seen(500, 600), (true, 500));
     assert_eq!(seen(400, 700), (false, 500), "came late");
     assert_eq!(seen(500, 800), (false, 500), "came twice");
     assert_eq!(seen(5000, 900), (true, 900), "a relay whose clock is ahead says nothing of the future");
-    assert_eq!(world.user_row("a").unwrap().seen, 900);
-    assert_eq!(world.user_row("b"), None);
+    assert_eq!(world.user_record("a").unwrap().seen, 900);
+    assert_eq!(world.user_record("b"), None);
     let id = world.group_of("a", &[]);
     assert_eq!(world.refused(id, "a", Action::Seen { user: user("a"), at: 1 }), Code::FORBIDDEN);
 }

@@ -5,7 +5,7 @@ use proptest::{prelude::*, sample::Index};
 use quip_core::{Action, Effect, JoinAs};
 use quip_protocol::{Blob, Code, ConversationId, event, event::kind, limit};
 
-use crate::world::{GRANTED, Key, World, room, text};
+use crate::world::{GRANTED, World, room, text};
 
 fn edit(target: u64, body: &str) -> Action {
     Action::Edit { target, body: Bytes::copy_from_slice(body.as_bytes()) }
@@ -17,7 +17,7 @@ fn delete(target: u64) -> Action {
 
 /// Whether anything that is stored holds these bytes.
 fn is_stored(world: &World, content: &str) -> bool {
-    world.rows.values().any(|row| row.windows(content.len()).any(|part| part == content.as_bytes()))
+    world.stored.values().any(|row| row.windows(content.len()).any(|part| part == content.as_bytes()))
 }
 
 /// The kind of an event, and the event that deleted it.
@@ -37,7 +37,8 @@ fn a_deletion_takes_every_edit_with_it() {
     world.ok(id, "b", edit(3, "third secret"));
     world.ok(id, "b", text("of another"));
     world.ok(id, "b", edit(7, "of another, edited"));
-    let before: Vec<_> = [3, 4, 6].map(|seq| (world.event(id, seq).unwrap(), world.event_row(id, seq).unwrap())).into();
+    let before: Vec<_> =
+        [3, 4, 6].map(|seq| (world.event(id, seq).unwrap(), world.event_record(id, seq).unwrap())).into();
     assert!(is_stored(&world, "secret"));
     world.ok(id, "a", Action::SetRole { user: crate::world::user("b"), role: event::role::ADMIN });
     assert_eq!(world.ok(id, "b", delete(3)).seq, 10);
@@ -47,10 +48,10 @@ fn a_deletion_takes_every_edit_with_it() {
         let seq = event.seq;
         let body = postcard::to_stdvec(&event::Tombstone { by: 10 }).unwrap();
         assert_eq!(world.event(id, seq), Some(crate::world::Seen { kind: kind::TOMBSTONE, body, ..event }));
-        let after = world.event_row(id, seq).unwrap();
+        let after = world.event_record(id, seq).unwrap();
         assert_eq!((after.user, after.device, after.n), (row.user, row.device, row.n), "{seq}");
     }
-    assert!(!world.rows.contains_key(&Key::Edits(id, 3)), "nothing is noted of what is gone");
+    assert!(world.edits(id, 3).is_none(), "nothing is noted of what is gone");
     assert_eq!(world.edits(id, 7).unwrap().edits.len(), 1, "another message's are its own");
     assert!(is_stored(&world, "of another, edited"));
 }
@@ -214,16 +215,16 @@ fn an_edit_leaves_the_original_as_it_is() {
     let mut world = World::default();
     let id = world.room_of(&["a"]);
     world.ok(id, "a", text("teh"));
-    let before = world.event_row(id, 2);
+    let before = world.event_record(id, 2);
     let outcome = world.ok(id, "a", edit(2, "the"));
-    assert_eq!(world.event_row(id, 2), before);
+    assert_eq!(world.event_record(id, 2), before);
     let event = world.event(id, outcome.seq).unwrap();
     assert_eq!((event.kind, event.number), (kind::EDITED, 1), "an edit is not unread");
     assert_eq!(event.body, postcard::to_stdvec(&event::Edited { target: 2, body: Blob(b"the") }).unwrap());
 }
 
 #[test]
-fn whoever_holds_the_latest_events_is_told_of_each_that_is_replaced() {
+fn every_event_that_is_replaced_is_an_effect() {
     let mut world = World::default();
     let id = world.room_of(&["a"]);
     world.ok(id, "a", text("one"));
@@ -232,6 +233,6 @@ fn whoever_holds_the_latest_events_is_told_of_each_that_is_replaced() {
     let by = quip_core::By::Device { user: crate::world::user("a"), device: crate::world::device(1), n };
     let command = quip_core::Command { conversation: id, by, authority: GRANTED, action: delete(2) };
     let effects = world.apply(&command, 9).effects;
-    let expected = [2, 3].map(|seq| Effect::Rewritten { seq, row: world.event_row(id, seq).unwrap() });
+    let expected = [2, 3].map(|seq| Effect::Rewritten { seq, record: world.event_record(id, seq).unwrap() });
     assert_eq!(effects, expected);
 }

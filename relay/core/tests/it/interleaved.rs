@@ -82,7 +82,7 @@ proptest! {
         let mut next = [2; DEVICES as usize];
         let mut at = 0;
         for seq in 1..=head {
-            let (event, row) = (world.event(room(), seq).unwrap(), world.event_row(room(), seq).unwrap());
+            let (event, row) = (world.event(room(), seq).unwrap(), world.event_record(room(), seq).unwrap());
             prop_assert!(event.at >= at, "time never goes back");
             at = event.at;
             if event.kind == kind::TEXT {

@@ -9,6 +9,6 @@ mod interleaved;
 mod model;
 mod random;
 mod roles;
-mod rows;
+
 mod sends;
 mod world;

@@ -2,12 +2,15 @@
 
 use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
-use quip_core::{Action, Authority, By, Command, JoinAs, MemberState, NO_CONVERSATION, Naming, Policy};
+use quip_core::{
+    Action, Authority, By, Command, ConversationRecord, JoinAs, MemberRecord, MemberState, NO_CONVERSATION, Naming,
+    Policy, record::MemberKey,
+};
 use quip_protocol::{ConversationId, UserId, event::kind};
 
 use crate::{
     model::{Model, Standing, Talk},
-    world::{GRANTED, Key, ROOM, World, device, group, room, user},
+    world::{GRANTED, ROOM, World, device, group, room, user},
 };
 
 const NAMES: [&str; 4] = ["ann", "bob", "cat", "dan"];
@@ -177,7 +180,7 @@ fn log(lines: &[Line], model: &mut Model, mut check: impl FnMut(&Command, u64, &
 }
 
 fn assert_same(world: &World, model: &Model) {
-    let conversations = world.rows.keys().filter(|key| matches!(key, Key::Conversation(_))).count();
+    let conversations = world.keys_of::<ConversationRecord>().len();
     assert_eq!(conversations, model.talks.len());
     for (&id, talk) in &model.talks {
         let row = world.conversation(id).unwrap();
@@ -190,8 +193,8 @@ fn assert_same(world: &World, model: &Model) {
         for event in &talk.events {
             assert_eq!(world.event(id, event.seq).as_ref(), Some(event), "numbered without holes");
         }
-        assert_eq!(world.event_row(id, talk.head() + 1), None);
-        let members = world.rows.keys().filter(|key| matches!(key, Key::Member(of, _) if *of == id)).count();
+        assert_eq!(world.event_record(id, talk.head() + 1), None);
+        let members = world.keys_of::<MemberRecord>().iter().filter(|MemberKey(of, _)| *of == id).count();
         assert_eq!(members, talk.people.len());
         for (name, person) in &talk.people {
             let row = world.member(id, name).unwrap();
@@ -210,7 +213,7 @@ fn assert_same(world: &World, model: &Model) {
         }
     }
     for name in NAMES {
-        let seen = world.user_row(name).map_or(0, |row| row.seen);
+        let seen = world.user_record(name).map_or(0, |row| row.seen);
         assert_eq!(seen, model.seen.get(name).copied().unwrap_or_default(), "{name}: the latest of all");
     }
     for ((id, user, device), told) in &model.told {
@@ -249,6 +252,6 @@ proptest! {
             let bytes = command.encode();
             again.apply(&Command::decode(&bytes).unwrap(), *at);
         }
-        prop_assert_eq!(&again.rows, &world.rows, "one log, one result, to the byte");
+        prop_assert_eq!(&again.stored, &world.stored, "one log, one result, to the byte");
     }
 }

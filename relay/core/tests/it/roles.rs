@@ -89,8 +89,8 @@ fn decide(kind: &str, role: &str, action: &str) -> String {
     let outcome = scene.world.act(scene.id, "actor", authority, action);
     if outcome.code != Code::DONE {
         assert_eq!(
-            before.rows.len() + usize::from(before.sends(scene.id, "actor", 1).is_none()),
-            scene.world.rows.len()
+            before.stored.len() + usize::from(before.sends(scene.id, "actor", 1).is_none()),
+            scene.world.stored.len()
         );
     }
     let name = match (outcome.code, outcome.seq) {

@@ -1,10 +1,10 @@
 //! Send numbers.
 
 use bytes::Bytes;
-use quip_core::{Action, Authority, By, Changed, Command, Folded, JoinAs};
+use quip_core::{Action, Authority, By, Command, Folded, JoinAs, Key, Loaded, Record, SendsRecord};
 use quip_protocol::{Code, limit};
 
-use crate::world::{GRANTED, ROOM, World, device, room, text, user};
+use crate::world::{GRANTED, ROOM, World, changed, device, room, text, user};
 
 fn numbered(name: &str, of: u8, n: u64, action: Action) -> Command {
     let by = By::Device { user: user(name), device: device(of), n };
@@ -27,7 +27,7 @@ fn world(last: u64) -> World {
 
 /// Nothing but an answer.
 fn answered(folded: &Folded) -> (Code, u64) {
-    assert_eq!(folded.changed, Changed::default());
+    assert!(folded.writes.is_empty());
     assert!(folded.event.is_none() && folded.effects.is_empty());
     let outcome = folded.outcome.unwrap();
     (outcome.code, outcome.seq)
@@ -51,7 +51,7 @@ fn a_refusal_is_repeated_although_it_would_pass_now() {
     let mut muted = post(3, "x");
     muted.authority.post = false;
     let refused = world.apply(&muted, 500);
-    assert!(refused.changed.sends, "a final refusal uses the number up");
+    assert!(changed::<SendsRecord>(&refused), "a final refusal uses the number up");
     assert_eq!(answered(&world.apply(&post(3, "x"), 600)), (Code::FORBIDDEN, 0));
     assert_eq!(world.apply(&post(4, "x"), 600).outcome.unwrap().code, Code::DONE);
 }
@@ -129,13 +129,13 @@ fn where_there_is_nothing_a_number_is_used_up_too() {
 fn a_command_without_a_number_does_nothing() {
     let world = world(2);
     let command = post(0, "x");
-    assert_eq!(quip_core::keys(&command).device, None);
-    let rows = quip_core::Rows {
-        conversation: world.conversation(room()),
-        actor: world.member(room(), "a"),
-        ..Default::default()
-    };
-    assert_eq!(answered(&quip_core::fold(&command, 1, rows)), (Code::KNOWN, 0));
+    let keys = quip_core::keys(&command);
+    assert!(!keys.iter().any(|key| matches!(key, Key::Sends(_))));
+    let loaded = Loaded::new(vec![
+        (keys[0].clone(), world.conversation(room()).map(Record::from)),
+        (keys[1].clone(), world.member(room(), "a").map(Record::from)),
+    ]);
+    assert_eq!(answered(&quip_core::fold(&command, 1, loaded)), (Code::KNOWN, 0));
 }
 
 /// What is hashed for a number is stored, so it must stay what it is.
@@ -156,5 +156,5 @@ fn a_relay_has_no_numbers() {
     let mut world = world(2);
     let command = Command { conversation: room(), by: By::Relay, authority: Authority::default(), action: text("x") };
     let folded = world.apply(&command, 1);
-    assert_eq!((folded.changed, folded.event, folded.outcome), (Changed::default(), None, None));
+    assert_eq!((folded.writes, folded.event, folded.outcome), (Vec::new(), None, None));
 }

@@ -1,11 +1,12 @@
-//! The smallest sequencer: rows in maps, as the bytes they are stored as.
+//! The smallest sequencer: records in a map, as the bytes that they are stored as.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quip_core::{
-    Action, Authority, By, Command, ConversationRow, EditsRow, Effect, EventRow, Folded, JoinAs, MarkRow, MemberRow,
-    Policy, Rows, SendsRow, UserRow, command, fold, keys,
+    Action, Authority, By, Command, ConversationRecord, EditsRecord, Effect, EventRecord, Folded, JoinAs, Key, Kind,
+    Loaded, MarkRecord, MemberRecord, Policy, SendsRecord, UserRecord, fold, keys,
+    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, SendsKey, UserKey, behind},
 };
 use quip_protocol::{
     Code, ConversationId, DeviceId, Event, RoomName, UserId, conversation::Outcome, event, frame, limit,
@@ -64,30 +65,18 @@ impl Seen {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Key {
-    Conversation(ConversationId),
-    Member(ConversationId, String),
-    Sends(ConversationId, String, DeviceId, u8),
-    Event(ConversationId, u64),
-    Edits(ConversationId, u64),
-    Mark(ConversationId, String),
-    User(String),
-}
-
-/// Rows as bytes, and the time.
+/// What is stored, and the time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct World {
-    pub(crate) rows: BTreeMap<Key, Vec<u8>>,
+    pub(crate) stored: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) now: u64,
 }
 
 impl World {
     /// Folds one command and writes what it changed, checking what must hold for any command.
     pub(crate) fn apply(&mut self, command: &Command, at: u64) -> Folded {
-        let before = self.load(command);
-        let folded = fold(command, at, before.clone());
-        check(command, &before, &folded);
+        let folded = fold(command, at, self.load(command));
+        check(command, self, &folded);
         self.write(command, &folded);
         folded
     }
@@ -106,7 +95,7 @@ impl World {
         authority: Authority,
         action: Action,
     ) -> Outcome {
-        let n = self.sends(id, name, of).map_or(0, |row| row.last) + 1;
+        let n = self.sends(id, name, of).map_or(0, |sends| sends.last) + 1;
         let by = By::Device { user: user(name), device: device(of), n };
         self.now += 1;
         let now = self.now;
@@ -160,177 +149,162 @@ impl World {
         id
     }
 
-    pub(crate) fn conversation(&self, id: ConversationId) -> Option<ConversationRow> {
-        self.rows.get(&Key::Conversation(id)).map(|bytes| ConversationRow::decode(bytes).unwrap())
+    /// The record under a key.
+    pub(crate) fn get<K: Kind>(&self, key: K::Key) -> Option<K> {
+        let key = K::key(&key);
+        if !K::PARTS {
+            return self.stored.get(&key).map(|value| K::decode(value).unwrap());
+        }
+        let parts = self.stored.range(key.clone()..behind(&key)).map(|(_, value)| K::decode(value).unwrap());
+        let parts: Vec<_> = parts.collect();
+        (!parts.is_empty()).then(|| K::join(parts).expect("the parts fit together"))
     }
 
-    pub(crate) fn member(&self, id: ConversationId, name: &str) -> Option<MemberRow> {
-        self.rows.get(&Key::Member(id, name.into())).map(|bytes| MemberRow::decode(bytes).unwrap())
+    pub(crate) fn conversation(&self, id: ConversationId) -> Option<ConversationRecord> {
+        self.get(ConversationKey(id))
     }
 
-    pub(crate) fn sends(&self, id: ConversationId, name: &str, number: u8) -> Option<SendsRow> {
-        let key = |place| Key::Sends(id, name.into(), device(number), place);
-        let parts: Vec<_> =
-            self.rows.range(key(0)..=key(u8::MAX)).map(|(_, bytes)| SendsRow::decode(bytes).unwrap()).collect();
-        (!parts.is_empty()).then(|| SendsRow::from_parts(parts).expect("the parts fit together"))
+    pub(crate) fn member(&self, id: ConversationId, name: &str) -> Option<MemberRecord> {
+        self.get(MemberKey(id, user(name)))
     }
 
-    pub(crate) fn read_mark(&self, id: ConversationId, name: &str) -> Option<MarkRow> {
-        self.rows.get(&Key::Mark(id, name.into())).map(|bytes| MarkRow::decode(bytes).unwrap())
+    pub(crate) fn sends(&self, id: ConversationId, name: &str, number: u8) -> Option<SendsRecord> {
+        self.get(SendsKey(id, device(number), user(name)))
     }
 
-    pub(crate) fn user_row(&self, name: &str) -> Option<UserRow> {
-        self.rows.get(&Key::User(name.into())).map(|bytes| UserRow::decode(bytes).unwrap())
+    pub(crate) fn read_mark(&self, id: ConversationId, name: &str) -> Option<MarkRecord> {
+        self.get(MarkKey(user(name), id))
     }
 
-    pub(crate) fn event_row(&self, id: ConversationId, seq: u64) -> Option<EventRow> {
-        self.rows.get(&Key::Event(id, seq)).map(|bytes| EventRow::decode(bytes).unwrap())
+    pub(crate) fn user_record(&self, name: &str) -> Option<UserRecord> {
+        self.get(UserKey(user(name)))
+    }
+
+    pub(crate) fn event_record(&self, id: ConversationId, seq: u64) -> Option<EventRecord> {
+        self.get(EventKey(id, seq))
     }
 
     pub(crate) fn event(&self, id: ConversationId, seq: u64) -> Option<Seen> {
-        self.event_row(id, seq).map(|row| Seen::read(&row.frame))
+        self.event_record(id, seq).map(|record| Seen::read(&record.frame))
     }
 
-    pub(crate) fn edits(&self, id: ConversationId, message: u64) -> Option<EditsRow> {
-        self.rows.get(&Key::Edits(id, message)).map(|bytes| EditsRow::decode(bytes).unwrap())
+    pub(crate) fn edits(&self, id: ConversationId, message: u64) -> Option<EditsRecord> {
+        self.get(EditsKey(id, message))
     }
 
-    fn load(&self, command: &Command) -> Rows {
-        let (keys, id) = (keys(command), command.conversation);
-        assert_eq!(keys.conversation, id);
-        assert!(keys.target.is_none() || keys.target != keys.actor, "no row is loaded twice");
-        let actor = keys.actor.map(UserId::as_str);
-        Rows {
-            conversation: self.conversation(id),
-            actor: actor.and_then(|actor| self.member(id, actor)),
-            target: keys.target.and_then(|target| self.member(id, target.as_str())),
-            sends: keys.device.and_then(|device| self.sends(id, actor.expect("a device has a user"), device.0[0])),
-            event: keys.event.and_then(|seq| self.event_row(id, seq)),
-            edits: keys.edits.and_then(|message| self.edits(id, message)),
-            user: keys.user.and_then(|user| self.user_row(user.as_str())),
-            mark: if keys.mark { actor.and_then(|actor| self.read_mark(id, actor)) } else { None },
-            damaged: false,
-        }
+    /// Keys of every record of a kind.
+    pub(crate) fn keys_of<K: Kind>(&self) -> Vec<K::Key> {
+        let stored = self.stored.keys().filter(|key| key[0] == K::NUMBER);
+        stored.map(|key| K::read_key(key).expect("a key of its kind")).collect()
+    }
+
+    fn load(&self, command: &Command) -> Loaded {
+        let keys = keys(command);
+        assert!(keys.iter().collect::<BTreeSet<_>>().len() == keys.len(), "no record is loaded twice");
+        let load = |key: Key| {
+            let stored = key.encode();
+            let values: Vec<_> = match key.is_in_parts() {
+                true => self.stored.range(stored.clone()..behind(&stored)).map(|(_, value)| value).collect(),
+                false => self.stored.get(&stored).into_iter().collect(),
+            };
+            let record = key.decode(&values).unwrap();
+            (key, record)
+        };
+        Loaded::new(keys.into_iter().map(load).collect())
     }
 
     fn write(&mut self, command: &Command, folded: &Folded) {
-        let (mut written, mut count) = (0, 0);
-        for (key, row) in writes(command, folded) {
-            // The longest key, and what stands before an item in a journal.
-            written += 128 + row.as_ref().map_or(0, Vec::len);
-            count += 1;
-            if matches!(key, Key::Member(..)) {
-                // The row by user.
-                written += 128;
-                count += 1;
-            }
-            match row {
-                Some(row) => {
-                    let before = self.rows.insert(key.clone(), row);
-                    let new =
-                        folded.event.as_ref().is_some_and(|event| key == Key::Event(command.conversation, event.seq));
-                    assert!(!new || before.is_none(), "an event is written once");
-                    let replaced = matches!(key, Key::Event(..)) && !new;
-                    assert!(!replaced || before.is_some(), "what was never there is not replaced");
-                }
-                None => assert!(self.rows.remove(&key).is_some()),
-            }
+        let written: BTreeSet<_> = folded.writes.iter().map(|(key, _)| key).collect();
+        assert!(written.len() == folded.writes.len() && written.len() <= 256, "{} writes", folded.writes.len());
+        let mut bytes = 0;
+        for (key, record) in &folded.writes {
+            let Some(record) = record else {
+                assert!(self.stored.remove(&key.encode()).is_some() || matches!(key, Key::Membership(_)));
+                bytes += 128;
+                continue;
+            };
+            record.encode(key, 1, |stored, value| {
+                bytes += stored.len() + value.len();
+                let before = self.stored.insert(stored.to_vec(), value.to_vec());
+                let Key::Event(EventKey(_, seq)) = key else { return };
+                let is_new = folded.event.as_ref().is_some_and(|event| event.seq == *seq);
+                assert_eq!(is_new, before.is_none(), "an event is written once, and replaced only by a tombstone");
+            });
         }
-        assert!(count <= 256, "{count} rows");
         let weight = command.weight();
-        assert!(written <= weight * command::WRITTEN, "{written} bytes for a weight of {weight}");
+        assert!(bytes <= weight * WRITTEN, "{bytes} bytes for a weight of {weight}");
     }
 }
 
-/// The rows that a command writes; `None` for one that it removes.
-fn writes(command: &Command, folded: &Folded) -> Vec<(Key, Option<Vec<u8>>)> {
-    let (keys, id, changed, rows) = (keys(command), command.conversation, folded.changed, &folded.rows);
-    let actor = || keys.actor.expect("changed rows have a key").as_str().to_owned();
-    let mut writes = Vec::new();
-    if changed.conversation {
-        writes.push((Key::Conversation(id), Some(rows.conversation.as_ref().unwrap().encode())));
-    }
-    if changed.actor {
-        writes.push((Key::Member(id, actor()), Some(rows.actor.unwrap().encode())));
-    }
-    if changed.target {
-        let target = keys.target.expect("changed rows have a key").as_str().to_owned();
-        writes.push((Key::Member(id, target), Some(rows.target.unwrap().encode())));
-    }
-    if changed.sends {
-        let device = keys.device.expect("changed rows have a key");
-        let sends = rows.sends.as_ref().unwrap();
-        for (place, part) in sends.parts(sends.last - 1) {
-            writes.push((Key::Sends(id, actor(), device, place), Some(part.encode())));
-        }
-    }
-    if changed.edits {
-        let message = keys.edits.expect("changed rows have a key");
-        writes.push((Key::Edits(id, message), rows.edits.as_ref().map(EditsRow::encode)));
-    }
-    for effect in &folded.effects {
-        if let Effect::Rewritten { seq, row } = effect {
-            writes.push((Key::Event(id, *seq), Some(row.encode())));
-        }
-    }
-    if changed.mark {
-        writes.push((Key::Mark(id, actor()), Some(rows.mark.unwrap().encode())));
-    }
-    if changed.user {
-        let user = keys.user.expect("changed rows have a key").as_str().to_owned();
-        writes.push((Key::User(user), Some(rows.user.unwrap().encode())));
-    }
-    if let Some(event) = &folded.event {
-        writes.push((Key::Event(id, event.seq), Some(event.row.encode())));
-    }
-    writes
-}
+/// Bytes that a command writes at most for each byte of its weight.
+const WRITTEN: usize = 16;
 
 /// What holds for any command.
-fn check(command: &Command, before: &Rows, folded: &Folded) {
-    let (after, changed) = (&folded.rows, folded.changed);
-    // Unchanged rows come back as they were, so that a cache can take them.
-    assert!(changed.conversation || after.conversation == before.conversation);
-    assert!(changed.actor || after.actor == before.actor);
-    assert!(changed.target || after.target == before.target);
-    assert!(changed.sends || after.sends == before.sends);
-    assert_eq!(after.event, before.event, "events are rewritten by effects");
-    assert!(changed.edits || after.edits == before.edits);
-    assert!(changed.mark || after.mark == before.mark);
-    assert!(changed.user || after.user == before.user);
+fn check(command: &Command, before: &World, folded: &Folded) {
+    for (key, record) in &folded.unchanged {
+        let needed = keys(command).contains(key);
+        assert!(needed && !folded.writes.iter().any(|(written, _)| written == key), "{key:?}");
+        let stored = record.as_ref().map(|record| {
+            let mut stored = Vec::new();
+            record.encode(key, u64::MAX, |key, value| stored.push((key.to_vec(), value.to_vec())));
+            stored
+        });
+        let is_the_same = stored.iter().flatten().all(|(key, value)| before.stored.get(key) == Some(value));
+        assert!(is_the_same, "what was not changed comes back as it was, so that a cache can take it");
+    }
     assert_eq!(matches!(command.by, By::Device { n: 1.., .. }), folded.outcome.is_some());
-
-    let head = before.conversation.as_ref().map_or(0, |row| row.head);
-    let last_at = before.conversation.as_ref().map_or(0, |row| row.last_at);
-    if let Some(row) = &after.conversation {
-        assert_eq!(row.head, head + u64::from(folded.event.is_some()), "dense");
-        assert!(row.last_at >= last_at, "time goes forward");
-        assert!(row.first_kept >= 1 && row.first_kept <= row.head + 1);
-        assert!(row.owners <= row.members && row.number <= row.head);
+    let old = before.conversation(command.conversation);
+    let head = old.as_ref().map_or(0, |old| old.head);
+    let last_at = old.as_ref().map_or(0, |old| old.last_at);
+    let now = written::<ConversationRecord>(folded, ConversationKey(command.conversation)).or(old);
+    if let Some(now) = &now {
+        assert_eq!(now.head, head + u64::from(folded.event.is_some()), "dense");
+        assert!(now.last_at >= last_at, "time goes forward");
+        assert!(now.first_kept >= 1 && now.first_kept <= now.head + 1);
+        assert!(now.owners <= now.members && now.number <= now.head);
     }
     if let Some(event) = &folded.event {
-        let seen = Seen::read(&event.row.frame);
-        assert_eq!(
-            (seen.seq, seen.number, seen.at, seen.kind),
-            (event.seq, event.number, event.at, event.kind),
-            "the frame says what the event is"
-        );
+        let seen = Seen::read(&event.record.frame);
+        let said = (event.seq, event.number, event.at, event.kind);
+        assert_eq!((seen.seq, seen.number, seen.at, seen.kind), said, "the frame says what the event is");
         assert_eq!(event.seq, head + 1);
         let outcome = folded.outcome.expect("an event has a submitter");
         assert_eq!((outcome.seq, outcome.number, outcome.at), (event.seq, event.number, event.at));
         let By::Device { user, device, n } = &command.by else { panic!("relays write no events") };
-        assert_eq!((&event.row.user, event.row.device, event.row.n), (user, *device, *n));
+        assert_eq!((&event.record.user, event.record.device, event.record.n), (user, *device, *n));
         assert_eq!(seen.user, *user);
+        let key = EventKey(command.conversation, event.seq);
+        assert_eq!(written::<EventRecord>(folded, key).as_ref(), Some(&event.record));
     }
     for effect in &folded.effects {
-        if let Effect::Rewritten { seq, row } = effect {
-            let seen = Seen::read(&row.frame);
-            assert_eq!((seen.seq, &seen.user, seen.kind), (*seq, &row.user, event::kind::TOMBSTONE));
-            assert!(*seq >= after.conversation.as_ref().unwrap().first_kept, "what was trimmed does not come back");
+        match effect {
+            Effect::Rewritten { seq, record } => {
+                let seen = Seen::read(&record.frame);
+                assert_eq!((seen.seq, &seen.user, seen.kind), (*seq, &record.user, event::kind::TOMBSTONE));
+                assert!(*seq >= now.as_ref().unwrap().first_kept, "what was trimmed does not come back");
+                let key = EventKey(command.conversation, *seq);
+                assert_eq!(written::<EventRecord>(folded, key).as_ref(), Some(record));
+            }
+            Effect::Trimmed { from, until } => {
+                assert!(from < until && *until == now.as_ref().unwrap().first_kept);
+            }
+            _ => {}
         }
     }
     if folded.outcome.is_some_and(|outcome| outcome.code != Code::DONE) {
         assert!(folded.event.is_none() && folded.effects.is_empty(), "a refusal does nothing");
-        assert_eq!(quip_core::Changed { sends: false, ..changed }, quip_core::Changed::default());
+        assert!(folded.writes.iter().all(|(key, _)| matches!(key, Key::Sends(_))));
     }
+}
+
+/// What a command wrote under a key.
+pub(crate) fn written<K: Kind>(folded: &Folded, key: K::Key) -> Option<K> {
+    let key = key.into();
+    let (_, record) = folded.writes.iter().find(|(written, _)| *written == key)?;
+    record.clone().and_then(K::of)
+}
+
+/// Whether a command changed a record of this kind.
+pub(crate) fn changed<K: Kind>(folded: &Folded) -> bool {
+    folded.writes.iter().any(|(key, _)| key.encode()[0] == K::NUMBER)
 }

@@ -1,199 +1,199 @@
 //! The one thread that folds commands and writes the store.
 
-mod batch;
-mod rows;
-mod syncer;
+mod cache;
+mod checkpoint;
 mod table;
 mod trims;
-mod watchdog;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
-use fjall::PersistMode;
 use quip_core::{By, Command, Effect, Timestamp, fold};
-use quip_order::{BatchLimit, Durability, Order, Ordered};
+use quip_order::{BatchLimit, Next, Order, OrderError, Ordered, Positions, Watch};
 use quip_protocol::{Code, conversation::Outcome};
 use thiserror::Error;
 
-use self::{batch::Batch, rows::Working, syncer::Syncer, trims::Trims, watchdog::Watchdog};
-use crate::{Change, Committed, LogError, ReadError, Sink, Store, View, keys::meta, log::Log, store::Inner};
+use self::{cache::Cache, checkpoint::Checkpoints, trims::Trims};
+use crate::{Change, Committed, EngineError, ReadError, Sink, Store, View, engine::Batch, meta, store::Inner};
 
 /// How a sequencer works.
 pub struct SequencerConfig {
-    /// How much one commit may hold; never more than the default, which a file of the log must have room for.
+    /// How much one commit may hold; never more than the default, which the log must have room for.
     pub batch: BatchLimit,
-    /// Rows of each kind (conversation, membership, send numbers, read mark) that stay in memory between commits; up to
-    /// twice as many for a while. About 100 MB at the default if every device had 64 outcomes, usually a tenth of it.
-    pub cached_rows: usize,
-    /// A commit that takes longer than this is stuck.
-    pub commit_timeout: Duration,
-    /// Called once, on another thread, when a commit is stuck. The engine can sleep for ever on a full disk, so the
-    /// process should say so and exit. By default it aborts.
-    pub on_stuck: Box<dyn FnOnce() + Send>,
+    /// Records (conversations, memberships, send numbers, read marks) that stay in memory between commits; up to twice as many
+    /// for a while. About 3 KB for a device with 64 outcomes, 200 bytes for any other.
+    pub cached_records: usize,
+    /// Looks at commits.
+    pub watch: Watch,
 }
 
 impl Default for SequencerConfig {
     fn default() -> Self {
-        Self {
-            batch: BatchLimit::default(),
-            cached_rows: 16_384,
-            commit_timeout: Duration::from_secs(10),
-            on_stuck: Box::new(|| std::process::abort()),
-        }
+        Self { batch: BatchLimit::default(), cached_records: 32_768, watch: Watch::default() }
     }
 }
 
-/// Why the sequencer cannot go on. Nobody is told anything about the commands it had taken: the process must end.
+/// Why the sequencer cannot go on. Nobody learned anything about the commands it had taken: the process must end.
 #[derive(Debug, Error)]
 pub enum SequencerError {
     /// A record that it needs cannot be read.
     #[error("a command could not be decided: {0}")]
     Read(#[from] ReadError),
     /// The engine did not commit.
-    #[error(
-        "the store could not commit: {0}; check the disk; whether the last commit is stored shows at the next start"
-    )]
-    Commit(#[source] fjall::Error),
-    /// The log did not keep a command.
+    #[error("the store could not commit: {0}; check the disk; nothing that was accepted is lost")]
+    Commit(#[from] EngineError),
+    /// The order failed.
     #[error(transparent)]
-    Log(#[from] LogError),
-    /// What was committed did not reach the disk; it is in the log.
-    #[error("the store could not commit to the disk: {0}; check the disk; nothing that was accepted is lost")]
-    Sync(#[source] io::Error),
-    /// The operating system gave no thread.
-    #[error("no thread for the watchdog or the syncer: {0}")]
+    Order(#[from] OrderError),
+    /// The order left something out.
+    #[error(
+        "partition {partition} of the log goes on at {found} where {expected} should come; the relay stops, so that nothing \
+         is decided without what is missing"
+    )]
+    Gap {
+        /// Of which partition.
+        partition: u16,
+        /// The position that should come.
+        expected: u64,
+        /// The one that came.
+        found: u64,
+    },
+    /// The operating system refused a thread.
+    #[error("could not start the thread for checkpoints: {0}")]
     Thread(#[source] io::Error),
 }
 
-/// Takes commands in order, keeps them in the log, folds them, commits them, tells the sinks.
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Something was done; there may be more.
+    Worked,
+    /// There is nothing to do for now. Only orders that do not wait say so.
+    Idle,
+    /// The order has ended.
+    Ended,
+}
+
+/// Takes commands in order, folds them, commits them, tells the sinks.
 pub struct Sequencer {
     inner: Arc<Inner>,
     view: View,
-    log: Log,
-    /// What is in the log and not yet in the store.
-    lost: Vec<Ordered>,
-    /// Up to where everything is committed, and up to where the engine survives a power loss.
-    applied: u64,
-    synced: u64,
     order: Box<dyn Order>,
     sinks: Vec<Box<dyn Sink>>,
     config: SequencerConfig,
-    working: Working,
+    cache: Cache,
     trims: Trims,
-    /// From the first commit on.
-    watchdog: Option<Watchdog>,
+    checkpoints: Checkpoints,
+    /// Up to where everything is committed.
+    positions: Positions,
+    /// Where the log ended at the start: what comes up to there was accepted before.
+    heads: Positions,
+    /// Kept for its allocation.
+    batch: quip_order::Batch,
 }
 
 impl Sequencer {
-    /// The only writer of `store`.
-    pub fn new(store: Store, order: Box<dyn Order>, sinks: Vec<Box<dyn Sink>>, config: SequencerConfig) -> Self {
-        let view = store.view();
-        let Store { inner, log, lost, applied } = store;
-        let working = Working::new(config.cached_rows);
+    /// The only writer of `store`. Starts the order where the store ends.
+    ///
+    /// # Errors
+    /// When the order does not go on where the store ends, or the store cannot be read.
+    pub fn start(
+        store: Store,
+        mut order: Box<dyn Order>,
+        sinks: Vec<Box<dyn Sink>>,
+        config: SequencerConfig,
+    ) -> Result<Self, SequencerError> {
+        let (view, inner) = (store.view(), store.inner);
         let most = BatchLimit::default();
         let batch = BatchLimit {
             commands: config.batch.commands.min(most.commands),
             bytes: config.batch.bytes.min(most.bytes),
         };
+        let positions = inner.positions.clone();
+        let heads = config.watch.during(|| order.start(&positions))?;
+        let trims = Trims::load(&inner.engine.snapshot())?;
+        let checkpoints = Checkpoints::new(Arc::clone(&inner)).map_err(SequencerError::Thread)?;
+        let cache = Cache::new(config.cached_records);
         let config = SequencerConfig { batch, ..config };
-        let trims = Trims::default();
-        Self { inner, view, log, lost, applied, synced: 0, order, sinks, config, working, trims, watchdog: None }
+        let batch = quip_order::Batch::default();
+        Ok(Self { inner, view, order, sinks, config, cache, trims, checkpoints, positions, heads, batch })
     }
 
-    /// Folds what the log has and the store lost, so that readers see all that was accepted; [`Self::run`] does it too. Says
-    /// how many commands that were.
+    /// Whether readers see everything that was accepted before the start.
+    pub fn is_ready(&self) -> bool {
+        self.positions.reach(&self.heads)
+    }
+
+    /// Works until readers see everything that was accepted before the start. Says how many commands that were.
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn recover(&mut self) -> Result<usize, SequencerError> {
-        let watchdog = self.watchdog()?;
-        self.trims = Trims::load(&self.inner)?;
-        let count = self.lost.len();
-        while !self.lost.is_empty() {
-            let most = self.lost.len().min(RECOVERED_AT_ONCE);
-            let mut batch = self.lost[..most].to_vec();
-            watchdog.watch(|| self.apply(&mut batch))?;
-            self.lost.drain(..most);
-        }
-        watchdog.watch(|| self.sync())?;
-        if count > 0 {
-            tracing::info!(commands = count, "what was accepted shortly before the relay ended is in the store again");
-        }
-        self.watchdog = Some(watchdog);
-        Ok(count)
+    pub fn catch_up(&mut self) -> Result<u64, SequencerError> {
+        let before = self.positions.clone();
+        while !self.is_ready() && self.step()? != Step::Ended {}
+        Ok(self.positions.iter().map(|(partition, position)| position - before.of(partition)).sum())
     }
 
-    fn watchdog(&mut self) -> Result<Watchdog, SequencerError> {
-        if let Some(watchdog) = self.watchdog.take() {
-            return Ok(watchdog);
-        }
-        let on_stuck = std::mem::replace(&mut self.config.on_stuck, Box::new(|| ()));
-        Watchdog::start(self.config.commit_timeout, on_stuck).map_err(SequencerError::Thread)
-    }
-
-    /// Works until the order has ended and everything is committed; meant for a thread of its own.
+    /// Works until the order has ended and everything is in a checkpoint; meant for a thread of its own.
     ///
     /// # Errors
-    /// When the store cannot be read, or its log or a commit fails. Nobody was told of that batch. (A damaged record only
-    /// refuses the commands that need it.)
+    /// When the store cannot be read, or the order or a commit fails. Nobody learned anything about that batch. (A damaged
+    /// record only refuses the commands that need it.)
     pub fn run(mut self) -> Result<(), SequencerError> {
-        self.recover()?;
-        let watchdog = self.watchdog()?;
-        let syncer = Syncer::start(self.inner.folder.clone()).map_err(SequencerError::Thread)?;
-        self.order.start(&[self.applied]);
-        let mut waiting = Vec::new();
-        while self.order.next_batch(self.config.batch, &mut waiting) {
-            let committed = watchdog.watch(|| {
-                self.note_synced(syncer.synced().map_err(SequencerError::Sync)?);
-                self.keep(&waiting)?;
-                self.apply(&mut waiting)
-            })?;
-            syncer.applied(self.applied);
+        while self.step()? != Step::Ended {}
+        self.finish()
+    }
+
+    /// Takes one batch from the order.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn step(&mut self) -> Result<Step, SequencerError> {
+        if let Some(upto) = self.checkpoints.ended()? {
+            self.order.checkpoint(&upto)?;
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        let next = self.order.next_batch(self.config.batch, &mut batch)?;
+        let watch = self.config.watch.clone();
+        let step = match next {
+            Next::Batch => watch.during(|| self.apply(&mut batch)).map(|()| Step::Worked),
+            Next::Full => watch.during(|| self.checkpoint_now()).map(|()| Step::Worked),
+            Next::Idle => Ok(Step::Idle),
+            Next::Ended => Ok(Step::Ended),
+        };
+        self.batch = batch;
+        step
+    }
+
+    /// After the order has ended: the next start finds everything in the store.
+    fn finish(&mut self) -> Result<(), SequencerError> {
+        let watch = self.config.watch.clone();
+        watch.during(|| self.checkpoint_now())
+    }
+
+    /// Folds and commits a batch, and tells the sinks.
+    fn apply(&mut self, batch: &mut quip_order::Batch) -> Result<(), SequencerError> {
+        let (partition, was_ready) = (batch.partition, self.is_ready());
+        let before = self.positions.of(partition);
+        drop_known(batch, before)?;
+        let Some(last) = batch.commands.last().map(|last| last.position) else { return Ok(()) };
+        let committed = self.fold_all(partition, last, &mut batch.commands)?;
+        self.commit(partition, last)?;
+        if was_ready {
             self.sinks.iter().for_each(|sink| sink.committed(&committed));
         }
-        watchdog.watch(|| self.sync())
-    }
-
-    /// Makes a batch durable before anything is decided by it, unless the order did.
-    fn keep(&mut self, batch: &[Ordered]) -> Result<(), SequencerError> {
-        if self.order.durability() == Durability::Order {
-            return Ok(());
-        }
-        if self.log.is_full(batch) {
-            self.sync()?;
-        }
-        Ok(self.log.keep(batch)?)
-    }
-
-    /// Folds and commits a batch.
-    fn apply(&mut self, batch: &mut Vec<Ordered>) -> Result<Arc<Committed>, SequencerError> {
-        let last = batch.last().map_or(self.applied, |ordered| ordered.position);
-        let committed = self.fold_all(batch)?;
-        self.commit(last).map_err(SequencerError::Commit)?;
-        self.applied = last;
-        Ok(committed)
-    }
-
-    /// Syncs the engine, which waits for the disk.
-    fn sync(&mut self) -> Result<(), SequencerError> {
-        self.inner.database.persist(PersistMode::SyncAll).map_err(SequencerError::Commit)?;
-        self.note_synced(self.applied);
         Ok(())
     }
 
-    fn note_synced(&mut self, position: u64) {
-        if position > self.synced {
-            self.synced = position;
-            self.log.synced(position);
-            self.order.synced(&[position]);
-        }
-    }
-
-    fn fold_all(&mut self, waiting: &mut Vec<Ordered>) -> Result<Arc<Committed>, ReadError> {
-        let turnovers = self.working.make_room();
-        let changes = Vec::with_capacity(waiting.len());
-        let mut committed = Committed { changes, bytes: size_of::<Committed>(), turnovers };
-        for ordered in waiting.drain(..) {
+    fn fold_all(
+        &mut self,
+        partition: u16,
+        position: u64,
+        commands: &mut Vec<Ordered>,
+    ) -> Result<Arc<Committed>, ReadError> {
+        let cache_epoch = self.cache.make_room();
+        let changes = Vec::with_capacity(commands.len());
+        let mut committed = Committed { partition, position, changes, bytes: size_of::<Committed>(), cache_epoch };
+        for ordered in commands.drain(..) {
             let change = self.fold_one(ordered)?;
             if change.outcome.is_some() || change.event.is_some() || !change.effects.is_empty() {
                 committed.bytes += change.weight();
@@ -204,48 +204,77 @@ impl Sequencer {
     }
 
     fn fold_one(&mut self, Ordered { at, command, .. }: Ordered) -> Result<Change, ReadError> {
-        let (id, keys) = (command.conversation, quip_core::keys(&command));
-        let (places, rows) = match self.working.take(&keys, &self.view) {
+        let id = command.conversation;
+        let loaded = match self.cache.take(quip_core::keys(&command), &self.view) {
             Err(error @ ReadError::Damaged { .. }) => return Ok(undecided(command, at, &error)),
-            taken => taken?,
+            loaded => loaded?,
         };
-        let kept = rows.conversation.as_ref().map(|row| row.first_kept);
-        let folded = fold(&command, at, rows);
-        if let (Some(from), Some(after)) = (kept, &folded.rows.conversation) {
-            self.trims.add(id, from..after.first_kept);
-        }
-        self.working.put_back(id, places, folded.rows, folded.changed);
-        if let Some(event) = &folded.event {
-            self.working.put_event(id, event.seq, &event.row);
-        }
+        let mut folded = fold(&command, at, loaded);
+        self.cache.put(&mut folded);
         for effect in &folded.effects {
-            if let Effect::Rewritten { seq, row } = effect {
-                self.working.put_event(id, *seq, row);
+            if let Effect::Trimmed { from, until } = effect {
+                self.trims.add(id, *from..*until);
             }
         }
         let (event, outcome, effects) = (folded.event, folded.outcome, folded.effects);
         Ok(Change { conversation: id, by: command.by, outcome, event, effects })
     }
 
-    /// Writes everything that was folded at once. The disk has it later: it is in the log. But what may be flushed before
-    /// that it has now: a table must not have what the journal may lose.
-    fn commit(&mut self, position: u64) -> Result<(), fjall::Error> {
-        let (Inner { database, spaces, .. }, in_log) = (&*self.inner, self.order.durability() == Durability::View);
-        let mut batch = Batch::new(database);
-        self.trims.write(&mut batch, spaces, &mut self.working);
-        self.working.write(&mut batch, spaces);
-        if in_log {
-            batch.insert(&spaces.meta.handle, meta::LOG_POSITION, &position.to_be_bytes());
+    /// Writes everything that was folded at once. The order has it already, so that nothing waits for the disk here.
+    fn commit(&mut self, partition: u16, position: u64) -> Result<(), SequencerError> {
+        if self.checkpoints.is_due() {
+            // Waits for one that is under way, since memory would grow without a limit.
+            self.end_checkpoint()?;
+            self.checkpoints.begin(self.positions.clone());
         }
-        let later = in_log && !spaces.may_flush(batch.bytes());
-        batch.commit(if later { PersistMode::Buffer } else { PersistMode::SyncData })?;
-        self.inner.publish();
+        let mut positions = self.positions.clone();
+        positions.set(partition, position);
+        let mut batch = Batch::default();
+        self.trims.write(&mut batch, &mut self.cache);
+        self.cache.write(&mut batch);
+        batch.insert(meta::POSITIONS, &meta::encode(&positions));
+        self.checkpoints.committed(batch.bytes());
+        self.inner.engine.commit(batch)?;
+        self.positions = positions;
+        if self.order.wants_checkpoint() && !self.checkpoints.is_under_way() {
+            self.checkpoints.begin(self.positions.clone());
+        }
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is under way, if there is one, and says up to where it goes.
+    fn end_checkpoint(&mut self) -> Result<Option<Positions>, SequencerError> {
+        let upto = self.checkpoints.wait()?;
+        if let Some(upto) = &upto {
+            self.order.checkpoint(upto)?;
+        }
+        Ok(upto)
+    }
+
+    /// Waits for a checkpoint of everything that is committed.
+    fn checkpoint_now(&mut self) -> Result<(), SequencerError> {
+        if self.end_checkpoint()?.as_ref() != Some(&self.positions) {
+            self.checkpoints.begin(self.positions.clone());
+            self.end_checkpoint()?;
+        }
         Ok(())
     }
 }
 
-/// Commands that one commit of a recovery holds. There is room for a batch of any of them.
-const RECOVERED_AT_ONCE: usize = 256;
+/// Leaves what follows `before`. Positions come again where an order delivers at least once.
+fn drop_known(batch: &mut quip_order::Batch, before: u64) -> Result<(), SequencerError> {
+    let (partition, mut expected) = (batch.partition, before + 1);
+    let mut gap = None;
+    batch.commands.retain(|ordered| {
+        if ordered.position > expected {
+            gap.get_or_insert(SequencerError::Gap { partition, expected, found: ordered.position });
+        }
+        let is_next = ordered.position == expected;
+        expected += u64::from(is_next);
+        is_next
+    });
+    gap.map_or(Ok(()), Err)
+}
 
 /// The answer to a command whose device's send numbers are damaged: one damaged record must not stop everyone else.
 fn undecided(command: Command, at: Timestamp, error: &ReadError) -> Change {

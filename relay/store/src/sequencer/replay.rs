@@ -1,15 +1,20 @@
-//! One log, however it is cut into batches, makes the same store.
+//! One log, however it is cut into batches, makes the same store, on either engine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
 
-use quip_core::{Action, Authority, By, Command, JoinAs};
-use quip_order::Durability;
+use quip_core::{
+    Action, Authority, By, Command, EditsRecord, EventRecord, JoinAs, Kind as _, UserRecord,
+    record::{EditsKey, EventKey},
+};
 use quip_protocol::{ConversationId, DeviceId, RoomName, UserId, event::role};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{StoreConfig, space::Space};
+use crate::{MemoryDisk, StoreConfig};
 
 const NAMES: [&str; 3] = ["ann", "ben", "cat"];
 const ROOM: &str = "test:room";
@@ -22,20 +27,27 @@ struct Log {
 }
 
 impl Order for Log {
-    fn durability(&self) -> Durability {
-        Durability::Order
+    fn generation(&self) -> u64 {
+        GENERATION
     }
 
-    fn start(&mut self, _: &[u64]) {}
+    fn start(&mut self, after: &Positions) -> Result<Positions, OrderError> {
+        Ok(after.clone())
+    }
 
-    fn next_batch(&mut self, _: BatchLimit, into: &mut Vec<Ordered>) -> bool {
+    fn next_batch(&mut self, _: BatchLimit, into: &mut quip_order::Batch) -> Result<Next, OrderError> {
         let count = self.random.random_range(1..=self.most);
-        into.extend(self.rest.drain(..count.min(self.rest.len())));
-        !into.is_empty()
+        into.commands.clear();
+        into.commands.extend(self.rest.drain(..count.min(self.rest.len())));
+        Ok(if into.commands.is_empty() { Next::Ended } else { Next::Batch })
     }
 
-    fn synced(&mut self, _: &[u64]) {}
+    fn checkpoint(&mut self, _: &Positions) -> Result<(), OrderError> {
+        Ok(())
+    }
 }
+
+const GENERATION: u64 = 7;
 
 fn places() -> [ConversationId; 2] {
     [ConversationId::room(&RoomName::parse(ROOM).unwrap()), ConversationId::group([7; 15])]
@@ -98,51 +110,42 @@ fn log(seed: u64, length: u64) -> Vec<Ordered> {
             }
             command = again;
         }
-        log.push(Ordered { partition: 0, position, at: random.random_range(0..1 << 40), command });
+        log.push(Ordered { position, at: random.random_range(0..1 << 40), command });
     }
     log
 }
 
 /// Applies a log in batches of at most `most`, with a restart after each of the `parts`.
-fn apply(log: &[Ordered], seed: u64, most: usize, parts: usize) -> Rows {
-    let folder = tempfile::tempdir().unwrap();
+fn apply(log: &[Ordered], seed: u64, most: usize, parts: usize, open: &dyn Fn() -> Store) -> Rows {
     for part in log.chunks(log.len().div_ceil(parts)) {
         let order = Log { rest: part.iter().cloned().collect(), random: StdRng::seed_from_u64(seed), most };
-        let config = SequencerConfig { cached_rows: 4, ..SequencerConfig::default() };
-        Sequencer::new(open(&folder), Box::new(order), Vec::new(), config).run().unwrap();
+        let config = SequencerConfig { cached_records: 4, ..SequencerConfig::default() };
+        Sequencer::start(open(), Box::new(order), Vec::new(), config).unwrap().run().unwrap();
     }
-    rows(&open(&folder))
+    rows(&open())
 }
 
 fn open(folder: &TempDir) -> Store {
-    Store::open(folder.path(), StoreConfig { cache_bytes: 1 << 20, ..StoreConfig::default() }).unwrap()
+    let config = StoreConfig { cache_bytes: 1 << 20, ..StoreConfig::default() };
+    Store::open(folder.path(), config, GENERATION).unwrap()
 }
 
-type Rows = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Every row that follows from the log, but for events that are given up: those go at each store's own pace.
 fn rows(store: &Store) -> Rows {
-    let (spaces, at) = (&store.inner.spaces, store.inner.database.snapshot());
-    let all = |space: &Space| {
-        let name = space.name;
-        let read = space.range(&at, &[], ..).map(move |row| {
-            let (key, value) = row.unwrap();
-            ((name, key.to_vec()), value.to_vec())
-        });
-        read.collect::<Vec<_>>()
-    };
-    let mut rows: Rows =
-        [&spaces.conversations, &spaces.members, &spaces.members_by_user, &spaces.sends, &spaces.marks]
-            .into_iter()
-            .chain([&spaces.events, &spaces.edits, &spaces.users])
-            .flat_map(all)
-            .collect();
+    let rows = store.inner.engine.snapshot();
+    let all = rows.range(Bound::Excluded(&[0xff][..]), Bound::Unbounded).count();
+    assert_eq!(all, 0, "no key begins with 255");
+    let rows = rows.range(Bound::Included(&[1][..]), Bound::Excluded(&[128][..]));
+    let mut rows: Rows = rows.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect();
     for id in places() {
-        let first_kept = store.view().conversation(id).unwrap().map_or(1, |row| row.first_kept);
-        let (from, to) = (crate::keys::event::encode(id, 0), crate::keys::event::encode(id, first_kept));
-        rows.retain(|(space, key), _| {
-            !["events", "edits"].contains(space) || !(&from[..]..&to[..]).contains(&&key[..])
-        });
+        let first_kept = store.view().conversation(id).unwrap().map_or(1, |conversation| conversation.first_kept);
+        let (from, to) = (EventRecord::key(&EventKey(id, 0)), EventRecord::key(&EventKey(id, first_kept)));
+        let events = &from[..]..&to[..];
+        let (from, to) = (EditsRecord::key(&EditsKey(id, 0)), EditsRecord::key(&EditsKey(id, first_kept)));
+        let edits = &from[..]..&to[..];
+        rows.retain(|key, _| !events.contains(&&key[..]) && !edits.contains(&&key[..]));
     }
     rows
 }
@@ -153,13 +156,15 @@ fn one_log_makes_one_store_however_it_is_cut() {
     for seed in 0..6 {
         println!("seed {seed}");
         let log = log(seed, 1200);
-        let whole = apply(&log, seed, log.len(), 1);
-        let count = |space| whole.keys().filter(|(name, _)| *name == space).count();
-        (events, edits) = (events + count("events"), edits + count("edits"));
-        users += count("users");
+        let folder = tempfile::tempdir().unwrap();
+        let whole = apply(&log, seed, log.len(), 1, &|| self::open(&folder));
+        let count = |kind| whole.keys().filter(|key| key[0] == kind).count();
+        (events, edits) = (events + count(EventRecord::NUMBER), edits + count(EditsRecord::NUMBER));
+        users += count(UserRecord::NUMBER);
         for (most, parts) in [(1, 1), (7, 5), (300, 2)] {
-            let cut = apply(&log, seed, most, parts);
-            let differs = whole.iter().find(|(key, row)| cut.get(key) != Some(row));
+            let disk = MemoryDisk::default();
+            let cut = apply(&log, seed, most, parts, &|| Store::open_in_memory(&disk, GENERATION).unwrap());
+            let differs = whole.iter().find(|(key, row)| cut.get(*key) != Some(*row));
             assert!(differs.is_none() && cut.len() == whole.len(), "at most {most} in {parts} parts: {differs:?}");
         }
     }

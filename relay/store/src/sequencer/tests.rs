@@ -2,8 +2,8 @@
 
 use std::{fs, thread};
 
-use quip_core::{Action, Authority, Changed, JoinAs};
-use quip_order::{Limits, Submit, embedded};
+use quip_core::{Action, Authority, JoinAs};
+use quip_order::{EmbeddedConfig, Limits, MemoryLog, Submit as _, embedded_in_memory};
 use quip_protocol::{ConversationId, DeviceId, RoomName, UserId, event::role};
 use tempfile::TempDir;
 
@@ -26,14 +26,18 @@ fn command(conversation: ConversationId, name: &str, n: u64, action: Action) -> 
     Command { conversation, by, authority, action }
 }
 
+const GENERATION: u64 = 7;
+
 fn open(folder: &TempDir) -> Store {
-    Store::open(folder.path(), StoreConfig::default()).unwrap()
+    Store::open(folder.path(), StoreConfig::default(), GENERATION).unwrap()
 }
 
 /// A store of which everything is in tables on the disk, and nothing in memory once it is opened again.
 fn store() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let (submit, order) = embedded(Limits { conversation_commands: 1000, ..Limits::default() });
+    let limits = Limits { conversation_commands: 1000, ..Limits::default() };
+    let config = EmbeddedConfig { limits, ..EmbeddedConfig::default() };
+    let (submit, order) = embedded_in_memory(MemoryLog::new(GENERATION), config);
     let join = |name: &str| command(room(), name, 1, Action::Join(JoinAs::Room(NAME.to_owned())));
     let post = |n| command(room(), "ann", n, Action::Post { kind: 1, body: vec![b'x'; 1000].into() });
     let edit = command(room(), "ann", 100, Action::Edit { target: 50, body: "x".into() });
@@ -46,11 +50,8 @@ fn store() -> TempDir {
     let all = joins.chain((2..100).map(post)).chain([edit, mark, join_direct]);
     all.for_each(|command| submit.submit(command).unwrap());
     submit.close();
-    Sequencer::new(open(&folder), order, Vec::new(), SequencerConfig::default()).run().unwrap();
-    let spaces = &open(&folder).inner.spaces;
-    for space in [&spaces.events, &spaces.edits, &spaces.conversations, &spaces.members, &spaces.sends, &spaces.marks] {
-        space.handle.rotate_memtable_and_wait().unwrap();
-    }
+    // Ending makes a checkpoint.
+    Sequencer::start(open(&folder), order, Vec::new(), SequencerConfig::default()).unwrap().run().unwrap();
     folder
 }
 
@@ -75,8 +76,8 @@ fn sequencer_reads(folder: &TempDir, command: &Command, warm: bool) -> u64 {
     if warm {
         thread::scope(|scope| scope.spawn(|| view.warm(&keys)).join().unwrap());
     }
-    let mut working = Working::new(10);
-    counted(|| drop(working.take(&keys, &view).unwrap()))
+    let mut cache = Cache::new(10);
+    counted(|| drop(cache.take(keys, &view).unwrap()))
 }
 
 #[test]
@@ -105,26 +106,26 @@ fn what_a_reader_has_warmed_is_not_read_from_the_disk() {
 }
 
 #[test]
-fn rows_stay_until_the_second_turn_over_after_their_last_use() {
+fn records_stay_until_the_second_epoch_after_their_last_use() {
     let folder = store();
-    let mut working = Working::new(3);
+    let mut cache = Cache::new(9);
     // Each time from a store that has nothing in memory: what turned over how often, and whether it was read.
     let mut join = |room: &str| {
         let view = open(&folder).view();
-        let turnovers = working.make_room();
+        let epoch = cache.make_room();
         let id = ConversationId::room(&RoomName::parse(room).unwrap());
         let command = command(id, "ann", 1, Action::Join(JoinAs::Room(room.to_owned())));
         let reads = counted(|| {
-            let (places, rows) = working.take(&quip_core::keys(&command), &view).unwrap();
-            working.put_back(id, places, rows, Changed::default());
+            let loaded = cache.take(quip_core::keys(&command), &view).unwrap();
+            cache.put_back(loaded);
         });
-        (turnovers, reads > 0)
+        (epoch, reads > 0)
     };
     let mut others = (0..).map(|n| format!("test:{n}"));
     let mut pass = |count: usize| others.by_ref().take(count).collect::<Vec<_>>();
     assert_eq!(join(NAME), (0, true));
     assert_eq!(pass(3).iter().map(|room| join(room).0).collect::<Vec<_>>(), [0, 0, 1]);
-    assert_eq!(join(NAME), (1, false), "one turn-over after its use");
+    assert_eq!(join(NAME), (1, false), "one epoch after its use");
     assert_eq!(pass(5).iter().map(|room| join(room).0).collect::<Vec<_>>(), [1, 2, 2, 2, 3]);
-    assert_eq!(join(NAME), (3, true), "two turn-overs after its use");
+    assert_eq!(join(NAME), (3, true), "two epochs after its use");
 }

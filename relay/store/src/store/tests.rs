@@ -1,26 +1,38 @@
 mod reading;
 mod sequencer;
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use bytes::Bytes;
-use quip_core::EventRow;
+use quip_core::{
+    EventRecord, Key, Kind as _,
+    record::{EventKey, MemberKey},
+};
+use quip_order::{EmbeddedConfig, MemoryLog, Order, Submit, embedded_in_memory};
 use quip_protocol::{ConversationId, DeviceId, RoomName, UserId};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Direction, PageLimit, ReadError, keys, space::Space};
+use crate::{Direction, PageLimit, ReadError};
+
+const GENERATION: u64 = 7;
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
 fn open(folder: &TempDir) -> Result<Store, OpenError> {
-    Store::open(folder.path(), StoreConfig { cache_bytes: 1 << 20, ..StoreConfig::default() })
+    Store::open(folder.path(), StoreConfig { cache_bytes: 1 << 20, ..StoreConfig::default() }, GENERATION)
 }
 
 fn failure(folder: &TempDir) -> OpenError {
     open(folder).err().expect("the store must not open")
+}
+
+/// An order in memory that belongs to the stores here.
+fn order(log: &MemoryLog) -> (Arc<dyn Submit>, Box<dyn Order>) {
+    let (submit, order) = embedded_in_memory(log.clone(), EmbeddedConfig::default());
+    (submit, order)
 }
 
 fn id() -> ConversationId {
@@ -35,15 +47,28 @@ fn body(seq: u64) -> Bytes {
     Bytes::from(format!("{seq:0>1000}"))
 }
 
-/// Writes events as the sequencer does.
-fn write_events(store: &Store, seqs: std::ops::RangeInclusive<u64>) {
-    let mut batch = store.inner.database.batch().durability(Some(PersistMode::SyncData));
-    for seq in seqs {
-        let row = EventRow { user: ann(), device: DeviceId([1; 16]), n: seq, frame: body(seq) };
-        batch.insert(&store.inner.spaces.events.handle, &keys::event::encode(id(), seq)[..], row.encode());
+/// Writes rows as the sequencer does.
+fn write(store: &Store, rows: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>) {
+    let mut batch = Batch::default();
+    for (key, value) in rows {
+        match value {
+            Some(value) => batch.insert(&key, &value),
+            None => batch.remove(&key),
+        }
     }
-    batch.commit().unwrap();
-    store.inner.publish();
+    store.inner.engine.commit(batch).unwrap();
+}
+
+fn event_key(seq: u64) -> Vec<u8> {
+    EventRecord::key(&EventKey(id(), seq))
+}
+
+fn write_events(store: &Store, seqs: std::ops::RangeInclusive<u64>) {
+    let row = |seq| {
+        let record = EventRecord { user: ann(), device: DeviceId([1; 16]), n: seq, frame: body(seq) };
+        (event_key(seq), Some(record.value()))
+    };
+    write(store, seqs.map(row));
 }
 
 fn read_events(store: &Store, last: u64) -> Result<Vec<u8>, ReadError> {
@@ -61,14 +86,9 @@ fn expected(last: u64) -> Vec<u8> {
     (1..=last).flat_map(body).collect()
 }
 
-/// Moves what is in memory to files of their own; what they hold is read back with checksums.
-fn flush(space: &Space) {
-    space.handle.rotate_memtable_and_wait().unwrap();
-}
-
-/// The keyspace's tables on the disk.
-fn tables(space: &Space) -> Vec<PathBuf> {
-    let entries = fs::read_dir(space.handle.path().join("tables")).unwrap();
+/// The tables of the records on the disk.
+fn tables(folder: &TempDir) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.path().join("db/keyspaces/1/tables")).unwrap();
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
@@ -78,12 +98,28 @@ fn flip(file: &Path, at: usize) {
     fs::write(file, bytes).unwrap();
 }
 
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir_all(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
 #[test]
-fn a_store_keeps_its_generation_and_every_store_has_its_own() {
-    let (one, other) = (folder(), folder());
-    let generation = open(&one).unwrap().view().generation();
-    assert_eq!(open(&one).unwrap().view().generation(), generation);
-    assert_ne!(open(&other).unwrap().view().generation(), generation);
+fn a_store_follows_one_log() {
+    let folder = folder();
+    assert_eq!(open(&folder).unwrap().view().generation(), GENERATION);
+    assert_eq!(open(&folder).unwrap().view().generation(), GENERATION);
+    let error = Store::open(folder.path(), StoreConfig::default(), 8).err().unwrap();
+    assert!(matches!(error, OpenError::OtherLog { store: GENERATION, log: 8, .. }), "{error}");
+    let disk = MemoryDisk::default();
+    assert_eq!(Store::open_in_memory(&disk, 8).unwrap().view().generation(), 8);
+    assert!(matches!(Store::open_in_memory(&disk, 9).err(), Some(OpenError::OtherLog { .. })));
 }
 
 #[test]
@@ -100,18 +136,22 @@ fn a_folder_in_use_is_refused_until_the_last_view_is_gone() {
 }
 
 #[test]
-fn another_format_is_refused() {
+fn another_format_is_refused_and_nothing_is_changed() {
     let folder = folder();
-    let store = open(&folder).unwrap();
-    store.inner.spaces.meta.handle.insert(meta::FORMAT, (FORMAT + 1).to_be_bytes()).unwrap();
-    store.inner.database.persist(PersistMode::SyncAll).unwrap();
-    drop(store);
-    let error = failure(&folder);
-    assert!(
-        matches!(&error, OpenError::Format { found, known: FORMAT, .. } if *found == (FORMAT + 1).to_string()),
-        "{error}"
-    );
-    assert!(error.to_string().contains("use the version that wrote it"));
+    drop(open(&folder).unwrap());
+    let journal = folder.path().join("db/1.jnl");
+    fs::write(&journal, b"what another version needs").unwrap();
+    let format = folder.path().join("format");
+    for (found, says) in [(Some("6\n"), "6"), (Some(""), "\"\""), (None, "4 or lower")] {
+        match found {
+            Some(text) => fs::write(&format, text).unwrap(),
+            None => fs::remove_file(&format).unwrap(),
+        }
+        let error = failure(&folder);
+        assert!(matches!(&error, OpenError::Format { found, known: FORMAT, .. } if found.contains(says)), "{error}");
+        assert!(error.to_string().contains("use the version that wrote it"));
+    }
+    assert_eq!(fs::read(journal).unwrap(), b"what another version needs");
 }
 
 #[test]
@@ -126,69 +166,38 @@ fn an_interrupted_first_start_is_repeated() {
 }
 
 #[test]
-fn a_missing_keyspace_is_damage() {
-    let folder = folder();
-    let store = open(&folder).unwrap();
-    let sends = store.inner.spaces.sends.handle.path().to_owned();
-    drop(store);
-    fs::remove_dir_all(sends).unwrap();
-    let error = failure(&folder);
-    assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("sends")), "{error}");
-}
-
-#[test]
 fn a_missing_file_is_damage_and_the_engine_deletes_nothing() {
-    for file in ["version", "keyspaces/3/current"] {
+    for file in ["version", "keyspaces/1/current"] {
         let folder = folder();
         drop(open(&folder).unwrap());
-        let folder_before = fs::read_dir(folder.path().join("db/keyspaces")).unwrap().count();
+        let before = fs::read_dir(folder.path().join("db/keyspaces")).unwrap().count();
         fs::write(folder.path().join("db").join(file), b"").unwrap();
         let error = failure(&folder);
         assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains(file)), "{error}");
-        assert_eq!(fs::read_dir(folder.path().join("db/keyspaces")).unwrap().count(), folder_before);
+        assert_eq!(fs::read_dir(folder.path().join("db/keyspaces")).unwrap().count(), before);
     }
-}
-
-#[test]
-fn a_torn_last_commit_goes_and_a_damaged_earlier_one_is_refused() {
     let folder = folder();
-    let store = open(&folder).unwrap();
-    (1..=3).for_each(|seq| write_events(&store, seq..=seq));
-    drop(store);
-    let journal = folder.path().join("db/0.jnl");
-    let intact = fs::read(&journal).unwrap();
-    let place = |seq| intact.windows(body(seq).len()).position(|window| window == &body(seq)[..]).unwrap();
-
-    let mut torn = intact.clone();
-    torn[place(3)..][..512].fill(0);
-    fs::write(&journal, torn).unwrap();
-    let store = open(&folder).unwrap();
-    assert_eq!(read_events(&store, 3).unwrap(), expected(2));
-    write_events(&store, 3..=4);
-    drop(store);
-    assert_eq!(read_events(&open(&folder).unwrap(), 4).unwrap(), expected(4), "commits go on after the repair");
-
-    let mut damaged = intact.clone();
-    damaged[place(2)..][..512].fill(0);
-    fs::write(&journal, &damaged).unwrap();
+    drop(open(&folder).unwrap());
+    fs::remove_dir_all(folder.path().join("db/keyspaces/1")).unwrap();
     let error = failure(&folder);
-    assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("0.jnl")), "{error}");
-    assert_eq!(fs::read(&journal).unwrap(), damaged, "nothing was touched");
+    assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("keyspace")), "{error}");
 }
 
 #[test]
-fn a_flipped_byte_is_told_or_does_not_matter() {
+fn a_flipped_byte_is_an_error_or_does_not_matter() {
     const EVENTS: u64 = 100;
     let original = folder();
     let store = open(&original).unwrap();
+    let before = tables(&original);
     write_events(&store, 1..=EVENTS);
-    flush(&store.inner.spaces.events);
-    let [table] = &tables(&store.inner.spaces.events)[..] else { panic!("one table") };
+    store.inner.engine.checkpoint().unwrap();
+    let new: Vec<_> = tables(&original).into_iter().filter(|table| !before.contains(table)).collect();
+    let [table] = &new[..] else { panic!("one table: {new:?}") };
     let table = table.strip_prefix(original.path()).unwrap().to_owned();
     drop(store);
     let length = fs::metadata(original.path().join(&table)).unwrap().len() as usize;
 
-    let (mut told_at_open, mut told_at_read) = (0, 0);
+    let (mut at_open, mut at_read) = (0, 0);
     for at in (0..length).step_by(length / 40) {
         let folder = folder();
         copy(original.path(), folder.path());
@@ -196,19 +205,19 @@ fn a_flipped_byte_is_told_or_does_not_matter() {
         match open(&folder) {
             Err(error) => {
                 assert!(matches!(error, OpenError::Damaged { .. }), "byte {at}: {error}");
-                told_at_open += 1;
+                at_open += 1;
             }
             Ok(store) => match read_events(&store, EVENTS) {
                 Ok(read) => assert!(read == expected(EVENTS), "byte {at}: wrong without a word"),
-                Err(ReadError::Damaged { keyspace, .. }) => {
-                    assert_eq!(keyspace, "events");
-                    told_at_read += 1;
+                Err(ReadError::Damaged { kind, .. }) => {
+                    assert_eq!(kind, "event");
+                    at_read += 1;
                 }
                 Err(error) => panic!("byte {at}: {error}"),
             },
         }
     }
-    assert!(told_at_read > 30, "{told_at_read} at reading, {told_at_open} at opening");
+    assert!(at_read > 30, "{at_read} at reading, {at_open} at opening");
 }
 
 /// The engine itself would open these, without some of its tables.
@@ -217,7 +226,7 @@ fn a_damaged_list_of_tables_is_refused() {
     let original = folder();
     let store = open(&original).unwrap();
     write_events(&store, 1..=20);
-    flush(&store.inner.spaces.events);
+    store.inner.engine.checkpoint().unwrap();
     drop(store);
     let current = |keyspace: PathBuf| {
         let content = fs::read(keyspace.join("current")).unwrap();
@@ -225,7 +234,7 @@ fn a_damaged_list_of_tables_is_refused() {
     };
     let keyspaces = fs::read_dir(original.path().join("db/keyspaces")).unwrap();
     let lists: Vec<_> = keyspaces.map(|keyspace| current(keyspace.unwrap().path())).collect();
-    assert!(lists.len() >= Spaces::NAMES.len(), "{lists:?}");
+    assert_eq!(lists.len(), 2, "the engine's own and the records': {lists:?}");
     for list in lists {
         let length = fs::metadata(&list).unwrap().len() as usize;
         let folder = folder();
@@ -237,25 +246,44 @@ fn a_damaged_list_of_tables_is_refused() {
     open(&original).unwrap();
 }
 
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir_all(&to).unwrap();
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_hole_in_a_page_is_damage() {
     let folder = folder();
     let store = open(&folder).unwrap();
     write_events(&store, 1..=5);
-    store.inner.spaces.events.handle.remove(keys::event::encode(id(), 3)).unwrap();
-    store.inner.publish();
+    write(&store, [(event_key(3), None)]);
     let error = read_events(&store, 5).unwrap_err();
-    assert!(matches!(error, ReadError::Damaged { keyspace: "events", .. }) && !error.may_retry(), "{error}");
+    assert!(matches!(error, ReadError::Damaged { kind: "event", .. }) && !error.may_retry(), "{error}");
+}
+
+#[test]
+fn both_engines_read_alike() {
+    let folder = folder();
+    let disk = MemoryDisk::default();
+    for store in [open(&folder).unwrap(), Store::open_in_memory(&disk, GENERATION).unwrap()] {
+        write_events(&store, 1..=9);
+        let before = store.inner.engine.snapshot();
+        write(&store, [(event_key(4), None)]);
+        let seqs = |rows: &crate::engine::Snapshot, from: u64, to: u64| {
+            let (from, to) = (event_key(from), event_key(to));
+            let bounds = (std::ops::Bound::Excluded(&from[..]), std::ops::Bound::Included(&to[..]));
+            let forward: Vec<_> = rows.range(bounds.0, bounds.1).map(|row| EventRecord::seq(&row.unwrap().0)).collect();
+            let mut backward: Vec<_> =
+                rows.range(bounds.0, bounds.1).rev().map(|row| EventRecord::seq(&row.unwrap().0)).collect();
+            backward.reverse();
+            assert_eq!(forward, backward);
+            forward.into_iter().map(Option::unwrap).collect::<Vec<_>>()
+        };
+        assert_eq!(seqs(&before, 2, 7), [3, 4, 5, 6, 7], "a snapshot stays as it is");
+        assert_eq!(seqs(&store.inner.engine.snapshot(), 2, 7), [3, 5, 6, 7]);
+        assert!(before.get(&event_key(4)).unwrap().is_some());
+        assert!(store.inner.engine.snapshot().get(&event_key(4)).unwrap().is_none());
+        store.inner.engine.checkpoint().unwrap();
+        write_events(&store, 10..=10);
+    }
+    let again = [open(&folder).unwrap(), Store::open_in_memory(&disk, GENERATION).unwrap()];
+    for store in again {
+        let rows = store.inner.engine.snapshot();
+        assert!(rows.get(&event_key(9)).unwrap().is_some() && rows.get(&event_key(10)).unwrap().is_none());
+    }
 }

@@ -9,11 +9,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use quip_core::{Action, Authority, By, Command, JoinAs, MarkRow};
-use quip_order::{BatchLimit, Embedded, Limits, Order, Submit, embedded};
+use quip_core::{Action, Authority, By, Command, JoinAs, MarkRecord};
+use quip_order::{BatchLimit, EmbeddedConfig, LOG_BYTES_MIN, Order, Submit, embedded};
 use quip_protocol::{Code, ConversationId, DeviceId, Event, RoomName, UserId, frame, limit};
 use quip_store::{
-    Change, Committed, Direction, Page, PageLimit, Sequencer, SequencerConfig, SequencerError, Sink, Store,
+    Change, Committed, Direction, OpenError, Page, PageLimit, Sequencer, SequencerConfig, SequencerError, Sink, Store,
     StoreConfig, View,
 };
 
@@ -35,23 +35,32 @@ impl Sink for Told {
     }
 }
 
-/// A small store.
-pub(crate) fn config() -> StoreConfig {
-    StoreConfig { cache_bytes: 4 << 20, log_bytes: 8 << 20, ..StoreConfig::default() }
+/// The two ends of an order.
+pub(crate) type Ends = (Arc<dyn Submit>, Box<dyn Order>);
+
+/// An order on the log in the folder.
+pub(crate) fn on_disk(path: &Path) -> Ends {
+    fs::create_dir_all(path).unwrap();
+    let config = EmbeddedConfig { log_bytes: LOG_BYTES_MIN, ..EmbeddedConfig::default() };
+    let (submit, order) = embedded(&path.join("log"), config).unwrap();
+    (submit, order)
 }
 
-/// Opens the store and runs a sequencer on an order.
+/// The store in the folder.
+pub(crate) fn open(path: &Path, generation: u64) -> Result<Store, OpenError> {
+    let config = StoreConfig { cache_bytes: 4 << 20, ..StoreConfig::default() };
+    Store::open(&path.join("store"), config, generation)
+}
+
+/// Opens the store in the folder and runs a sequencer on an order.
 pub(crate) fn run(path: &Path, order: Box<dyn Order>, batch: BatchLimit) -> Running {
-    run_as(path, order, batch, config())
-}
-
-fn run_as(path: &Path, order: Box<dyn Order>, batch: BatchLimit, config: StoreConfig) -> Running {
-    let store = Store::open(path, config).unwrap();
+    let store = open(path, order.generation()).unwrap();
     let view = store.view();
     let (tell, told) = mpsc::channel();
-    // A tiny cache, so that rows go and come back.
-    let config = SequencerConfig { batch, cached_rows: 4, ..SequencerConfig::default() };
-    let sequencer = Sequencer::new(store, order, vec![Box::new(Told(tell))], config);
+    // A tiny cache, so that records go and come back.
+    let config = SequencerConfig { batch, cached_records: 4, ..SequencerConfig::default() };
+    let mut sequencer = Sequencer::start(store, order, vec![Box::new(Told(tell))], config).unwrap();
+    sequencer.catch_up().unwrap();
     Running { view, told, thread: thread::spawn(|| sequencer.run()) }
 }
 
@@ -65,18 +74,14 @@ impl Running {
 
 /// The same on an embedded order, one command after the other.
 pub(crate) struct Relay {
-    pub(crate) submit: Arc<Embedded>,
+    pub(crate) submit: Arc<dyn Submit>,
     pub(crate) running: Running,
 }
 
 impl Relay {
     pub(crate) fn open(path: &Path) -> Self {
-        Self::open_as(path, config())
-    }
-
-    pub(crate) fn open_as(path: &Path, config: StoreConfig) -> Self {
-        let (submit, order) = embedded(Limits::default());
-        Self { submit, running: run_as(path, order, BatchLimit::default(), config) }
+        let (submit, order) = on_disk(path);
+        Self { submit, running: run(path, order, BatchLimit::default()) }
     }
 
     /// Submits a command and waits until it is committed.
@@ -84,7 +89,7 @@ impl Relay {
         self.submit.submit(command).unwrap();
         let batch = self.running.told.recv_timeout(PATIENCE).unwrap();
         assert_eq!(batch.changes.len(), 1);
-        assert!(batch.bytes > batch.changes[0].event.as_ref().map_or(0, |event| event.row.frame.len()));
+        assert!(batch.bytes > batch.changes[0].event.as_ref().map_or(0, |event| event.record.frame.len()));
         batch.changes[0].clone()
     }
 
@@ -172,8 +177,8 @@ pub(crate) fn by_relay(conversation: ConversationId, action: Action) -> Command 
     Command { conversation, by: By::Relay, authority: Authority::default(), action }
 }
 
-pub(crate) fn marked(seq: u64, number: u64) -> MarkRow {
-    MarkRow { seq, number }
+pub(crate) fn marked(seq: u64, number: u64) -> MarkRecord {
+    MarkRecord { seq, number }
 }
 
 /// The events of a page; its own fields must agree with them.

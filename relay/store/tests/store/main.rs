@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "this is a test, helpers included")]
 
-mod fixture;
 mod harness;
 mod log;
 mod once;

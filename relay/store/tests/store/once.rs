@@ -8,7 +8,7 @@ use std::{
 };
 
 use quip_core::{By, Command};
-use quip_order::{BatchLimit, Faults, Limits, Submit, embedded, faulty};
+use quip_order::{BatchLimit, Faults, Submit, faulty};
 use quip_protocol::{Code, ConversationId, DeviceId, conversation::Outcome};
 use quip_store::Committed;
 
@@ -151,7 +151,7 @@ fn everyone_is_done(clients: &[Client]) -> bool {
 #[test]
 fn on_an_embedded_order() {
     let folder = tempfile::tempdir().unwrap();
-    let (submit, order) = embedded(Limits::default());
+    let (submit, order) = on_disk(folder.path());
     let running = run(folder.path(), order, BatchLimit::default());
     let (mut clients, mut told) = (clients(), Told::default());
     drive(&mut clients, &mut told, &*submit, &running, everyone_is_done);
@@ -173,7 +173,7 @@ fn on_a_faulty_order() {
 fn faulty_run(folder: &Path, seed: u64) {
     let (mut clients, mut told) = (clients(), Told::default());
     for (phase, enough) in [halfway as fn(&_) -> _, everyone_is_done].into_iter().enumerate() {
-        let (submit, order) = faulty(seed * 2 + phase as u64, Faults::default());
+        let (submit, order) = faulty(on_disk(folder), seed * 2 + phase as u64, Faults::default());
         let running = run(folder, order, BatchLimit { commands: 50, bytes: 1 << 20 });
         drive(&mut clients, &mut told, &*submit, &running, enough);
         submit.close();

@@ -2,14 +2,14 @@
 
 use std::sync::mpsc;
 
-use quip_store::{Busy, Readers, ReadersConfig, Store, StoreConfig};
+use quip_store::{Busy, Readers, ReadersConfig};
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, open};
 
 #[test]
 fn jobs_run_beside_each_other_and_too_many_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), StoreConfig::default()).unwrap();
+    let store = open(folder.path(), 7).unwrap();
     let readers = Readers::start(store.view(), ReadersConfig { threads: 2, waiting: 3 }).unwrap();
     let (begun, begins) = mpsc::channel();
     let (answer, answers) = mpsc::channel();
@@ -41,9 +41,9 @@ fn jobs_run_beside_each_other_and_too_many_are_refused() {
 #[test]
 fn dropping_the_pool_ends_it() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), StoreConfig::default()).unwrap();
+    let store = open(folder.path(), 7).unwrap();
     let readers = Readers::start(store.view(), ReadersConfig::default()).unwrap();
     drop(store);
     drop(readers);
-    Store::open(folder.path(), StoreConfig::default()).expect("no thread holds the store any more");
+    open(folder.path(), 7).expect("no thread holds the store any more");
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use quip_core::{Command, Effect};
-use quip_order::{BatchLimit, Faults, Submit, faulty};
+use quip_order::{BatchLimit, Faults, Submit as _, faulty};
 
 use crate::harness::*;
 
@@ -32,7 +32,7 @@ fn on_a_faulty_order_the_latest_time_wins() {
     for seed in 0..6 {
         println!("seed {seed}");
         let folder = tempfile::tempdir().unwrap();
-        let (submit, order) = faulty(seed, Faults::default());
+        let (submit, order) = faulty(on_disk(folder.path()), seed, Faults::default());
         let running = run(folder.path(), order, BatchLimit { commands: 7, bytes: 1 << 20 });
         let users: Vec<_> = (0..5).map(|i| user(&format!("user-{i}"))).collect();
         // Each is submitted once and may be lost, repeated, late.

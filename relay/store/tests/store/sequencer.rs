@@ -3,7 +3,7 @@
 use std::thread;
 
 use quip_core::{Action, Effect, JoinAs};
-use quip_order::{BatchLimit, Limits, Submit, embedded};
+use quip_order::BatchLimit;
 use quip_protocol::{Code, ConversationId};
 
 use crate::harness::*;
@@ -14,7 +14,7 @@ fn commands_of_one_batch_see_each_other_and_each_row_is_right_afterwards() {
     let id = room("test:batch");
     let mut ann = Device::new("ann", id);
     let mut ben = Device::new("ben", id);
-    let (submit, order) = embedded(Limits::default());
+    let (submit, order) = on_disk(folder.path());
     // Everything waits before the sequencer begins, so it is one batch.
     let commands = [
         ann.next(join("test:batch")),
@@ -113,7 +113,7 @@ fn closing_commits_what_waits() {
     let folder = tempfile::tempdir().unwrap();
     let id = room("test:closing");
     let mut ann = Device::new("ann", id);
-    let (submit, order) = embedded(Limits::default());
+    let (submit, order) = on_disk(folder.path());
     let running = run(folder.path(), order, BatchLimit { commands: 7, bytes: 1 << 20 });
     submit.submit(ann.next(join("test:closing"))).unwrap();
     (0..50).for_each(|i| submit.submit(ann.next(post(i.to_string()))).unwrap());

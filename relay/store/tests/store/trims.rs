@@ -1,7 +1,7 @@
 //! Giving up old events.
 
 use quip_core::Action;
-use quip_order::{BatchLimit, Limits, Submit, embedded};
+use quip_order::BatchLimit;
 use quip_protocol::ConversationId;
 
 use crate::harness::*;
@@ -83,7 +83,7 @@ fn what_is_noted_of_edits_goes_with_the_message() {
     let folder = tempfile::tempdir().unwrap();
     let mut ann = Device::new("ann", room("test:edited"));
     let id = ann.conversation;
-    let (submit, order) = embedded(Limits::default());
+    let (submit, order) = on_disk(folder.path());
     // Everything waits before the sequencer begins, so it is one batch.
     submit.submit(ann.next(join("test:edited"))).unwrap();
     for _ in 0..4 {

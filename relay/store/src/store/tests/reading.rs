@@ -9,7 +9,6 @@ use std::{
 };
 
 use quip_core::{Action, Authority, By, Command, JoinAs};
-use quip_order::{Limits, Submit, embedded};
 
 use super::*;
 use crate::{Committed, Sequencer, SequencerConfig, Sink, View};
@@ -37,17 +36,21 @@ fn command(n: u64, action: Action) -> Command {
     }
 }
 
-/// Reads rows that change together, one before and one behind each other, and the newest events.
+/// Reads records that change together, one before and one behind each other, and the newest events.
 fn look(view: &View) -> Result<(), ReadError> {
     // The join, which is no event here, comes before the first message.
     let messages = || Ok::<_, ReadError>(view.sends(id(), &ann(), DEVICE)?.map_or(0, |sends| sends.last.max(1) - 1));
     let before = messages()?;
-    let Some(row) = view.conversation(id())? else { return Ok(()) };
+    let Some(conversation) = view.conversation(id())? else { return Ok(()) };
     let after = messages()?;
-    assert!((before..=after).contains(&row.head), "{} messages, {before} outcomes before, {after} after", row.head);
+    assert!(
+        (before..=after).contains(&conversation.head),
+        "{} messages, {before} outcomes before, {after} after",
+        conversation.head
+    );
     let limit = PageLimit { bytes: usize::MAX, events: 2 * WINDOW };
     let newest = view.page(id(), 1..=u64::MAX, Direction::Backward, limit)?;
-    assert!(newest.last >= row.head, "the head {} is there, not only {}", row.head, newest.last);
+    assert!(newest.last >= conversation.head, "the head {} is there, not only {}", conversation.head, newest.last);
     Ok(())
 }
 
@@ -56,15 +59,15 @@ fn a_commit_is_seen_whole_or_not_at_all_while_the_engine_flushes() {
     let folder = folder();
     let store = open(&folder).unwrap();
     let (view, inner) = (store.view(), store.inner.clone());
-    let (submit, order) = embedded(Limits::default());
+    let (submit, order) = order(&MemoryLog::new(GENERATION));
     let (tell, told) = mpsc::channel();
-    let sequencer = Sequencer::new(store, order, vec![Box::new(Count(tell))], SequencerConfig::default());
+    let sequencer = Sequencer::start(store, order, vec![Box::new(Count(tell))], SequencerConfig::default()).unwrap();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| sequencer.run().unwrap());
-        for space in [&inner.spaces.sends, &inner.spaces.events, &inner.spaces.conversations] {
-            let over = &over;
-            scope.spawn(move || until(over, || flush(space)));
+        for _ in 0..2 {
+            let (over, inner) = (&over, &inner);
+            scope.spawn(move || until(over, || inner.engine.checkpoint().unwrap()));
         }
         let reader = || until(&over, || look(&view).unwrap_or_else(|error| panic!("{error}")));
         let readers = [scope.spawn(reader), scope.spawn(reader)];

@@ -2,12 +2,15 @@
 
 use std::{sync::mpsc, thread};
 
-use quip_core::{Action, Authority, By, Command, JoinAs};
-use quip_order::{Limits, Submit, embedded};
+use quip_core::{
+    Action, Authority, By, Command, ConversationRecord, JoinAs,
+    record::{ConversationKey, EditsKey, SendsKey},
+};
+use quip_order::{BatchLimit, Faults, faulty};
 use quip_protocol::Code;
 
 use super::*;
-use crate::{Change, Committed, Sequencer, SequencerConfig, SequencerError, Sink};
+use crate::{Change, Committed, Sequencer, SequencerConfig, SequencerError, Sink, Step};
 
 /// Must not be told of anything.
 struct Deaf(mpsc::Sender<()>);
@@ -40,15 +43,14 @@ impl Sink for Ears {
 }
 
 #[test]
-fn a_damaged_row_refuses_the_commands_that_need_it_and_no_others() {
+fn a_damaged_record_refuses_the_commands_that_need_it_and_no_others() {
     let folder = folder();
     let store = open(&folder).unwrap();
-    let key = keys::conversation::encode(id());
-    store.inner.spaces.conversations.handle.insert(key, b"\x01 no row").unwrap();
-    store.inner.publish();
-    let (submit, order) = embedded(Limits::default());
+    let key = ConversationRecord::key(&ConversationKey(id()));
+    write(&store, [(key, Some(b"\x01 no record".to_vec()))]);
+    let (submit, order) = order(&MemoryLog::new(GENERATION));
     let (tell, told) = mpsc::channel();
-    let sequencer = Sequencer::new(store, order, vec![Box::new(Ears(tell))], SequencerConfig::default());
+    let sequencer = Sequencer::start(store, order, vec![Box::new(Ears(tell))], SequencerConfig::default()).unwrap();
     let other = ConversationId::room(&RoomName::parse("test:other").unwrap());
     let action = Action::Join(JoinAs::Room("test:other".to_owned()));
     submit.submit(join()).unwrap();
@@ -60,15 +62,17 @@ fn a_damaged_row_refuses_the_commands_that_need_it_and_no_others() {
 }
 
 /// The codes of commands of one device, numbered from 1, on a store in which `damage` was done before the last two.
-fn after_damage(commands: Vec<Action>, damage: impl FnOnce(&Spaces)) -> Vec<Code> {
+fn after_damage(commands: Vec<Action>, damage: (Key, Option<&[u8]>)) -> Vec<Code> {
     let folder = folder();
+    let log = MemoryLog::new(GENERATION);
     let (mut codes, mut n) = (Vec::new(), 0);
     let mut run = |actions: &[Action]| {
-        let (submit, order) = embedded(Limits::default());
+        let (submit, order) = order(&log);
         let (tell, told) = mpsc::channel();
         let store = open(&folder).unwrap();
         let inner = store.inner.clone();
-        let sequencer = Sequencer::new(store, order, vec![Box::new(Ears(tell))], SequencerConfig::default());
+        let config = SequencerConfig::default();
+        let sequencer = Sequencer::start(store, order, vec![Box::new(Ears(tell))], config).unwrap();
         for action in actions {
             n += 1;
             let by = By::Device { user: ann(), device: DeviceId([1; 16]), n };
@@ -78,10 +82,16 @@ fn after_damage(commands: Vec<Action>, damage: impl FnOnce(&Spaces)) -> Vec<Code
         submit.close();
         sequencer.run().unwrap();
         codes.extend(told.iter().flatten().map(|(_, code)| code));
-        inner
+        Store { inner }
     };
     let (before, after) = commands.split_at(commands.len() - 2);
-    damage(&run(before).spaces);
+    let store = run(before);
+    let (key, value) = (damage.0.encode(), damage.1.map(<[u8]>::to_vec));
+    // A part of it.
+    let key = if damage.0.is_in_parts() { [&key[..], &[0]].concat() } else { key };
+    write(&store, [(key, value)]);
+    store.inner.engine.checkpoint().unwrap();
+    drop(store);
     run(after);
     codes
 }
@@ -90,33 +100,20 @@ fn after_damage(commands: Vec<Action>, damage: impl FnOnce(&Spaces)) -> Vec<Code
 fn a_refusal_for_damage_uses_its_number_up_like_any_other() {
     let post = || Action::Post { kind: 1, body: "x".into() };
     let ben = || UserId::parse("ben").unwrap();
-    type Case = (Action, fn(&Spaces));
-    let cases: [Case; 5] = [
-        (Action::Remove { user: ben(), ban: true }, |spaces| {
-            let key = keys::member::encode(id(), &UserId::parse("ben").unwrap());
-            spaces.members.handle.insert(key, b"no row").unwrap();
-        }),
-        (Action::Delete { target: 1 }, |spaces| {
-            spaces.events.handle.insert(keys::event::encode(id(), 1), b"no row").unwrap();
-        }),
-        (Action::Edit { target: 1, body: "y".into() }, |spaces| {
-            spaces.events.handle.remove(keys::event::encode(id(), 1)).unwrap();
-        }),
-        (Action::Edit { target: 1, body: "y".into() }, |spaces| {
-            spaces.edits.handle.insert(keys::edits::encode(id(), 1), b"no row").unwrap();
-        }),
-        (Action::Delete { target: 1 }, |spaces| {
-            spaces.edits.handle.insert(keys::edits::encode(id(), 1), b"no row").unwrap();
-        }),
+    let no_record = Some(&b"no record"[..]);
+    let cases = [
+        (Action::Remove { user: ben(), ban: true }, MemberKey(id(), ben()).into(), no_record),
+        (Action::Delete { target: 1 }, EventKey(id(), 1).into(), no_record),
+        (Action::Edit { target: 1, body: "y".into() }, EventKey(id(), 1).into(), None),
+        (Action::Edit { target: 1, body: "y".into() }, EditsKey(id(), 1).into(), no_record),
+        (Action::Delete { target: 1 }, EditsKey(id(), 1).into(), no_record),
     ];
-    let codes = after_damage(vec![join().action, post(), post(), post()], |spaces| {
-        let key = keys::sends::encode(id(), DeviceId([1; 16]), &ann(), 0);
-        spaces.sends.handle.insert(key, b"no row").unwrap();
-    });
+    let sends = SendsKey(id(), DeviceId([1; 16]), ann()).into();
+    let codes = after_damage(vec![join().action, post(), post(), post()], (sends, no_record));
     let damaged = Code::STORED_DAMAGED;
     assert_eq!(codes, [Code::DONE, Code::DONE, damaged, damaged], "without the numbers nothing is recorded");
-    for (action, damage) in cases {
-        let codes = after_damage(vec![join().action, post(), action.clone(), post()], damage);
+    for (action, key, value) in cases {
+        let codes = after_damage(vec![join().action, post(), action.clone(), post()], (key, value));
         assert_eq!(codes, [Code::DONE, Code::DONE, Code::STORED_DAMAGED, Code::DONE], "{action:?}");
     }
 }
@@ -127,77 +124,70 @@ fn a_failed_commit_stops_the_sequencer() {
     let folder = folder();
     let store = open(&folder).unwrap();
     let (inner, view) = (store.inner.clone(), store.view());
-    let (submit, order) = embedded(Limits::default());
+    let (submit, order) = order(&MemoryLog::new(GENERATION));
     let (tell, told) = mpsc::channel();
-    let sequencer = Sequencer::new(store, order, vec![Box::new(Deaf(tell))], SequencerConfig::default());
-    let (events, key) = (&inner.spaces.events, keys::event::encode(id(), 1));
+    let sequencer = Sequencer::start(store, order, vec![Box::new(Deaf(tell))], SequencerConfig::default()).unwrap();
+    let store = Store { inner };
     for round in 0..8 {
         // Once the engine has noticed, it refuses these too.
-        if events.handle.insert(key, format!("{round}")).is_ok() {
-            flush(events);
+        let mut batch = Batch::default();
+        batch.insert(&event_key(1), format!("{round}").as_bytes());
+        if store.inner.engine.commit(batch).is_ok() {
+            store.inner.engine.checkpoint().unwrap();
         }
         if round == 0 {
-            tables(events).iter().for_each(|table| flip(table, 40));
+            tables(&folder).iter().for_each(|table| flip(table, 40));
         }
     }
-    while inner.database.persist(PersistMode::Buffer).is_ok() {
+    let refuses = || {
+        let mut batch = Batch::default();
+        batch.insert(b"\0nothing", b"");
+        store.inner.engine.commit(batch).is_err()
+    };
+    while !refuses() {
         thread::yield_now();
     }
     submit.submit(join()).unwrap();
     let error = sequencer.run().unwrap_err();
-    assert!(matches!(&error, SequencerError::Commit(fjall::Error::Poisoned)), "{error}");
+    assert!(matches!(&error, SequencerError::Commit(_)) && error.to_string().contains("check the disk"), "{error}");
     assert!(told.recv().is_err() && view.conversation(id()).unwrap().is_none(), "nobody was told anything");
 }
 
-/// Commits a join and some messages and closes everything.
-fn filled() -> TempDir {
-    let folder = folder();
-    let (submit, order) = embedded(Limits::default());
-    let authority = Authority { post: true, ..join().authority };
-    submit.submit(join()).unwrap();
-    for n in 2..8 {
-        let by = By::Device { user: ann(), device: DeviceId([1; 16]), n };
-        let action = Action::Post { kind: 1, body: format!("message {n}").into() };
-        submit.submit(Command { by, authority, action, ..join() }).unwrap();
+#[test]
+fn a_gap_in_the_log_stops_the_sequencer_and_what_comes_again_is_dropped() {
+    for (faults, is_gap) in
+        [(Faults { gaps: 100, ..NO_FAULTS }, true), (Faults { redelivered: 100, ..NO_FAULTS }, false)]
+    {
+        let (submit, order) = faulty(order(&MemoryLog::new(GENERATION)), 1, faults);
+        let (tell, told) = mpsc::channel();
+        let store = Store::open_in_memory(&MemoryDisk::default(), order.generation()).unwrap();
+        let batch = BatchLimit { commands: 4, ..BatchLimit::default() };
+        let config = SequencerConfig { batch, ..SequencerConfig::default() };
+        let mut sequencer = Sequencer::start(store, order, vec![Box::new(Ears(tell))], config).unwrap();
+        let commands = (1..40).map(|n| {
+            let action = if n == 1 { join().action } else { Action::Post { kind: 1, body: "x".into() } };
+            let by = By::Device { user: ann(), device: DeviceId([1; 16]), n };
+            Command { by, authority: Authority { post: true, ..join().authority }, action, ..join() }
+        });
+        commands.for_each(|command| submit.submit(command).unwrap());
+        submit.close();
+        let ended = loop {
+            match sequencer.step() {
+                Ok(Step::Ended) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        drop(sequencer);
+        let codes: Vec<_> = told.iter().flatten().map(|(_, code)| code).collect();
+        if is_gap {
+            assert!(matches!(ended, Err(SequencerError::Gap { partition: 0, expected, found }) if found > expected));
+        } else {
+            ended.unwrap();
+            assert_eq!(codes, vec![Code::DONE; 39], "each is decided once");
+        }
     }
-    submit.close();
-    // One commit for each.
-    let batch = quip_order::BatchLimit { commands: 1, ..Default::default() };
-    let config = SequencerConfig { batch, ..SequencerConfig::default() };
-    Sequencer::new(open(&folder).unwrap(), order, Vec::new(), config).run().unwrap();
-    folder
 }
 
-/// Flips a bit of a message in the newest journal.
-fn damage(folder: &TempDir) {
-    let journal = folder.path().join("db/0.jnl");
-    let bytes = fs::read(&journal).unwrap();
-    flip(&journal, bytes.windows(9).position(|part| part == b"message 4").unwrap());
-}
-
-#[test]
-fn a_table_that_has_what_the_journal_lost_is_refused() {
-    let folder = filled();
-    damage(&folder);
-    assert_eq!(open(&folder).unwrap().lost.len(), 4, "the log has it");
-    let folder = filled();
-    flush(&open(&folder).unwrap().inner.spaces.sends);
-    damage(&folder);
-    let error = failure(&folder);
-    assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("a table of sends")), "{error}");
-}
-
-#[test]
-fn what_may_be_flushed_before_it_is_synced_is_known() {
-    let folder = folder();
-    let config = StoreConfig { memtable_bytes: 2 << 20, log_bytes: 8 << 20, ..StoreConfig::default() };
-    let store = Store::open(folder.path(), config).unwrap();
-    let spaces = &store.inner.spaces;
-    assert!(!spaces.may_flush(1 << 20) && spaces.may_flush(2 << 20));
-    spaces.marks.handle.insert(b"key", vec![0; 1 << 20]).unwrap();
-    assert!(!spaces.may_flush(1 << 19) && spaces.may_flush(1 << 20));
-    drop(store);
-    // The engine keeps the size that a store was made with.
-    let store = Store::open(folder.path(), StoreConfig { memtable_bytes: 64 << 20, ..config }).unwrap();
-    assert!(store.inner.spaces.may_flush(1 << 20));
-}
+const NO_FAULTS: Faults =
+    Faults { refused: 0, dropped: 0, duplicated: 0, delayed: 0, delay: 0, reorder: 0, redelivered: 0, gaps: 0 };

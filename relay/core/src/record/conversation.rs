@@ -1,0 +1,180 @@
+//! The head of a conversation.
+//!
+//! Key: slot 2 ‖ conversation 16. Value: varints of `created_at`, `head`, `number`, `first_kept`, `last_at`, `members` and
+//! `owners` ‖ policy 1 ‖ naming: kind 1 ‖ two texts.
+
+use quip_protocol::{ConversationId, UserId};
+
+use super::kind::{Stored, StoredKey, put_conversation, read_conversation};
+use crate::{
+    Timestamp,
+    codec::{Malformed, Reader, Sink},
+};
+
+/// Which conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConversationKey(pub ConversationId);
+
+/// The head of a conversation. A deleted or emptied one keeps it, so that `head` never starts again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationRecord {
+    /// When it came into being.
+    pub created_at: Timestamp,
+    /// Seq of the newest event; 0 = none.
+    pub head: u64,
+    /// Message number: how many events that count as unread there have been.
+    pub number: u64,
+    /// The oldest event that is kept; 1 when nothing was trimmed.
+    pub first_kept: u64,
+    /// Time of the newest event.
+    pub last_at: Timestamp,
+    /// How many are members now.
+    pub members: u64,
+    /// How many of them are owners.
+    pub owners: u64,
+    /// Standing policy.
+    pub policy: Policy,
+    /// What it is called.
+    pub naming: Naming,
+}
+
+/// What a conversation is called, by kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Naming {
+    /// The two users, in byte order (the same twice for a conversation with oneself).
+    Direct(UserId, UserId),
+    /// A group's title, empty at first.
+    Group(String),
+    /// A room's name and its title.
+    Room(String, String),
+}
+
+/// Standing policy of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Members may read what precedes their joining.
+    pub history_open: bool,
+    /// Joins and leaves are events that everyone sees.
+    pub joins_shown: bool,
+}
+
+impl StoredKey for ConversationKey {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_conversation(self.0, out);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        read_conversation(from).map(Self)
+    }
+}
+
+impl Stored for ConversationRecord {
+    fn put(&self, out: &mut Vec<u8>) {
+        for value in [self.created_at, self.head, self.number, self.first_kept, self.last_at, self.members, self.owners]
+        {
+            out.put_varint(value);
+        }
+        self.policy.put(out);
+        self.naming.put(out);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            created_at: from.varint()?,
+            head: from.varint()?,
+            number: from.varint()?,
+            first_kept: from.varint()?,
+            last_at: from.varint()?,
+            members: from.varint()?,
+            owners: from.varint()?,
+            policy: Policy::read(from)?,
+            naming: Naming::read(from)?,
+        })
+    }
+}
+
+/// The same numbers as `quip_protocol::Kind`.
+const DIRECT: u8 = 1;
+const GROUP: u8 = 2;
+const ROOM: u8 = 3;
+
+impl Naming {
+    fn put(&self, out: &mut Vec<u8>) {
+        let (kind, texts) = match self {
+            Self::Direct(a, b) => (DIRECT, [a.as_str(), b.as_str()]),
+            Self::Group(title) => (GROUP, [title.as_str(), ""]),
+            Self::Room(name, title) => (ROOM, [name.as_str(), title.as_str()]),
+        };
+        out.put_u8(kind);
+        texts.into_iter().for_each(|text| out.put_blob(text.as_bytes()));
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match from.u8()? {
+            DIRECT => Ok(Self::Direct(from.user()?, from.user()?)),
+            GROUP => {
+                let title = from.text()?.to_owned();
+                if from.blob()?.is_empty() { Ok(Self::Group(title)) } else { Err(Malformed) }
+            }
+            ROOM => Ok(Self::Room(from.text()?.to_owned(), from.text()?.to_owned())),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl Policy {
+    pub(crate) fn put(self, out: &mut impl Sink) {
+        out.put_u8(u8::from(self.history_open) | u8::from(self.joins_shown) << 1);
+    }
+
+    pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match from.u8()? {
+            bits @ 0..=3 => Ok(Self { history_open: bits & 1 != 0, joins_shown: bits & 2 != 0 }),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::tests::*, *};
+
+    fn conversation(naming: Naming) -> ConversationRecord {
+        ConversationRecord {
+            created_at: 1_700_000_000_000,
+            head: 300,
+            number: 200,
+            first_kept: 1,
+            last_at: 1_700_000_000_001,
+            members: 2,
+            owners: 1,
+            policy: Policy { history_open: true, joins_shown: true },
+            naming,
+        }
+    }
+
+    #[test]
+    fn golden() {
+        let head = ["01", "80d095ffbc31", "ac02", "c801", "01", "81d095ffbc31", "02", "01", "03"].concat();
+        for (naming, rest) in [
+            (Naming::Direct(user("ann"), user("bob")), ["01", "03616e6e", "03626f62"]),
+            (Naming::Group("Us".into()), ["02", "025573", "00"]),
+            (Naming::Room("a:b".into(), "T".into()), ["03", "03613a62", "0154"]),
+        ] {
+            let value = head.clone() + &rest.concat();
+            check(ConversationKey(room()), conversation(naming), "010f6703ababababababababababababababab", &value);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_comes_back(title in ".{0,40}", head: u64, members: u64, history_open: bool, joins_shown: bool) {
+            let policy = Policy { history_open, joins_shown };
+            let naming = Naming::Room("a:b".into(), title);
+            let record = ConversationRecord { head, members, policy, ..conversation(naming) };
+            comes_back(record);
+        }
+    }
+}
