@@ -64,7 +64,7 @@ pub(crate) async fn run(start: Start) -> Result<(), ClusterError> {
     if !is_wanted {
         return Ok(());
     }
-    let checked = insist(patience, || log.check(generation, after)).await;
+    let checked = insist(patience.min(BEGIN_WITHIN), || log.check(generation, after)).await;
     let found = match checked {
         Ok(found) => found,
         Err(error) => {
@@ -479,6 +479,8 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 const QUEUE_WITHIN: Duration = Duration::from_secs(1);
 /// How often to look for what is due.
 const TICK: Duration = Duration::from_millis(50);
+/// How long the stream may look wrong when a relay begins to read. Its servers were found before, and the relay's watchdog waits.
+const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks at servers or stream.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Between two checks of a session, unless patience is short.

@@ -1,6 +1,7 @@
 //! What stops an order on JetStream.
 
 use quip_core::CommandError;
+use quip_order::OrderError;
 use thiserror::Error;
 
 use crate::LEAST_SERVER;
@@ -176,6 +177,12 @@ pub enum ClusterError {
     /// The engine's thread is no more.
     #[error("the thread that follows the stream has ended; the log says why")]
     Ended,
+}
+
+impl From<ClusterError> for OrderError {
+    fn from(error: ClusterError) -> Self {
+        Self::Engine(Box::new(error))
+    }
 }
 
 /// What came of looking at servers and stream.

@@ -136,14 +136,14 @@ impl Order for Consumer {
             // If the engine has ended, there is no answer either.
             let _ = begin.send(Begin { after: after.of(PARTITION), head });
         }
-        let head = answer.recv().unwrap_or(Err(ClusterError::Ended)).map_err(engine_error)?;
+        let head = answer.recv().unwrap_or(Err(ClusterError::Ended))?;
         Ok(Positions::from_iter([head]))
     }
 
     fn next_batch(&mut self, limit: BatchLimit, into: &mut Batch) -> Result<Next, OrderError> {
         into.partition = PARTITION;
         into.commands.clear();
-        let next = self.shared.outlet.take(limit, &mut into.commands).map_err(engine_error)?;
+        let next = self.shared.outlet.take(limit, &mut into.commands)?;
         self.handed_out += into.commands.iter().map(|ordered| ordered.command.weight()).sum::<usize>();
         Ok(next)
     }
@@ -164,10 +164,6 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         self.shared.intake.close();
     }
-}
-
-fn engine_error(error: ClusterError) -> OrderError {
-    OrderError::Engine(Box::new(error))
 }
 
 /// The one partition.
