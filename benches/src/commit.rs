@@ -1,8 +1,8 @@
-//! The floor of the disk: what one durable batch costs on this machine now.
+//! The floor of the disk: the latency of a durable batch on this machine.
 //!
-//! A message is three rows, as in the relay's store: the event, the conversation's head and the
-//! sender's mark. Beside it stands `fdatasync` of as many bytes on a plain file that is
-//! preallocated like the store's journal, so that the sync has no metadata to write.
+//! A message is three rows, as in the relay's store: the event, the conversation's head and the sender's mark. For comparison,
+//! `fdatasync` of the same bytes on a plain file, preallocated like the store's journal, so that the sync has no metadata to
+//! write.
 
 use std::{
     fs::File,
@@ -25,14 +25,14 @@ use crate::{
 const CACHE: u64 = 64 * 1024 * 1024;
 const MEMTABLE: u64 = 64 * 1024 * 1024;
 const FILE: u64 = 64 * 1024 * 1024;
-/// Conversations that the messages of the store rows are spread over.
+/// Number of conversations of the rows.
 const CONVERSATIONS: u64 = 1000;
 /// Bytes around the text in an event row: version, user, device, number, times.
 const EVENT_HEADER: usize = 56;
 /// Bytes of a conversation's head row and of a part of a device's send outcomes.
 const HEAD_ROW: usize = 64;
 const MARK_ROW: usize = 64;
-/// Batches before the measured part.
+/// Batches of the warmup.
 const WARMUP: u32 = 100;
 
 #[derive(clap::Args)]
@@ -61,8 +61,8 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// One run of durable batches in a new store under `dir`: one after the other, or one each `interval`, which leaves the
-/// disk and the processor idle in between as a relay's load does.
+/// One run of durable batches in a new store under `dir`: back to back, or one per `interval`, which leaves disk and processor
+/// idle in between as a relay's load does.
 pub(crate) fn measure_store(dir: &Path, messages: u32, length: Duration, interval: Option<Duration>) -> Result<Sample> {
     let folder = tempfile::tempdir_in(dir)?;
     let store = Store::open(folder.path())?;

@@ -1,4 +1,4 @@
-//! Many recipients of open-loop load: who got which message when, and what that cost.
+//! Many recipients of open-loop load: every arrival, and the cost of delivery.
 
 use std::{
     mem,
@@ -21,16 +21,16 @@ use crate::{
     report::Sample,
 };
 
-/// Connections on one socket of the generator, so that its receive buffer holds what is sent to them at once.
+/// Connections per socket of the generator, so that its receive buffer holds what is sent to them at once.
 pub(crate) const PER_SOCKET: u32 = 100;
-/// Connections that are made at once.
+/// Concurrent connects.
 const AT_ONCE: usize = 32;
-/// How long is listened on for what should not come once all is there.
+/// How long to wait for excess messages once all have arrived.
 const LINGER: Duration = Duration::from_millis(100);
-/// Between two looks whether all is there.
+/// Interval of checks whether all have arrived.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A message at one recipient.
+/// The arrival of a message at a recipient.
 #[derive(Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) recipient: u32,
@@ -38,11 +38,11 @@ pub(crate) struct Arrival {
     pub(crate) at: Instant,
 }
 
-/// Everything that arrived, of each recipient in the order in which it did.
+/// All arrivals, in order for each recipient.
 struct Arrivals(Mutex<Vec<Arrival>>);
 
 impl Arrivals {
-    /// Waits until that many have arrived, or give up; and a little longer for what is too much.
+    /// Waits until that many have arrived or time is up, and a little longer for excess messages.
     async fn wait(&self, deliveries: u64, give_up: Instant) {
         while (self.lock().len() as u64) < deliveries && Instant::now() < give_up {
             sleep(LOOK).await;
@@ -59,7 +59,7 @@ impl Arrivals {
     }
 }
 
-/// Where one recipient notes what it gets.
+/// Records the arrivals of one recipient.
 pub(crate) struct Ear {
     recipient: u32,
     tamper: Tamper,
@@ -67,7 +67,7 @@ pub(crate) struct Ear {
 }
 
 impl Ear {
-    /// Notes message `number`, which arrived now.
+    /// Records message `number`, which arrived now.
     pub(crate) fn hear(&mut self, number: u64) {
         let at = Instant::now();
         let arrived = self.tamper.pass(number).map(|number| Arrival { recipient: self.recipient, number, at });
@@ -75,7 +75,7 @@ impl Ear {
     }
 }
 
-/// Begins so many things, a few at once, and gives what came of them in the order in which they were done.
+/// Runs `count` futures, a few at a time, and returns their results in order of completion.
 pub(crate) async fn gather<T, F>(count: u32, mut begin: impl FnMut(u32) -> Result<F>) -> Result<Vec<T>>
 where
     T: Send + 'static,
@@ -94,10 +94,10 @@ where
     Ok(done)
 }
 
-/// Recipients that are connected and listen.
+/// Connected recipients.
 pub(crate) struct Crowd {
     arrivals: Arc<Arrivals>,
-    /// The tasks that listen; one ends only because something is wrong.
+    /// The tasks of the recipients; one ends only on an error.
     listening: JoinSet<Error>,
     connections: Vec<Connection>,
     /// UDP ports of the generator.
@@ -107,24 +107,24 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// A crowd without anybody, that notes so much without moving it.
+    /// An empty crowd, with capacity for that many arrivals.
     pub(crate) fn new(server_port: u16, server_pid: u32, arrivals: u64) -> Self {
         let arrivals = Arc::new(Arrivals(Mutex::new(Vec::with_capacity(arrivals as usize))));
         let (listening, connections, ports) = (JoinSet::new(), Vec::new(), Vec::new());
         Self { arrivals, listening, connections, ports, server_port, server_pid }
     }
 
-    /// From now on drops at this port of the generator are counted.
+    /// Counts drops at this port of the generator from now on.
     pub(crate) fn watch(&mut self, port: u16) {
         self.ports.push(port);
     }
 
-    /// From now on what this connection receives and loses is counted.
+    /// Counts what this connection receives and loses from now on.
     pub(crate) fn count(&mut self, connection: Connection) {
         self.connections.push(connection);
     }
 
-    /// Adds a recipient, who listens until something is wrong.
+    /// Adds a recipient, which listens until an error.
     pub(crate) fn join<F>(&mut self, listen: impl FnOnce(Ear) -> F)
     where
         F: Future<Output = Error> + Send + 'static,
@@ -137,7 +137,7 @@ impl Crowd {
         self.listening.len() as u32
     }
 
-    /// Lets `sending` run by its schedule until so much has arrived, or should have.
+    /// Runs `sending` until everything has arrived, or time is up.
     pub(crate) async fn attend(
         mut self,
         schedule: &impl Schedule,
@@ -165,7 +165,7 @@ impl Crowd {
     }
 }
 
-/// What a crowd got, and what that cost.
+/// The arrivals at a crowd, and their cost.
 pub(crate) struct Attended {
     pub(crate) sent: Sent,
     pub(crate) arrivals: Vec<Arrival>,
@@ -174,7 +174,7 @@ pub(crate) struct Attended {
 }
 
 impl Attended {
-    /// Adds costs by message and by delivery, of which so many were measured, and so many made in all.
+    /// Adds costs by message and by delivery, given the numbers measured and, with the warmup, the number of all deliveries.
     pub(crate) fn add_to(&self, sample: &mut Sample, messages: u64, deliveries: u64, with_warmup: u64) {
         self.traffic.add_to(sample, with_warmup);
         self.usage.add_to(sample, messages);
@@ -182,7 +182,7 @@ impl Attended {
     }
 }
 
-/// CPU of both sides and bytes for each delivery; a generator that needs more of it decides when the last recipient reads.
+/// Adds CPU of both sides and bytes per delivery. If the generator needs more CPU, it decides when the last recipient reads.
 fn per_delivery(sample: &mut Sample, usage: &Usage, deliveries: u64) {
     let [server, generator] = usage.micros().map(|micros| micros / deliveries.max(1) as f64);
     sample.push("relay_cpu_us_per_delivery", server);
@@ -196,7 +196,7 @@ fn per_delivery(sample: &mut Sample, usage: &Usage, deliveries: u64) {
     }
 }
 
-/// What was received and lost so far.
+/// Received and lost datagrams so far.
 struct Traffic {
     connections: usize,
     datagrams: u64,
@@ -228,7 +228,7 @@ impl Traffic {
     }
 
     fn add_to(&self, sample: &mut Sample, deliveries: u64) {
-        // Who speaks TCP, or is not counted, has none to tell of.
+        // Connections over TCP, or not counted, have no datagrams.
         if self.connections > 0 {
             sample.push("datagrams_per_delivery", self.datagrams as f64 / deliveries.max(1) as f64);
             sample.push("client_lost_packets", self.lost_packets as f64);

@@ -1,4 +1,4 @@
-//! What the protocol itself puts around messages, counted from frames that were on a stream.
+//! The overhead of the protocol, counted from frames on a stream.
 
 use crate::report::Sample;
 
@@ -7,27 +7,27 @@ use crate::report::Sample;
 pub(crate) struct Framing {
     frames: u64,
     bytes: usize,
-    /// Bytes of these that are what somebody said.
+    /// Bytes of content.
     content: usize,
-    /// Bytes of these that say who said it.
+    /// Bytes of senders' ids.
     sender: usize,
 }
 
 impl Framing {
-    /// Counts a frame of so many bytes, with so many of the content and of its sender's id in it.
+    /// Counts a frame, given its bytes and those of the content and the sender's id in it.
     pub(crate) fn count(&mut self, frame: usize, content: usize, sender: usize) {
         assert!(content + sender < frame, "a frame holds its content and more");
         *self = [*self, Self { frames: 1, bytes: frame, content, sender }].into_iter().sum();
     }
 
-    /// Adds the mean of what is neither content nor the sender's id, under this name; nothing if no frame was counted.
+    /// Adds the mean of bytes that are neither content nor the sender's id, if frames were counted.
     pub(crate) fn add_to(&self, sample: &mut Sample, metric: &'static str) {
         if self.frames > 0 {
             sample.push(metric, (self.bytes - self.content - self.sender) as f64 / self.frames as f64);
         }
     }
 
-    /// Adds the mean length of the sender's id likewise.
+    /// Adds the mean length of the sender's id, if frames were counted.
     pub(crate) fn add_sender_to(&self, sample: &mut Sample, metric: &'static str) {
         if self.frames > 0 {
             sample.push(metric, self.sender as f64 / self.frames as f64);

@@ -1,4 +1,4 @@
-//! Ends processes and removes their data when the harness is told to end: no destructor runs then.
+//! Ends processes and removes their data on a signal, when no destructor runs.
 
 use std::{
     fs, io,
@@ -15,10 +15,10 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// What the shell reports of a program that an interrupt ended.
+/// The exit status that shells report after an interrupt.
 const INTERRUPTED: i32 = 130;
 
-/// A process, and the folder that goes with it.
+/// A process and its data folder.
 struct Guarded {
     pid: Pid,
     data: Option<PathBuf>,
@@ -26,7 +26,7 @@ struct Guarded {
 
 static GUARDED: Mutex<Vec<Guarded>> = Mutex::new(Vec::new());
 
-/// From now on an interrupt or SIGTERM ends what is guarded, and then the harness.
+/// Installs a handler of interrupt and SIGTERM, which ends guarded processes and then the harness.
 pub(crate) fn install() -> Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let (mut interrupt, mut terminate) = {
@@ -40,7 +40,7 @@ pub(crate) fn install() -> Result<()> {
                 _ = terminate.recv() => {}
             }
         });
-        // Held to the end, so that nothing is started in between.
+        // Held to the end, so that no process is started in between.
         let guarded = guarded();
         end(&guarded);
         process::exit(INTERRUPTED);
@@ -48,7 +48,7 @@ pub(crate) fn install() -> Result<()> {
     Ok(())
 }
 
-/// Starts a process that is guarded from its first moment until [`release`].
+/// Starts a process, guarded until [`release`].
 pub(crate) fn start(data: Option<&Path>, spawn: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
     let mut guarded = guarded();
     let child = spawn()?;
@@ -56,7 +56,7 @@ pub(crate) fn start(data: Option<&Path>, spawn: impl FnOnce() -> io::Result<Chil
     Ok(child)
 }
 
-/// Leaves a process to whoever holds it.
+/// Stops guarding a process.
 pub(crate) fn release(child: &Child) {
     let pid = Pid::from_child(child);
     guarded().retain(|guarded| guarded.pid != pid);
@@ -64,7 +64,7 @@ pub(crate) fn release(child: &Child) {
 
 fn end(processes: &[Guarded]) {
     for Guarded { pid, data } in processes {
-        // It may have ended by itself, and nobody is left to be told.
+        // It may have ended by itself; errors cannot be reported here.
         let _ = kill_process(*pid, Signal::KILL);
         let _ = data.as_ref().map(fs::remove_dir_all);
     }

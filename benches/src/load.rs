@@ -1,4 +1,4 @@
-//! Open-loop load: when each message is meant to leave, and what came back.
+//! Open-loop load: intended send times, and what was received.
 
 use std::{
     future::poll_fn,
@@ -14,26 +14,26 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    check::{Faults, Sequence, Tamper},
+    check::{Faults, Seen, Sequence, Tamper},
     framing::Framing,
     report::{Report, Sample},
     slices::Slices,
     stats::Latencies,
 };
 
-/// Bytes of text in every message that the harness sends.
+/// Bytes of text in every message.
 pub(crate) const PAYLOAD: usize = 32;
 /// Between connecting and the first message.
 pub(crate) const SETTLE: Duration = Duration::from_millis(100);
-/// How long after the last send a message may still arrive.
+/// How long after the last send to wait for messages.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
-/// How long a message may still arrive after the last one has; streams keep their order, so none should.
+/// How long to wait for messages after the last one arrived; streams keep their order, so none should follow.
 const LATE: Duration = Duration::from_millis(500);
-/// Lag of the generator, at the 99th percentile, above which it counts as the limit.
+/// Lag of the generator at p99 above which it counts as the limit.
 const LAG_LIMIT: Duration = Duration::from_millis(1);
 /// Share of the offered rate that must be achieved.
 const ACHIEVED_LIMIT: f64 = 0.99;
-/// Messages sent in a row when late, before the connection's own task gets a turn.
+/// Messages sent in a row when late, before yielding to the connection's task.
 const BURST: u32 = 32;
 
 /// Rate and length of an open-loop run.
@@ -45,13 +45,13 @@ pub(crate) struct Pace {
     /// Measured seconds of each run.
     #[arg(long, default_value_t = 3.0)]
     pub(crate) seconds: f64,
-    /// Seconds of load before each measured part.
+    /// Seconds of warmup before each measurement.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) warmup: f64,
 }
 
 impl Pace {
-    /// Messages of all senders, those of the warm-up too.
+    /// Messages of all senders, including the warmup.
     pub(crate) fn messages(&self) -> u64 {
         let count = |seconds: f64| (seconds * self.rate).round() as u64;
         count(self.warmup) + count(self.seconds)
@@ -64,9 +64,9 @@ impl Pace {
     }
 }
 
-/// When each message of a load is due, from number 0 on.
+/// The due time of each message of a load, from number 0 on.
 pub(crate) trait Schedule {
-    /// All messages, those of the warm-up too.
+    /// All messages, including the warmup.
     fn total(&self) -> u64;
     fn intended(&self, number: u64) -> Instant;
     fn is_measured(&self, number: u64) -> bool;
@@ -79,7 +79,7 @@ pub(crate) trait Schedule {
 pub(crate) struct Plan {
     start: Instant,
     gap: Duration,
-    /// Messages that are sent before the measured part.
+    /// Messages of the warmup.
     warm: u64,
     total: u64,
 }
@@ -106,7 +106,7 @@ impl Plan {
         self.gap
     }
 
-    /// Messages that are measured.
+    /// Measured messages.
     pub(crate) fn measured(&self) -> u64 {
         self.total - self.warm
     }
@@ -142,19 +142,19 @@ impl Schedule for Plan {
     }
 }
 
-/// What sending itself cost, whatever happened to the messages.
+/// The timing of the sender.
 pub(crate) struct Sent {
     /// Actual minus intended send time, without time spent waiting for the peer's credit.
     pub(crate) lag: Latencies,
-    /// Messages whose write had to wait for the peer.
+    /// Messages whose write waited for the peer.
     pub(crate) blocked: u64,
-    /// The frames that were written, where the sender counts them.
+    /// The written frames, if counted.
     pub(crate) framing: Framing,
 }
 
-/// Where messages go; a trait and not an async closure, whose future cannot be proven `Send`.
+/// A destination of messages. Not an async closure, whose future cannot be proven `Send`.
 pub(crate) trait Outlet: Send {
-    /// Hands over one message; pending only while the peer gives no credit.
+    /// Sends a message; pending only while the peer gives no credit.
     fn send(&mut self, payload: [u8; PAYLOAD]) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -162,8 +162,7 @@ pub(crate) trait Outlet: Send {
 pub(crate) async fn drive(plan: impl Schedule, outlet: &mut impl Outlet) -> Result<Sent> {
     let timer = Timer::new()?;
     let mut sent = Sent { lag: Latencies::new(), blocked: 0, framing: Framing::default() };
-    // Being late because the peer held us up is the peer's doing: it counts in the latency,
-    // which runs from the intended time, and not in the generator's lag.
+    // A delay caused by the peer counts in the latency, which runs from the intended time, and not in the generator's lag.
     let mut excused_until = plan.intended(0);
     let mut burst = 0;
     for number in 0..plan.total() {
@@ -196,17 +195,17 @@ pub(crate) async fn drive(plan: impl Schedule, outlet: &mut impl Outlet) -> Resu
     Ok(sent)
 }
 
-/// What one receiver saw; it also holds the promise "once, in order" against every message.
+/// The messages of one receiver; checks that they arrive once and in order.
 pub(crate) struct Received {
     pub(crate) latency: Latencies,
-    /// The frames in which messages came, where the receiver counts them.
+    /// The received frames, if counted.
     pub(crate) framing: Framing,
     tamper: Tamper,
     sequence: Sequence,
     last: Instant,
-    /// Every message and when it came, for whoever asks for that.
+    /// Every message with its arrival time, if asked for.
     trace: Option<Vec<(u64, Instant)>>,
-    /// Latency over time, for whoever asks for that.
+    /// Latency over time, if asked for.
     slices: Option<Slices>,
 }
 
@@ -224,17 +223,17 @@ impl Received {
         }
     }
 
-    /// As [`Received::new`], keeping when each message came.
+    /// As [`Received::new`], recording the arrival time of each message.
     pub(crate) fn traced(plan: &Plan) -> Self {
         Self { trace: Some(Vec::new()), ..Self::new(plan) }
     }
 
-    /// As [`Received::new`], keeping what latency was over time.
+    /// As [`Received::new`], recording latency over time.
     pub(crate) fn sliced(plan: &Plan, slices: Slices) -> Self {
         Self { slices: Some(slices), ..Self::new(plan) }
     }
 
-    /// Counts a message that arrived now.
+    /// Records a message that arrived now.
     pub(crate) fn record(&mut self, plan: &Plan, payload: &[u8]) -> Result<()> {
         for number in self.tamper.pass(number(payload)?) {
             self.record_number(plan, number)?;
@@ -242,16 +241,16 @@ impl Received {
         Ok(())
     }
 
-    /// Counts message `number`, from 0, which arrived now.
+    /// Records message `number`, from 0, which arrived now.
     pub(crate) fn record_number(&mut self, plan: &Plan, number: u64) -> Result<()> {
         self.record_at(plan, number, Instant::now())
     }
 
-    /// Counts message `number`, from 0, which arrived then.
+    /// Records message `number`, from 0, which arrived at `now`.
     pub(crate) fn record_at(&mut self, plan: &Plan, number: u64, now: Instant) -> Result<()> {
-        ensure!(number < plan.total, "message {number} arrived, and only {} were sent", plan.total);
+        ensure!(number < plan.total, "message {number} arrived, but only {} were sent", plan.total);
         self.last = now;
-        let is_new = self.sequence.record(number);
+        let is_new = self.sequence.record(number) != Seen::Duplicate;
         if is_new && number >= plan.warm {
             let intended = plan.intended(number);
             let latency = now.saturating_duration_since(intended);
@@ -271,29 +270,29 @@ impl Received {
         self.sequence.is_complete(plan.total)
     }
 
-    /// When what has not arrived is lost.
+    /// When missing messages count as lost.
     pub(crate) fn give_up_at(&self, plan: &Plan) -> Instant {
         let latest = plan.end() + DRAIN;
         if self.next() < plan.total { latest } else { latest.min(self.last + LATE) }
     }
 
-    /// The verdict when nothing more comes.
+    /// The faults, if no more messages arrive.
     pub(crate) fn faults(&self, plan: &Plan) -> Faults {
         self.sequence.faults(plan.total)
     }
 
-    /// Every message and when it came, if that was asked for.
+    /// Every message with its arrival time, if recorded.
     pub(crate) fn trace(&self) -> &[(u64, Instant)] {
         self.trace.as_deref().unwrap_or_default()
     }
 
-    /// Latency over time, if that was asked for.
+    /// Latency over time, if recorded.
     pub(crate) fn slices(&self) -> Option<&Slices> {
         self.slices.as_ref()
     }
 }
 
-/// Messages of all lanes that are measured.
+/// Measured messages of all lanes.
 pub(crate) fn measured(lanes: &[(Plan, Sent, Received)]) -> u64 {
     lanes.iter().map(|(plan, ..)| plan.measured()).sum()
 }
@@ -310,13 +309,13 @@ pub(crate) fn summarise(pace: &Pace, lanes: &[(Plan, Sent, Received)]) -> Sample
     let from = lanes.iter().map(|(plan, ..)| plan.measured_from()).min();
     let to = lanes.iter().map(|(.., received)| received.last).max();
     let span = from.zip(to).map_or(0.0, |(from, to)| (to - from).as_secs_f64());
-    // A run that keeps up ends one gap after its last message was due, not at it.
+    // A run that keeps up ends one interval after the due time of its last message.
     let achieved = latency.count() as f64 / span.max(pace.seconds);
     let faults = lanes.iter().map(|(plan, _, received)| received.faults(plan)).sum();
     Outcome { latency: &latency, lag: &lag, blocked, faults, offered: pace.rate, achieved }.sample()
 }
 
-/// What an open-loop run came to, whoever sent and received.
+/// The result of an open-loop run.
 pub(crate) struct Outcome<'a> {
     pub(crate) latency: &'a Latencies,
     pub(crate) lag: &'a Latencies,
@@ -365,7 +364,7 @@ pub(crate) fn number(payload: &[u8]) -> Result<u64> {
     Ok(u64::from_str_radix(std::str::from_utf8(digits)?, 16)?)
 }
 
-/// A timer of the kernel's own: tokio's are exact to a millisecond, which is a whole gap here.
+/// A timer of the kernel: those of tokio have a resolution of 1 ms, which is a whole interval here.
 struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {

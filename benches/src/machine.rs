@@ -1,10 +1,10 @@
-//! What the figures were measured on.
+//! The machine of the measurement.
 
 use std::{fs, path::Path, thread};
 
 use serde::Serialize;
 
-/// The machine, as far as it explains a figure.
+/// The properties of the machine that matter for figures.
 #[derive(Serialize)]
 pub(crate) struct Machine {
     cpus: usize,
@@ -20,7 +20,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Unreadable facts say "unknown" or 0; none of them enters a computation.
+    /// Reads the properties; unreadable ones are "unknown" or 0, and not used in computations.
     pub(crate) fn describe(data: &Path) -> Self {
         Self {
             cpus: thread::available_parallelism().map_or(0, usize::from),
@@ -33,12 +33,12 @@ impl Machine {
         }
     }
 
-    /// Whether data is kept in memory, where a sync costs nothing and says nothing.
+    /// Whether data is in memory, where a sync costs nothing.
     pub(crate) fn keeps_data_in_memory(&self) -> bool {
         self.storage.starts_with("tmpfs") || self.storage.starts_with("ramfs")
     }
 
-    /// One line for people.
+    /// A summary in one line.
     pub(crate) fn line(&self) -> String {
         format!(
             "{} x {}, Linux {}, data on {}, load {:.2}, {} build",

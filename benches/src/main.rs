@@ -1,8 +1,8 @@
-//! `quip-bench`: measures a relay, and beside it the floor it stands on: a forwarder without a
-//! protocol (`bare`) and this machine's own group commit (`commit`).
+//! `quip-bench`: measures a relay and, for comparison, its floors: a forwarder without a protocol (`bare`) and the group
+//! commit of this machine (`commit`).
 //!
-//! Loads that ask for latency are open-loop: every message has an intended send time, and latency
-//! runs from that time to receipt, so a stall anywhere is counted in full.
+//! Latency is measured open-loop: every message has an intended send time, and latency runs from that time to receipt, so that
+//! a stall anywhere counts in full.
 
 mod bare;
 mod check;
@@ -26,6 +26,7 @@ mod scenario;
 mod slices;
 mod stats;
 mod table;
+mod token;
 mod transport;
 mod void;
 mod wire;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use scenario::{compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect, tail};
+use scenario::{compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect, replay, tail};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -51,48 +52,50 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Scenario {
-    /// The floor of the network: a forwarder over QUIC streams, without protocol or store.
+    /// The floor of the network: a QUIC forwarder without a protocol or a store.
     #[command(subcommand)]
     Bare(bare::Topology),
-    /// The floor of the disk: one durable batch in the embedded store, and plain fdatasync.
+    /// The floor of the disk: a durable batch in the embedded store, and plain fdatasync.
     Commit(commit::Args),
-    /// Durable delivery one to one, open-loop, beside `bare` and `commit` of the same minutes.
+    /// Latency of durable one-to-one delivery, open-loop, with `bare` and `commit` interleaved.
     Latency(latency::Args),
-    /// The slowest messages of a long durable run, beside what the relay's store and the disk did then.
+    /// The slowest messages of a long run, with the activity of the store and the disk at that time.
     Tail(tail::Args),
-    /// Accepted durable messages a second, closed-loop, beside `bare`.
+    /// Accepted durable messages per second, closed-loop, with `bare` interleaved.
     Ingest(ingest::Args),
-    /// One room with one sender and many members: what each delivery costs, beside `bare`.
+    /// Cost of a delivery in a room with one sender and many members, with `bare` interleaved.
     Fanout(fanout::Args),
-    /// Thousands of small conversations between people who talk as in a chat channel.
+    /// Thousands of small conversations with the message pattern of an IRC channel.
     Many(many::Args),
-    /// Memory and CPU of connections on which nothing happens.
+    /// Memory and CPU of idle connections.
     Idle(idle::Args),
-    /// Many clients that are lost at once: until all are back and caught up, and nothing lost.
+    /// A reconnect storm: the time until all clients are back and caught up.
     Reconnect(reconnect::Args),
-    /// A client that changes its port or address while it talks: the gap, and nothing lost.
+    /// A client that changes its port or address while sending: the gap in delivery.
     Migrate(migrate::Args),
-    /// A page of history, cached and cold, beside an empty page.
+    /// Latency of a page of history, cached and cold, and of an empty page.
     History(history::Args),
-    /// What quiet conversations feel of a bulk catch-up beside them over a lossy link; needs root.
+    /// Latency of quiet conversations beside a bulk catch-up over a lossy link; needs root.
     Hol(hol::Args),
-    /// The same load on what people would use instead, side by side.
+    /// The same load on other systems, side by side.
     ///
-    /// Wire bytes are counted for the whole network namespace: with
-    /// `unshare -n sh -c 'ip link set lo up && quip-bench compare'` nobody else is in it.
+    /// Wire bytes are counted for the whole network namespace. To exclude other traffic, run it with
+    /// `unshare -n sh -c 'ip link set lo up && quip-bench compare'`.
     Compare(compare::Args),
-    /// A bad network between two namespaces, to run a program behind it or to measure it; needs root.
+    /// IRC logs replayed by real clients on a running relay, with every delivery checked.
+    Replay(replay::Args),
+    /// An emulated network link between two namespaces, for a program or to measure it; needs root.
     Link(link::Args),
-    /// The forwarder that `bare` starts as a process of its own.
+    /// The forwarder process that `bare` starts.
     #[command(hide = true)]
     BareServer,
 }
 
 impl Scenario {
-    /// Runs that end within a minute with the scenario's other defaults, where nobody says how many there shall be.
+    /// The default number of runs, which end within a minute with the scenario's other defaults.
     fn runs(&self) -> u32 {
         match self {
-            // One run has the better part of a minute.
+            // One run takes most of a minute.
             Self::Tail(_) | Self::Hol(_) | Self::Compare(_) => 1,
             Self::Latency(_) | Self::Idle(_) => 3,
             Self::Ingest(_) | Self::History(_) | Self::Commit(_) => 4,
@@ -122,13 +125,14 @@ fn main() -> Result<ExitCode> {
         Scenario::Migrate(args) => migrate::run(&args, &cli.output)?,
         Scenario::Hol(args) => hol::run(&args, &cli.output)?,
         Scenario::Compare(args) => return compare::run(&args, &cli.output),
+        Scenario::Replay(args) => return replay::run(&args, &cli.output),
         Scenario::Link(args) => return link::run(&args, &cli.output),
         Scenario::BareServer => return bare::server::run().map(|()| ExitCode::SUCCESS),
     };
     report.print(&cli.output)?;
     report.plot(&cli.output)?;
     if !report.is_sound() {
-        eprintln!("messages were lost, came twice or out of order: see the report");
+        eprintln!("messages were lost, duplicated or reordered: see the report");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! Who used the processors while a run was measured, and the server's memory at its end.
+//! CPU usage during a run, and the server's memory at its end.
 
 use std::{
     process,
@@ -40,7 +40,7 @@ pub(crate) struct Usage {
 }
 
 impl Meter {
-    /// Starts a span in which the process `server_pid` serves, and this one generates load.
+    /// Starts a span; `server_pid` is the server, and this process is the generator.
     pub(crate) fn start(server_pid: u32) -> Result<Self> {
         let generator = proc::cpu_time(process::id())?;
         let (server, machine) = (proc::cpu_time(server_pid)?, proc::machine_busy()?);
@@ -62,7 +62,7 @@ impl Meter {
 }
 
 impl Usage {
-    /// Waits until `from`, then until `to`, and says what was used in between.
+    /// Measures the usage from `from` to `to`.
     pub(crate) async fn between(from: Instant, to: Instant, server_pid: u32) -> Result<Self> {
         sleep_until(from.into()).await;
         let meter = Meter::start(server_pid)?;
@@ -82,8 +82,8 @@ impl Usage {
         }
     }
 
-    /// What went over loopback divided by how often it was for something, with headers and acknowledgements, to and from
-    /// the server. It counts everyone's packets, so that it says little on a machine that is not left alone.
+    /// Bytes over loopback per `count`, with headers and acknowledgements, in both directions. Packets of other processes count
+    /// too.
     pub(crate) fn wire_bytes_per(&self, count: u64) -> f64 {
         self.wire as f64 / count.max(1) as f64
     }
@@ -104,12 +104,12 @@ impl Usage {
         }
     }
 
-    /// The server's CPU time divided by how often it did what it did, in microseconds.
+    /// The server's CPU time per `count`, in microseconds.
     pub(crate) fn server_micros_per(&self, count: u64) -> f64 {
         self.server.as_micros() as f64 / count.max(1) as f64
     }
 
-    /// Adds what a run shows that this process serves itself: only what others used.
+    /// Adds only the CPU usage of other processes, for a run without a server.
     pub(crate) fn add_alone_to(&self, sample: &mut Sample) {
         self.add_others_to(sample, self.generator);
     }

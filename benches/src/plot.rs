@@ -1,4 +1,4 @@
-//! Charts as SVG files: lines over two axes, with units, a legend, and what they were measured on.
+//! Charts as SVG files: lines over two axes, with units, a legend and the machine.
 
 use std::{fs, ops::Range, path::Path};
 
@@ -13,11 +13,11 @@ use crate::stats::Latencies;
 
 /// Width and height of a chart in pixels.
 const SIZE: (u32, u32) = (1080, 600);
-/// Height of the line that says what it was measured on.
+/// Height of the line with the machine.
 const CAPTION: u32 = 24;
 /// Width of the space for the legend.
 const LEGEND: u32 = 230;
-/// Colours that are told apart by most people (Okabe and Ito).
+/// Colours that most people can distinguish (Okabe and Ito).
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -31,22 +31,22 @@ const COLOURS: [RGBColor; 8] = [
 /// Points of a percentile curve for each further nine.
 const STEPS: u32 = 20;
 
-/// Ticks of an axis for many points, about.
+/// Approximate ticks of an axis for many points.
 const MOST_TICKS: f64 = 12.0;
 
-/// Lines in one chart at most; beyond it they cannot be told apart.
+/// Maximum lines in one chart; more cannot be distinguished.
 const LINES: usize = COLOURS.len();
 
-/// How values lie along an axis.
+/// The scale of an axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Scale {
-    /// Evenly, with a tick at every value that there is.
+    /// Linear, with a tick at every value.
     Linear,
-    /// By their logarithm, with ticks at 1, 2 and 5 of each power of ten.
+    /// Logarithmic, with ticks at 1, 2 and 5 of each power of ten.
     Log,
-    /// Shares below 1 by how many nines they have, with a tick at each.
+    /// Shares below 1 by their number of nines, with a tick at each.
     Nines,
-    /// Evenly, with a tick at round values; for many points.
+    /// Linear, with ticks at round values; for many points.
     Even,
 }
 
@@ -62,12 +62,12 @@ pub(crate) struct Line {
     pub(crate) style: Style,
 }
 
-/// How points are shown.
+/// The style of a line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Style {
-    /// With a line from each to the next.
+    /// Points joined by lines.
     Joined,
-    /// Each on its own.
+    /// Separate points.
     Points,
 }
 
@@ -82,10 +82,10 @@ pub(crate) struct Chart {
 
 /// Latency in microseconds.
 pub(crate) const LATENCY: Axis = Axis { label: "latency in µs", scale: Scale::Log };
-/// Share of all that came sooner.
+/// Share of messages with a lower latency.
 const PERCENTILE: Axis = Axis { label: "percentile", scale: Scale::Nines };
 
-/// A curve over all percentiles that so many values can tell.
+/// A curve over all percentiles that the number of values allows.
 fn percentiles(name: &str, latencies: &Latencies) -> Line {
     let nines = (latencies.count().max(1) as f64).log10();
     let steps = (nines * f64::from(STEPS)).floor() as u32;
@@ -94,8 +94,8 @@ fn percentiles(name: &str, latencies: &Latencies) -> Line {
     Line { name: name.to_owned(), points, style: Style::Joined }
 }
 
-/// Charts with a curve for each row; several if there are more than can be told apart. A part is some of all
-/// messages or recipients, and nothing if it is everything.
+/// Charts with a curve for each row; several charts if there are too many rows. A part is a subset of messages or recipients,
+/// empty for the whole.
 pub(crate) fn curves<'a>(scenario: &str, part: &str, rows: impl Iterator<Item = (&'a str, Latencies)>) -> Vec<Chart> {
     let mut lines = rows.map(|(row, latencies)| percentiles(row, &latencies)).peekable();
     let mut charts = Vec::new();
@@ -114,7 +114,7 @@ pub(crate) fn curves<'a>(scenario: &str, part: &str, rows: impl Iterator<Item = 
 }
 
 impl Chart {
-    /// Writes `NAME.svg` into the folder; nothing if there is nothing to see.
+    /// Writes `NAME.svg` to the folder, unless the chart is empty.
     pub(crate) fn write(&self, folder: &Path, caption: &str) -> Result<()> {
         if self.lines.iter().all(|line| line.points.len() < 2) {
             return Ok(());
@@ -217,7 +217,7 @@ impl ValueFormatter<f64> for Ruler {
 }
 
 impl Scale {
-    /// Where on a straight axis a value is.
+    /// The position of a value on a linear axis.
     fn place(self, value: f64) -> f64 {
         match self {
             Self::Linear | Self::Even => value,
@@ -226,7 +226,7 @@ impl Scale {
         }
     }
 
-    /// What stands at a place.
+    /// The label at a position.
     fn label(self, at: f64) -> String {
         match self {
             Self::Linear | Self::Even => format!("{}", (at * 1000.0).round() / 1000.0),
@@ -242,7 +242,7 @@ impl Scale {
         }
     }
 
-    /// Ticks around places, rising.
+    /// Ascending ticks around positions.
     fn ticks(self, mut places: Vec<f64>) -> Vec<f64> {
         places.sort_by(f64::total_cmp);
         places.dedup();
@@ -253,7 +253,7 @@ impl Scale {
                 let step = round_step((to - from) / MOST_TICKS);
                 ((from / step).floor() as i64..=(to / step).ceil() as i64).map(|tick| tick as f64 * step).collect()
             }
-            // What is a tick but for rounding needs none beyond it.
+            // A value that is a tick but for rounding needs none beyond it.
             Self::Nines => (from.floor() as i32..=(to - 1e-6).ceil() as i32).map(f64::from).collect(),
             Self::Log => {
                 let decades = from.floor() as i32..=to.ceil() as i32;

@@ -1,4 +1,4 @@
-//! What people see while a report is in the making: a line that is renewed on a terminal, a line for each run elsewhere.
+//! Progress of a scenario: an updated line on a terminal, a line per run elsewhere.
 
 use std::{
     io::{IsTerminal, stderr},
@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::report::Options;
 
-/// How often the line on a terminal is renewed; seldom, since it takes time from the generator.
+/// Interval of updates on a terminal; long, since they take time from the generator.
 const RENEW: Duration = Duration::from_secs(1);
 
 pub(crate) struct Progress {
@@ -19,13 +19,13 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Says that a scenario begins.
+    /// Begins a scenario.
     pub(crate) fn new(scenario: &'static str, options: &Options) -> Self {
         let on_terminal = !options.json && stderr().is_terminal();
         Self { scenario, runs: options.runs(), bar: on_terminal.then(|| bar(scenario)) }
     }
 
-    /// Says that a run of a row is measured; its number is from 1.
+    /// Reports a finished run of a row, numbered from 1.
     pub(crate) fn measured(&self, row: &str, run: usize) {
         let Self { scenario, runs, bar } = self;
         match bar {
@@ -34,7 +34,7 @@ impl Progress {
         }
     }
 
-    /// Leaves the terminal to the report.
+    /// Clears the line.
     pub(crate) fn finish(&self) {
         self.bar.iter().for_each(ProgressBar::finish_and_clear);
     }

@@ -1,4 +1,4 @@
-//! A `quip-relay` process of the harness's own, with a data folder that goes when it goes.
+//! A `quip-relay` process of the harness, with a temporary data folder.
 
 use std::{
     fs::{self, File},
@@ -11,26 +11,23 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use quip_link::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::{
     guard,
     report::Options,
+    token::SigningKey,
     transport::{Fingerprint, decode_pin},
 };
 
-/// How long a relay may take to listen, and to end.
+/// How long a relay may take to start and to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at a file or a process.
+/// Interval of polling a file or a process.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long tokens are good for: longer than any scenario runs.
-const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// The keys of a configuration that lifts rates, as a relay without a config file on loopback does.
+/// Configuration without rate limits, as for a relay on loopback without a config file.
 const WITHOUT_RATES: &str = "limits.messages_per_second = 0";
 
 /// A running relay.
@@ -41,11 +38,11 @@ pub(crate) struct Relay {
     config: PathBuf,
     pub(crate) address: SocketAddr,
     pub(crate) pin: Fingerprint,
-    signing: EncodingKey,
+    signing: SigningKey,
 }
 
 impl Relay {
-    /// Starts a relay on an empty data folder and a free port, without rates and with what `--relay-set` says.
+    /// Starts a relay on an empty data folder and a free port, without rate limits and with the keys of `--relay-set`.
     pub(crate) fn start(options: &Options) -> Result<Self> {
         Self::start_with(options, &[])
     }
@@ -71,21 +68,20 @@ impl Relay {
         let lines = [&[WITHOUT_RATES.to_owned()], &*options.relay_set, settings].concat();
         fs::write(&config, lines.join("\n"))?;
         let Started { child, address, pin } = launch(&program, data.path(), &config, listen, spawn)?;
-        let pem = read(data.path(), "keys/signing.pem")?;
-        let signing = EncodingKey::from_ed_pem(pem.as_bytes()).context("keys/signing.pem")?;
+        let signing = SigningKey::read(data.path())?;
         Ok(Self { program, data, child, config, address, pin, signing })
     }
 
-    /// Ends the process in an orderly way and starts another on the same data, with empty caches.
+    /// Stops the process in an orderly way and starts another on the same data, with empty caches.
     ///
-    /// `between` runs while no relay does.
+    /// `between` is called while no relay runs.
     pub(crate) fn restart(&mut self, between: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         self.stop()?;
         between(self.data.path())?;
         self.start_again((Ipv4Addr::LOCALHOST, 0).into())
     }
 
-    /// Kills the process as a crash would, and starts another on the same data and address.
+    /// Kills the process and starts another on the same data and address.
     pub(crate) fn crash(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -95,7 +91,7 @@ impl Relay {
 
     fn start_again(&mut self, listen: SocketAddr) -> Result<()> {
         assert!(self.address.ip().is_loopback(), "a relay behind a link is not restarted");
-        fs::remove_file(self.data.path().join("listen")).context("DATA/listen of the ended relay")?;
+        fs::remove_file(self.data.path().join("listen")).context("DATA/listen of the stopped relay")?;
         let started = launch(&self.program, self.data.path(), &self.config, listen, Command::spawn)?;
         (self.child, self.address, self.pin) = (started.child, started.address, started.pin);
         Ok(())
@@ -110,19 +106,9 @@ impl Relay {
         self.data.path()
     }
 
-    /// A token that lets `user` do everything in any room.
+    /// A token that allows `user` everything in every room.
     pub(crate) fn token(&self, user: &str) -> Result<String> {
-        let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed()?;
-        let any = ["*"];
-        let claims = Claims {
-            sub: user,
-            aud: "quip",
-            exp: (since_epoch + TOKEN_LIFE).as_secs(),
-            join: any,
-            post: any,
-            create: any,
-        };
-        Ok(jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.signing)?)
+        self.signing.token(user)
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -130,7 +116,7 @@ impl Relay {
         kill_process(pid, Signal::TERM).context("cannot signal the relay")?;
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait()?.is_none() {
-            ensure!(Instant::now() < deadline, "the relay does not end on SIGTERM");
+            ensure!(Instant::now() < deadline, "the relay does not stop on SIGTERM");
             thread::sleep(LOOK);
         }
         guard::release(&self.child);
@@ -140,21 +126,11 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // It may have ended by itself; either way nothing is left to do about a failure.
+        // It may have ended by itself; there is nothing to do about a failure.
         let _ = self.child.kill();
         let _ = self.child.wait();
         guard::release(&self.child);
     }
-}
-
-#[derive(Serialize)]
-struct Claims<'a> {
-    sub: &'a str,
-    aud: &'a str,
-    exp: u64,
-    join: [&'a str; 1],
-    post: [&'a str; 1],
-    create: [&'a str; 1],
 }
 
 struct Started {
@@ -171,7 +147,7 @@ fn find(options: &Options) -> Result<PathBuf> {
     };
     ensure!(
         program.is_file(),
-        "there is no relay at {}: run `cargo build --release -p quip-relay`, or name one with --relay-bin",
+        "no relay at {}: run `cargo build --release -p quip-relay`, or name one with --relay-bin",
         program.display()
     );
     Ok(program)
@@ -200,7 +176,7 @@ fn launch(
             Ok(Started { child, address, pin })
         }
         Err(error) => {
-            // The failure that is reported is the one that came first.
+            // Report the first failure.
             let _ = child.kill();
             let _ = child.wait();
             guard::release(&child);
@@ -213,14 +189,14 @@ fn wait_until_listening(child: &mut Child, data: &Path) -> Result<SocketAddr> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
-            bail!("the relay ended at once: {status}");
+            bail!("the relay exited at start: {status}");
         }
         match fs::read_to_string(data.join("listen")) {
             Ok(address) => return address.trim().parse().context("DATA/listen"),
             Err(_) => thread::sleep(LOOK),
         }
     }
-    bail!("the relay does not listen after {PATIENCE:?}")
+    bail!("the relay does not listen within {PATIENCE:?}")
 }
 
 fn read(data: &Path, file: &str) -> Result<String> {

@@ -1,4 +1,4 @@
-//! What every scenario prints: one JSON object for machines, or a table for people.
+//! The report of a scenario: one JSON object, or a table for people.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -14,59 +14,59 @@ use crate::{
     table::{align, number},
 };
 
-/// Rows beside each other in a table.
+/// Maximum rows side by side in a table.
 const ACROSS: usize = 8;
 
-/// Options that every scenario understands.
+/// Options of every scenario.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Options {
     /// Print one JSON object instead of a table.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// How often each row is measured; rows of one run follow each other (interleaved). Without it, so often that
-    /// the scenario's defaults end within a minute.
+    /// Runs of each row; the rows of a run are interleaved [default: as many as the scenario's defaults allow in a
+    /// minute].
     #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: Option<u32>,
-    /// Folder under which data folders are made; it decides which disk is measured.
+    /// Parent of the data folders; selects the disk to measure.
     #[arg(long, global = true, default_value_os_t = std::env::temp_dir())]
     pub(crate) dir: PathBuf,
-    /// The relay to measure; without it, `quip-relay` beside this program.
+    /// The relay to measure [default: `quip-relay` beside this program].
     #[arg(long, global = true)]
     pub(crate) relay_bin: Option<PathBuf>,
-    /// Also write charts as SVG into this folder.
+    /// Also write charts as SVG to this folder.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plot: Option<PathBuf>,
-    /// One more line for the relay's configuration, such as limits.incoming=2048; may be repeated.
+    /// A key of the relay's configuration, such as limits.incoming=2048; may be repeated.
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub(crate) relay_set: Vec<String>,
-    /// Lose, repeat or swap one received message, to see that the scenario fails.
+    /// Lose, repeat or swap one received message, to test that the scenario fails.
     #[arg(long, global = true, hide = true)]
     pub(crate) plant: Option<Plant>,
 }
 
-/// Runs of a scenario that has no number of its own.
+/// Default runs of a scenario.
 pub(crate) const RUNS: u32 = 5;
 
 impl Options {
-    /// How often each row is measured.
+    /// Runs of each row.
     pub(crate) fn runs(&self) -> u32 {
         self.runs.unwrap_or(RUNS)
     }
 }
 
-/// One run of one row: metrics by name, and what makes the run doubtful.
+/// One run of one row: metrics by name, and reasons to doubt the run.
 #[derive(Default)]
 pub(crate) struct Sample {
     metrics: Vec<(&'static str, f64)>,
     generator_limits: Vec<String>,
     doubts: Vec<String>,
     is_promised: bool,
-    /// All that was measured, by what it is of; nothing stands for everything.
+    /// Latencies by part; the empty name is the whole.
     curves: Vec<(&'static str, Latencies)>,
 }
 
 impl Sample {
-    /// The unit is the name's ending: `_us`, `_per_s`, `_percent`, `_bytes`; none is a count.
+    /// Adds a metric. Its unit is the ending of the name: `_us`, `_per_s`, `_percent`, `_bytes`; none is a count.
     pub(crate) fn push(&mut self, name: &'static str, value: f64) {
         self.metrics.push((name, value));
     }
@@ -81,22 +81,22 @@ impl Sample {
         self.keep("", latencies);
     }
 
-    /// Keeps a part's latencies for the charts, which show each part on its own.
+    /// Adds the latencies of a part, for charts.
     pub(crate) fn keep(&mut self, part: &'static str, latencies: &Latencies) {
         self.curves.push((part, latencies.clone()));
     }
 
-    /// Latencies of all that was measured, if there are some.
+    /// The latencies of the whole, if any.
     pub(crate) fn whole(&self) -> Option<&Latencies> {
         self.curves.iter().find(|(part, _)| part.is_empty()).map(|(_, latencies)| latencies)
     }
 
-    /// Marks the run as one that measured the generator rather than the server.
+    /// Marks the run as limited by the generator rather than the server.
     pub(crate) fn generator_was_limit(&mut self, reason: String) {
         self.generator_limits.push(reason);
     }
 
-    /// Marks the run as one whose figures say less than they seem to.
+    /// Marks the run as doubtful.
     pub(crate) fn doubt(&mut self, reason: String) {
         self.doubts.push(reason);
     }
@@ -105,7 +105,7 @@ impl Sample {
         self.curves.iter().map(|(part, _)| *part)
     }
 
-    /// All that speaks against the run.
+    /// The reasons to doubt the run.
     pub(crate) fn reasons(&self) -> impl Iterator<Item = &str> {
         self.generator_limits.iter().chain(&self.doubts).map(String::as_str)
     }
@@ -115,12 +115,12 @@ impl Sample {
         found.map(|(_, value)| *value)
     }
 
-    /// Says that nothing may be lost, duplicated or reordered here, as a link may.
+    /// Marks the run as one in which nothing may be lost, duplicated or reordered.
     pub(crate) fn promised(&mut self) {
         self.is_promised = true;
     }
 
-    /// What was lost, duplicated or reordered although it may not be, in words; `None` if nothing was.
+    /// The faults of a run that may have none, as text; `None` if there are none.
     fn faults(&self) -> Option<String> {
         if !self.is_promised {
             return None;
@@ -133,7 +133,7 @@ impl Sample {
     }
 }
 
-/// Lines of their own, under names of columns.
+/// A table of a scenario, with named columns.
 struct List {
     name: &'static str,
     columns: &'static [&'static str],
@@ -178,12 +178,12 @@ impl Report {
         self.settings.insert(name.to_owned(), value.into());
     }
 
-    /// A figure of the whole report; in JSON a number at the top level.
+    /// Adds a result of the whole report; in JSON a number at the top level.
     pub(crate) fn result(&mut self, name: impl Into<String>, value: f64) {
         self.results.push((name.into(), value));
     }
 
-    /// Makes the median of a row's metric a figure of the whole report.
+    /// Adds the median of a row's metric as a result.
     pub(crate) fn result_of(&mut self, row: &str, metric: &'static str) {
         self.result_as(metric, row, metric);
     }
@@ -195,12 +195,12 @@ impl Report {
         }
     }
 
-    /// Adds a table of this scenario's own; in JSON a list of objects at the top level.
+    /// Adds a table of the scenario; in JSON a list of objects at the top level.
     pub(crate) fn list(&mut self, name: &'static str, columns: &'static [&'static str], lines: Vec<Vec<Value>>) {
         self.lists.push(List { name, columns, lines });
     }
 
-    /// Adds a chart of this scenario's own.
+    /// Adds a chart of the scenario.
     pub(crate) fn chart(&mut self, chart: Chart) {
         self.charts.push(chart);
     }
@@ -209,7 +209,7 @@ impl Report {
         self.notes.push(text.into());
     }
 
-    /// Adds one run to a row; rows appear in the order of their first run.
+    /// Adds a run to a row; rows are in order of their first run.
     pub(crate) fn add(&mut self, row: &str, sample: Sample) {
         let position = self.rows.iter().position(|(name, _)| name == row);
         let index = position.unwrap_or_else(|| {
@@ -221,13 +221,13 @@ impl Report {
         self.progress.measured(row, samples.len());
     }
 
-    /// A metric of a row over its runs; `None` if the row does not have it.
+    /// A metric of a row over its runs; `None` if the row lacks it.
     pub(crate) fn spread(&self, row: &str, metric: &str) -> Option<Spread> {
         let (_, samples) = self.rows.iter().find(|(name, _)| name == row)?;
         Spread::of(samples.iter().filter_map(|sample| sample.get(metric)))
     }
 
-    /// Whether no run of any row lost, repeated or reordered a message.
+    /// Whether no run lost, duplicated or reordered a message.
     pub(crate) fn is_sound(&self) -> bool {
         self.rows.iter().all(|(_, samples)| samples.iter().all(|sample| sample.faults().is_none()))
     }
@@ -243,7 +243,7 @@ impl Report {
         Ok(())
     }
 
-    /// Writes the charts, if a folder for them was named: those of the scenario, and percentile curves.
+    /// Writes the charts of the scenario and percentile curves, if `--plot` is given.
     pub(crate) fn plot(&self, options: &Options) -> Result<()> {
         let Some(folder) = &options.plot else { return Ok(()) };
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
@@ -253,7 +253,7 @@ impl Report {
         self.charts.iter().chain(&curves.collect::<Vec<_>>()).try_for_each(|chart| chart.write(folder, &caption))
     }
 
-    /// Percentiles of every row that has this part, over all its runs.
+    /// Percentile curves of every row with this part, over all its runs.
     fn curves(&self, part: &'static str) -> Vec<Chart> {
         let curves = self.rows.iter().map(|(row, samples)| {
             let mut all = Latencies::new();
@@ -320,7 +320,7 @@ impl Report {
         text
     }
 
-    /// Metrics down, rows across: median, and the spread when there was more than one run. Many rows make several tables.
+    /// Metrics down, rows across: median, and the range if there are several runs. Many rows make several tables.
     fn table(&self) -> String {
         let rows: Vec<&str> = self.rows.iter().map(|(name, _)| name.as_str()).collect();
         let tables: Vec<String> = rows.chunks(ACROSS).map(|rows| self.table_of(rows)).collect();

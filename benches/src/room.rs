@@ -1,18 +1,18 @@
-//! What a room came to: one sender, and every message at every recipient, the first and the last told apart.
+//! Latency in a room with one sender: every message at every recipient, at the first and at the last one.
 
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
 use crate::{
-    check::{Faults, Sequence},
+    check::{Faults, Seen, Sequence},
     crowd::{Arrival, Crowd},
     load::{Outcome, Pace, Plan, Schedule, Sent},
     report::Sample,
     stats::Latencies,
 };
 
-/// Lets `sending` run by the plan, and says what everyone in the crowd got of it.
+/// Runs `sending` and returns what the crowd received.
 pub(crate) async fn attend(
     crowd: Crowd,
     pace: &Pace,
@@ -28,27 +28,27 @@ pub(crate) async fn attend(
     Ok(sample)
 }
 
-/// What the arrivals of one plan's messages come to.
+/// The latencies of a plan's messages.
 struct Heard {
-    /// Of every delivery.
+    /// Every delivery.
     all: Latencies,
-    /// Of every message at the first and at the last of its recipients.
+    /// Every message at the first and at the last of its recipients.
     first: Latencies,
     last: Latencies,
     faults: Faults,
-    /// When the last delivery came.
+    /// Time of the last delivery.
     until: Option<Instant>,
 }
 
 impl Heard {
-    /// Holds what arrived against the plan: every message once and in order at each of so many recipients.
+    /// Checks the arrivals against the plan: every message once and in order at each recipient.
     fn judge(plan: &Plan, recipients: u32, arrivals: &[Arrival]) -> Result<Self> {
         let mut sequences: Vec<Sequence> = (0..recipients).map(|_| Sequence::default()).collect();
         let mut spans: Vec<Option<(Instant, Instant, u32)>> = vec![None; plan.total() as usize];
         let mut all = Latencies::new();
         for Arrival { recipient, number, at } in arrivals {
-            ensure!(*number < plan.total(), "message {number} arrived, and only {} were sent", plan.total());
-            if !sequences[*recipient as usize].record(*number) {
+            ensure!(*number < plan.total(), "message {number} arrived, but only {} were sent", plan.total());
+            if sequences[*recipient as usize].record(*number) == Seen::Duplicate {
                 continue;
             }
             let (first, last, count) = spans[*number as usize].unwrap_or((*at, *at, 0));
@@ -62,7 +62,7 @@ impl Heard {
             let since = |at: Instant| at.saturating_duration_since(plan.intended(number));
             if let Some((from, to, count)) = span {
                 first.record(since(from));
-                // A message that somebody never got has no last recipient.
+                // A message with a missing delivery has no last recipient.
                 if count == recipients {
                     last.record(since(to));
                 }

@@ -1,5 +1,5 @@
-//! Closed-loop load: each sender keeps a window of unanswered messages, to find the most that a
-//! server takes in. Its latencies hide stalls by construction and are reported as such.
+//! Closed-loop load: each sender keeps a window of unanswered messages, to find the maximum throughput of a server. Its
+//! latencies hide stalls by construction and are reported as such.
 
 use std::{
     collections::VecDeque,
@@ -17,19 +17,19 @@ use crate::{
     stats::Latencies,
 };
 
-/// Who sends how much for how long.
+/// Senders, window and duration.
 #[derive(clap::Args, Clone, Copy)]
 pub(crate) struct Load {
-    /// Senders, each on a connection of its own.
+    /// Senders, each on its own connection.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) senders: u32,
-    /// Unanswered messages that each sender keeps under way.
+    /// Unanswered messages of each sender.
     #[arg(long, default_value_t = 64)]
     pub(crate) window: usize,
     /// Measured seconds of each run.
     #[arg(long, default_value_t = 5.0)]
     pub(crate) seconds: f64,
-    /// Seconds of load before each measured part.
+    /// Seconds of warmup before each measurement.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) warmup: f64,
 }
@@ -56,13 +56,13 @@ pub(crate) struct Span {
     pub(crate) to: Instant,
 }
 
-/// One sender's messages: which are under way, and how many were answered within the span.
+/// The messages of one sender: those unanswered, and the number answered within the span.
 pub(crate) struct Tally {
     span: Span,
     sent: u64,
     under_way: VecDeque<Instant>,
     turnaround: Latencies,
-    /// The first message of those under way that was refused for now, and how many were.
+    /// The first unanswered message that was refused for now, and the number of refusals.
     refused: Option<(u64, usize)>,
     refusals: u64,
     tamper: Tamper,
@@ -78,27 +78,27 @@ impl Tally {
         Instant::now() >= self.span.to
     }
 
-    /// Whether the window has room; never while refused messages are under way.
+    /// Whether the window has room; false while refused messages are pending.
     pub(crate) fn may_send(&self, window: usize) -> bool {
         self.refused.is_none() && self.under_way.len() < window
     }
 
-    /// Counts a message that is sent now and gives its number, from 1.
+    /// Records a message that is sent now; returns its number, from 1.
     pub(crate) fn send(&mut self) -> u64 {
         self.under_way.push_back(Instant::now());
         self.sent += 1;
         self.sent
     }
 
-    /// Counts the answer to message `number`; answers come once and in order, anything else is an error.
+    /// Records the answer to message `number`. Answers come once and in order; anything else is an error.
     pub(crate) fn answered(&mut self, number: u64) -> Result<()> {
         self.tamper.pass(number).try_for_each(|number| self.count(number))
     }
 
     fn count(&mut self, number: u64) -> Result<()> {
         let due = self.sent - self.under_way.len() as u64 + 1;
-        ensure!(number == due, "an answer to message {number} where {due} was due");
-        let sent_at = self.under_way.pop_front().context("an answer to nothing")?;
+        ensure!(number == due, "expected the answer to message {due}, got number {number}");
+        let sent_at = self.under_way.pop_front().context("unexpected answer")?;
         let now = Instant::now();
         if now >= self.span.from && now < self.span.to {
             self.turnaround.record(now - sent_at);
@@ -106,14 +106,14 @@ impl Tally {
         Ok(())
     }
 
-    /// Counts a refusal of message `number`, which may be sent again.
+    /// Records a refusal of message `number`, which may be resent.
     pub(crate) fn refused(&mut self, number: u64) {
         let (first, count) = self.refused.unwrap_or((number, 0));
         self.refused = Some((first.min(number), count + 1));
         self.refusals += 1;
     }
 
-    /// Goes back to the first refused message once nothing else is under way; true if it did.
+    /// Goes back to the first refused message once all others are answered; returns whether it did.
     pub(crate) fn rewind(&mut self) -> bool {
         match self.refused {
             Some((first, count)) if count == self.under_way.len() => {

@@ -7,19 +7,19 @@ pub(crate) const WIDTH: Duration = Duration::from_millis(100);
 /// Latency above which a message counts as slow.
 const SLOW: Duration = Duration::from_millis(10);
 
-/// Slices from a moment on.
+/// Slices from an origin on.
 #[derive(Clone)]
 pub(crate) struct Slices {
     origin: Instant,
     slices: Vec<Slice>,
 }
 
-/// What one slice held.
+/// The content of a slice.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Slice {
-    /// When the slowest message was meant to leave, from the origin.
+    /// Intended send time of the slowest message, from the origin.
     pub(crate) due: Duration,
-    /// How long it took.
+    /// Its latency.
     pub(crate) worst: Duration,
     pub(crate) messages: u64,
     /// Messages that took more than 10 ms.
@@ -27,7 +27,7 @@ pub(crate) struct Slice {
 }
 
 impl Slices {
-    /// Room for so long a time; what comes later is kept too.
+    /// Slices with capacity for this time; later ones are kept too.
     pub(crate) fn new(origin: Instant, length: Duration) -> Self {
         let count = length.as_nanos().div_ceil(WIDTH.as_nanos());
         Self { origin, slices: Vec::with_capacity(count as usize) }
@@ -51,12 +51,12 @@ impl Slices {
         self.origin
     }
 
-    /// Those in which a message was due, in order.
+    /// The slices with messages, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Slice> {
         self.slices.iter().filter(|slice| slice.messages > 0)
     }
 
-    /// The one of a time from the origin.
+    /// The slice of a time from the origin.
     pub(crate) fn at(&self, time: Duration) -> Option<&Slice> {
         self.slices.get(index(time)).filter(|slice| slice.messages > 0)
     }
@@ -70,7 +70,7 @@ impl Slices {
 }
 
 impl Slice {
-    /// When the slowest message had arrived, from the origin.
+    /// Arrival time of the slowest message, from the origin.
     pub(crate) fn until(&self) -> Duration {
         self.due + self.worst
     }

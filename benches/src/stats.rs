@@ -5,12 +5,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Longest latency that is told apart from a longer one.
+/// Maximum recorded latency; longer ones count as this.
 const LONGEST: Duration = Duration::from_secs(120);
-/// Decimal digits kept of every recorded value.
+/// Significant digits of recorded values.
 const DIGITS: u8 = 3;
 
-/// Durations of one run, kept in nanoseconds with three digits.
+/// Durations of a run, in nanoseconds with three digits.
 #[derive(Clone)]
 pub(crate) struct Latencies(Histogram<u64>);
 
@@ -42,7 +42,7 @@ impl Latencies {
     }
 }
 
-/// One metric over all runs: the median, and how far the runs lay apart.
+/// A metric over all runs: median and range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -51,7 +51,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// `None` when there is nothing to summarise.
+    /// `None` without values.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);

@@ -1,8 +1,8 @@
 //! Transport settings shared by every generator client and the bare forwarder.
 //!
-//! They are the relay's own (window sizes, acknowledgement frequency, congestion window), so that
-//! a difference between two figures is a difference of work and not of tuning. The path MTU stays
-//! at QUIC's 1,200 bytes on loopback too: that is what a client on the internet starts with.
+//! They equal the relay's (window sizes, acknowledgement frequency, congestion window), so that a difference between two figures
+//! is due to work and not to tuning. The path MTU stays at QUIC's 1,200 bytes on loopback too, as at the start of a connection
+//! on the internet.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -45,8 +45,8 @@ pub(crate) fn client_config(pin: Fingerprint, alpn: &[u8], streams: u32) -> Resu
     quic_client(client_tls(pin, alpn)?, streams)
 }
 
-/// As [`client_config`], for one of a crowd: every handshake is a whole one, as that of a device of its own is, and the
-/// server's signature is not checked, so that a client's share of the work is the smaller one. The server's is the same.
+/// As [`client_config`], for many clients: every handshake is a full one, as for separate devices, and the server's signature is
+/// not verified, to reduce the client's work. The server's work is the same.
 pub(crate) fn crowd_config(pin: Fingerprint, alpn: &[u8], streams: u32) -> Result<ClientConfig> {
     let mut tls = pinned_tls(Pinned { checks_signature: false, ..Pinned::new(pin) }, alpn)?;
     tls.resumption = Resumption::disabled();

@@ -1,4 +1,4 @@
-//! A socket that leads nowhere, for clients that are gone without a word.
+//! A socket that discards everything, for clients that vanish.
 
 use std::{
     io::{self, IoSliceMut},
@@ -13,7 +13,7 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 
-/// Takes whatever is sent, and nothing ever comes.
+/// Discards what is sent, and receives nothing.
 #[derive(Debug)]
 pub(crate) struct Void;
 

@@ -1,6 +1,6 @@
 //! A lean client: the wire protocol directly on QUIC, without outbox, reconnect or state.
 //!
-//! The relay is what is measured, so the generator does no more than the protocol demands.
+//! The relay is measured, so the generator does no more than the protocol requires.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -31,7 +31,7 @@ use crate::{
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// What a client is to the relay over all its connections.
+/// The identity of a client over all its connections.
 #[derive(Clone, Copy)]
 pub(crate) struct Identity {
     device: DeviceId,
@@ -44,7 +44,7 @@ impl Identity {
     }
 }
 
-/// One socket, from which any number of clients connect to a relay.
+/// One socket for any number of clients of a relay.
 #[derive(Clone)]
 pub(crate) struct Clients {
     endpoint: Endpoint,
@@ -58,7 +58,7 @@ impl Clients {
         Self::on(transport::endpoint(LOOPBACK, None)?, relay, transport::client_config, streams)
     }
 
-    /// As [`Clients::new`], for handshakes in great number, see [`transport::crowd_config`].
+    /// As [`Clients::new`], for many handshakes; see [`transport::crowd_config`].
     pub(crate) fn crowd(relay: &Relay, streams: u32) -> Result<Self> {
         Self::on(transport::endpoint(LOOPBACK, None)?, relay, transport::crowd_config, streams)
     }
@@ -78,12 +78,12 @@ impl Clients {
         Ok(Self { endpoint, relay: relay.address, streams })
     }
 
-    /// The UDP port that all of them have.
+    /// The shared UDP port.
     pub(crate) fn port(&self) -> Result<u16> {
         Ok(self.endpoint.local_addr()?.port())
     }
 
-    /// Connects a new device of the user that the token names.
+    /// Connects a new device of the user in the token.
     pub(crate) async fn connect(&self, token: &str) -> Result<Session> {
         self.connect_as(Identity::new(), token).await
     }
@@ -107,53 +107,53 @@ impl Clients {
             Some(ToClient::Welcome(Welcome { streams, .. })) => {
                 ensure!(streams >= self.streams.into(), "the relay grants {streams} of {} streams", self.streams);
             }
-            other => bail!("{other:?} where Welcome was due"),
+            other => bail!("expected Welcome, got {other:?}"),
         }
         tokio::spawn(drain(reader));
         Ok(Session { connection, _session_stream: send })
     }
 
-    /// Goes on from another socket, on `address`.
+    /// Moves to another socket, on `address`.
     pub(crate) fn rebind(&self, address: IpAddr) -> Result<()> {
         Ok(self.endpoint.rebind(transport::socket((address, 0).into())?.into())?)
     }
 
-    /// Ends all connections, which must be alive, without a word that the relay could hear. (quinn 0.11.12 panics when a
-    /// socket is replaced in the moment in which a connection is lost.)
+    /// Ends all connections, which must be alive, without notifying the relay. (quinn 0.11.12 panics if a socket is replaced at
+    /// the moment a connection is lost.)
     pub(crate) fn vanish(self) -> Result<()> {
-        // The endpoint goes on hearing the socket before its latest one.
+        // The endpoint also listens on the socket before its latest one.
         self.endpoint.rebind_abstract(Arc::new(Void))?;
         self.endpoint.rebind_abstract(Arc::new(Void))?;
         self.endpoint.close(code(Code::BYE), b"");
         Ok(())
     }
 
-    /// Ends all connections with a goodbye and waits until the relay has heard it.
+    /// Closes all connections and waits until the relay has been notified.
     pub(crate) async fn close(self) {
         self.endpoint.close(code(Code::BYE), b"");
         self.endpoint.wait_idle().await;
     }
 }
 
-/// A connection that was welcomed.
+/// A connection after Welcome.
 pub(crate) struct Session {
     pub(crate) connection: Connection,
-    /// Dropping it would finish the session stream, which is a goodbye.
+    /// Dropping it would finish the session stream, which closes the session.
     _session_stream: SendStream,
 }
 
 impl Session {
-    /// Opens the direct conversation with `user`, from now on; with `join`, creating it if need be.
+    /// Opens the direct conversation with `user`, for new events; with `join`, creates it if necessary.
     pub(crate) async fn open_direct(&self, user: &str, join: bool) -> Result<Conversation> {
         self.open_direct_from(user, join, Start::Now).await
     }
 
-    /// As [`Session::open_direct`], from wherever.
+    /// As [`Session::open_direct`], from any start.
     pub(crate) async fn open_direct_from(&self, user: &str, join: bool, start: Start) -> Result<Conversation> {
         self.open(&Target::Direct(UserId::parse(user)?), join, start).await
     }
 
-    /// Opens any conversation; with `join`, becoming a member.
+    /// Opens any conversation; with `join`, as a member.
     pub(crate) async fn open(&self, target: &Target<'_>, join: bool, start: Start) -> Result<Conversation> {
         let (mut send, receive) = self.connection.open_bi().await?;
         send.write_all(&frame::to_bytes(&Open::new(target, join.into(), start))).await?;
@@ -162,13 +162,13 @@ impl Session {
             Some(ToClient::Opened(Opened { conversation, generation, head, last_n, .. })) => {
                 (conversation, generation, head, last_n)
             }
-            other => bail!("{other:?} where Opened was due"),
+            other => bail!("expected Opened, got {other:?}"),
         };
         Ok(Conversation { id, generation, head, last_n, send, reader })
     }
 
-    /// Fetches a page from the beginning of a conversation, or with no `events` an empty one from
-    /// behind its end; gives the number of events that came.
+    /// Fetches a page from the beginning of a conversation, or, if `events` is 0, an empty page behind its end. Returns the
+    /// number of events.
     pub(crate) async fn page(&self, conversation: ConversationId, events: u64) -> Result<u64> {
         let (mut send, receive) = self.connection.open_bi().await?;
         let from = if events == 0 { u64::MAX } else { 0 };
@@ -193,7 +193,7 @@ impl Session {
                     ensure!(faults == Faults::default(), "a page with {faults:?}");
                     return Ok(count);
                 }
-                other => bail!("{other:?} in a page of history"),
+                other => bail!("unexpected frame in a page of history: {other:?}"),
             }
         }
     }
@@ -202,11 +202,11 @@ impl Session {
 /// An open conversation stream.
 pub(crate) struct Conversation {
     pub(crate) id: ConversationId,
-    /// The log that its events' numbers are of.
+    /// Generation of its log.
     pub(crate) generation: u64,
-    /// The newest event when it was opened.
+    /// Seq of the newest event when it was opened.
     pub(crate) head: u64,
-    /// The last number of this device that was decided.
+    /// The last decided number of this device.
     pub(crate) last_n: u64,
     pub(crate) send: SendStream,
     pub(crate) reader: Reader,
@@ -216,10 +216,10 @@ pub(crate) struct Conversation {
 pub(crate) struct Poster {
     send: SendStream,
     n: u64,
-    /// Commands that may still be sent before an answer; whoever reads answers gives them back.
+    /// Permits for unanswered commands; the reader of answers returns them.
     pub(crate) credit: Arc<Semaphore>,
     encoded: Vec<u8>,
-    /// All that was written.
+    /// The written frames.
     pub(crate) framing: Framing,
 }
 
@@ -229,7 +229,7 @@ impl Poster {
         Self { send, n: last_n, credit, encoded: Vec::new(), framing: Framing::default() }
     }
 
-    /// Sends a message of any text; waits for credit.
+    /// Sends a text message; waits for credit.
     pub(crate) async fn post(&mut self, text: &[u8]) -> Result<()> {
         self.credit.acquire().await?.forget();
         self.n += 1;
@@ -251,11 +251,11 @@ pub(crate) fn encode_post(n: u64, text: &[u8], out: &mut Vec<u8>) {
     frame::encode(&Post { n, kind: event::kind::TEXT, body: Blob(text) }, out);
 }
 
-/// Cuts a stream from the relay into messages.
+/// Splits a stream from the relay into messages.
 pub(crate) struct Reader {
     stream: RecvStream,
     buffer: BytesMut,
-    /// Bytes of `buffer` that were handed out.
+    /// Bytes of `buffer` that were returned.
     taken: usize,
 }
 
@@ -264,7 +264,7 @@ impl Reader {
         Self { stream, buffer: BytesMut::new(), taken: 0 }
     }
 
-    /// Waits for more bytes; false when the relay finished the stream.
+    /// Waits for more bytes; returns false if the relay finished the stream.
     pub(crate) async fn fill(&mut self) -> Result<bool> {
         let Some(chunk) = self.stream.read_chunk(usize::MAX, true).await? else {
             return Ok(false);
@@ -274,7 +274,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// The next message that has arrived in full.
+    /// The next complete message in the buffer.
     pub(crate) fn buffered(&mut self) -> Result<Option<ToClient<'_>>> {
         Ok(self.buffered_frame()?.map(|(message, _)| message))
     }
@@ -286,14 +286,14 @@ impl Reader {
             None => Ok(None),
             Some((frame, length)) => {
                 self.taken += length;
-                // The relay keeps to our level, so that even what may be skipped is known.
-                let message = ToClient::decode(frame)?.context("a message beyond our level")?;
+                // The relay keeps to the client's level, so that even skippable messages are known.
+                let message = ToClient::decode(frame)?.context("a message of an unknown level")?;
                 Ok(Some((message, &rest[..length])))
             }
         }
     }
 
-    /// The next message; `None` when the relay finished the stream.
+    /// The next message; `None` if the relay finished the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<ToClient<'_>>> {
         Ok(self.next_frame().await?.map(|(message, _)| message))
     }
@@ -309,9 +309,9 @@ impl Reader {
     }
 }
 
-/// Reads what nobody needs, so that it does not use up the connection's window.
+/// Reads and discards, so that the data does not use up the connection's window.
 pub(crate) async fn drain(mut reader: Reader) {
-    // It ends with the connection; why is told to whoever uses the connection.
+    // It ends with the connection, whose users get the reason.
     while let Ok(Some(_)) = reader.next().await {}
 }
 

@@ -1,4 +1,4 @@
-//! The handle of a connection.
+//! The handle of a client.
 
 use std::sync::Arc;
 
@@ -22,31 +22,31 @@ use crate::{
     net::{self, Base, Dialer, Driver, Hub, LinkState, Order, Shared},
 };
 
-/// A connection that is kept up, as a cheap handle.
+/// A cheap handle of a connection that reconnects by itself.
 ///
-/// Conversations keep the connection alive as well; it closes when the last [`Client`], [`Conversation`],
-/// [`crate::Sender`] and [`crate::Events`] are dropped.
+/// Conversations keep the connection alive too: it closes when the last [`Client`], [`Conversation`], [`crate::Sender`] and
+/// [`crate::Events`] are dropped.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
 }
 
-/// What is there as long as there is a handle.
+/// What all handles share.
 pub(crate) struct Inner {
     user: UserId,
     device: DeviceId,
     timing: Timing,
     state: watch::Receiver<ConnectionState>,
     hub: Arc<Hub>,
-    /// The last one dropped ends the connection's task.
+    /// The connection's task ends when the last sender is dropped.
     orders: mpsc::UnboundedSender<Order>,
 }
 
 impl Client {
-    /// Connects; resolves when a relay has accepted the token. Must be called on a tokio runtime, which then runs the connection.
+    /// Connects. Resolves when a relay has accepted the token. Must be called on a tokio runtime, which runs the connection.
     ///
     /// # Errors
-    /// When no relay is reached in time ([`Config::connect_timeout`]), or one refuses for good.
+    /// If no relay can be reached in time ([`Config::connect_timeout`]), or one refuses for good.
     pub async fn connect(mut config: Config) -> Result<Self, ConnectError> {
         let store = std::mem::replace(&mut config.store, Box::new(crate::MemoryStore::default()));
         let keeper = Keeper::load(store)?;
@@ -70,32 +70,32 @@ impl Client {
         Ok(Self { inner: Arc::new(Inner { user, device, timing: config.timing, state: watched, hub, orders }) })
     }
 
-    /// The user whom the token names.
+    /// The user named in the token.
     pub fn user(&self) -> &UserId {
         &self.inner.user
     }
 
-    /// This device.
+    /// The device id.
     pub fn device(&self) -> DeviceId {
         self.inner.device
     }
 
-    /// How the connection stands, now and later.
+    /// The state of the connection, to read or watch.
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.inner.state.clone()
     }
 
-    /// What happens outside of open conversations, from now on. Subscribe first and ask ([`Client::list`]) then, so that
-    /// nothing falls in between. Every call gives a stream of its own; one that is not read keeps the oldest 1,024 events and
-    /// then tells how many were missed.
+    /// Subscribes to events outside of open conversations. To miss nothing, subscribe before calling [`Client::list`]. Every
+    /// call returns a stream of its own. A stream that is not read keeps the oldest 1,024 events, drops further ones, and
+    /// reports how many were dropped.
     pub fn events(&self) -> ClientEvents {
         ClientEvents { inbox: self.inner.hub.subscribe() }
     }
 
-    /// Opens a conversation; resolves when the relay has opened it, and, with `join`, this user is a member.
+    /// Opens a conversation. Resolves when the relay has opened it and, with `join`, this user is a member.
     ///
     /// # Errors
-    /// When the relay refuses, there is no answer in time ([`Config::answer_timeout`]), or it is open already.
+    /// If the relay refuses, does not answer in time ([`Config::answer_timeout`]), or the conversation is already open.
     pub async fn open(&self, target: Target, options: OpenOptions) -> Result<Conversation, OpenError> {
         let limit = self.inner.timing.answer;
         timeout(limit, self.open_now(target, options)).await.unwrap_or(Err(OpenError::Timeout(limit)))
@@ -119,7 +119,7 @@ impl Client {
                     continue;
                 }
             };
-            // From here on the handle ends the task, also when this is not waited for.
+            // From here on dropping the handle ends the task, also if this future is cancelled.
             let conversation = Conversation::new(shared.clone(), self.inner.clone());
             tokio::spawn(net::run(shared, hub.clone(), self.inner.orders.downgrade()));
             return match opened.await {
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    /// What the relay allows, once there is a connection.
+    /// Waits for a connection and returns the relay's limits.
     async fn limits(&self) -> Result<net::Limits, OpenError> {
         let mut links = self.inner.hub.links.subscribe();
         let state = links.wait_for(|state| !matches!(state, LinkState::Down)).await.map(|state| state.clone());
@@ -140,10 +140,10 @@ impl Client {
         }
     }
 
-    /// A page of the user's conversations in order of id, from the start or after `after`.
+    /// Fetches a page of the user's conversations in order of id, from the start or after `after`.
     ///
     /// # Errors
-    /// When the relay refuses or there is no answer.
+    /// If the relay refuses or does not answer in time.
     pub async fn list(&self, after: Option<ConversationId>, limit: u64) -> Result<Page<Entry>, RequestError> {
         let request = wire::List { after: after.unwrap_or(ConversationId([0; 16])), limit };
         self.page(&request, |frame| match frame {
@@ -153,10 +153,10 @@ impl Client {
         .await
     }
 
-    /// A page of a conversation's events. It need not be open.
+    /// Fetches a page of a conversation's events. The conversation need not be open.
     ///
     /// # Errors
-    /// When the relay refuses or there is no answer.
+    /// If the relay refuses or does not answer in time.
     pub async fn history(&self, conversation: ConversationId, query: HistoryQuery) -> Result<History, RequestError> {
         let HistoryQuery { forward, from, limit } = query;
         let mut head = None;
@@ -180,10 +180,10 @@ impl Client {
         })
     }
 
-    /// A page of a conversation's members in order of user id, from the start or after `after`.
+    /// Fetches a page of a conversation's members in order of user id, from the start or after `after`.
     ///
     /// # Errors
-    /// When the relay refuses or there is no answer.
+    /// If the relay refuses or does not answer in time.
     pub async fn members(
         &self,
         conversation: ConversationId,
@@ -198,10 +198,10 @@ impl Client {
         .await
     }
 
-    /// A page of the presence of a conversation's members in order of user id, from the start or after `after`.
+    /// Fetches a page of the presence of a conversation's members in order of user id, from the start or after `after`.
     ///
     /// # Errors
-    /// When the relay refuses or there is no answer.
+    /// If the relay refuses or does not answer in time.
     pub async fn presence_in(
         &self,
         conversation: ConversationId,
@@ -227,13 +227,13 @@ impl Client {
         Ok(Page { items, more })
     }
 
-    /// The network changed (another Wi-Fi, say): uses a new socket, and the connection goes on from there.
+    /// Moves the connection to a new socket, after a change of network.
     pub fn network_changed(&self) {
         self.inner.orders.send(Order::Rebind).ok();
     }
 
-    /// Says goodbye to the relay and closes, for all handles. Conversations that were dropped may finish what they have begun,
-    /// for up to 10 s; what is unanswered in others stays in the state store.
+    /// Closes the client, for all handles. Dropped conversations get up to 10 s for outstanding answers; unanswered commands of
+    /// others stay in the state store.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.inner.orders.send(Order::Close(done)).is_ok() {
@@ -243,7 +243,7 @@ impl Client {
 }
 
 impl Inner {
-    /// Sends a signal to whoever has the conversation open, if there is a connection.
+    /// Sends a signal to all who have the conversation open, if there is a connection.
     pub(crate) fn signal(&self, id: ConversationId, kind: u64, body: &[u8]) {
         let LinkState::Up(link) = self.hub.links.borrow().clone() else { return };
         if let Some(stream) = link.stream(id) {

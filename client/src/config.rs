@@ -1,4 +1,4 @@
-//! What a client is told before it connects.
+//! The configuration of a client.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,17 +6,16 @@ use rustls_pki_types::CertificateDer;
 
 use crate::{MemoryStore, StateStore, TokenSource};
 
-/// Whom to believe to be the relay.
+/// Which certificates to trust.
 #[derive(Debug, Clone)]
 pub enum Trust {
-    /// The SHA-256 of the relay's own certificate (DER). Name and dates do not matter then; the handshake's signature is
-    /// still verified.
+    /// The SHA-256 of the relay's certificate (DER). Name and dates are ignored; the handshake's signature is verified.
     Fingerprint([u8; 32]),
-    /// Certificates of authorities; the relay's name must match too.
+    /// Certificates of authorities. The relay's name must match too.
     Ca(Vec<CertificateDer<'static>>),
 }
 
-/// How to connect, and as whom.
+/// The configuration of a [`crate::Client`].
 pub struct Config {
     pub(crate) relays: Vec<String>,
     pub(crate) trust: Trust,
@@ -27,7 +26,7 @@ pub struct Config {
     pub(crate) timing: Timing,
 }
 
-/// Every time that the client keeps to.
+/// Timeouts of a client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
     /// From the first packet to `Welcome`.
@@ -36,14 +35,15 @@ pub(crate) struct Timing {
     pub(crate) connect: Duration,
     /// How long a request or an open may take.
     pub(crate) answer: Duration,
-    /// Silence after which QUIC gives the connection up.
+    /// Silence after which the connection is lost.
     pub(crate) idle: Duration,
     /// Silence after which the client sends a PING.
     pub(crate) keepalive: Duration,
 }
 
 impl Config {
-    /// A client for these relays, each `host:port`, tried in this order. The token is a text or a function that fetches one.
+    /// A configuration for these relays, each `host:port`, tried in this order. The token is a string or a function that
+    /// fetches one.
     pub fn new(relays: impl IntoIterator<Item = impl Into<String>>, trust: Trust, token: impl TokenSource) -> Self {
         Self {
             relays: relays.into_iter().map(Into::into).collect(),
@@ -56,21 +56,21 @@ impl Config {
         }
     }
 
-    /// Where device id, cursors and unanswered sends are kept. Default: [`MemoryStore`]. One store is for one user.
+    /// Sets the store of device id, cursors and unanswered commands. Default: [`MemoryStore`]. A store is for one user.
     #[must_use]
     pub fn state(mut self, store: impl StateStore) -> Self {
         self.store = Box::new(store);
         self
     }
 
-    /// Name and version of the app, for the relay's logs; cut to 256 bytes.
+    /// Sets the app's name and version for the relay's logs; truncated to 256 bytes.
     #[must_use]
     pub fn client_name(mut self, name: &str) -> Self {
         self.name = name[..name.floor_char_boundary(quip_protocol::limit::TEXT)].to_owned();
         self
     }
 
-    /// How many conversations may be open at once; the relay may grant fewer. Default 64. Each may hold up to 256 KiB of
+    /// Sets the maximum number of open conversations; the relay may grant fewer. Default: 64. Each may hold up to 256 KiB of
     /// events that the app has not taken.
     #[must_use]
     pub fn streams(mut self, streams: u64) -> Self {
@@ -78,28 +78,29 @@ impl Config {
         self
     }
 
-    /// How long one attempt to connect may take, until the relay has accepted the token. Default 5 s.
+    /// Sets the timeout of one attempt to connect, until the relay has accepted the token. Default: 5 s.
     #[must_use]
     pub fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.timing.attempt = limit;
         self
     }
 
-    /// How long [`crate::Client::connect`] goes on trying. Default 10 s. A connected client reconnects without end.
+    /// Sets the timeout of [`crate::Client::connect`]. Default: 10 s. A connected client reconnects without a limit.
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.timing.connect = limit;
         self
     }
 
-    /// How long opening a conversation or a request may take, reconnects included. Default 15 s.
+    /// Sets the timeout of requests and of opening a conversation, reconnects included. Default: 15 s.
     #[must_use]
     pub fn answer_timeout(mut self, limit: Duration) -> Self {
         self.timing.answer = limit;
         self
     }
 
-    /// Silence after which the connection counts as lost. Default 30 s. The client makes itself heard every third of it.
+    /// Sets the silence after which the connection counts as lost. Default: 30 s. The client sends a keepalive every third of
+    /// it.
     #[must_use]
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.timing.idle = limit;

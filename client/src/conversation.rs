@@ -22,16 +22,16 @@ use crate::{
     ConversationEvent, Cursor, InvalidContent, Opened, ReceiptError, SendError, client::Inner, kind, net::Shared, role,
 };
 
-/// An open conversation: a stream of events, and a place to send to.
+/// An open conversation: a stream of events and a sender.
 ///
-/// Dropping it closes the conversation here and changes nothing for the user: membership goes on, and the next
-/// [`crate::Client::open`] resumes. What is unanswered then is still waited for, up to 10 s, and kept in the state store.
+/// Dropping it closes the conversation in this client. The user stays a member, and the next [`crate::Client::open`] resumes.
+/// The stream stays open for unanswered commands for up to 10 s; they are kept in the state store.
 pub struct Conversation {
     sender: Sender,
     events: Events,
 }
 
-/// The sending half, as a cheap handle.
+/// A cheap handle of the sending half.
 #[derive(Clone)]
 pub struct Sender {
     handle: Arc<Handle>,
@@ -39,31 +39,31 @@ pub struct Sender {
 
 /// The events of a conversation, in order, each once.
 ///
-/// An event counts as taken when the app asks for the next one; the cursor that is kept follows that. While the app takes
-/// nothing, up to 256 events wait here and the relay is held back, in this conversation only; sending works all the same.
+/// An event counts as taken when the app asks for the next one, and the stored cursor follows. While the app takes nothing,
+/// up to 256 events are buffered and then the relay is held back, in this conversation only. Sending is not affected.
 pub struct Events {
     handle: Arc<Handle>,
 }
 
-/// A command on its way.
-#[must_use = "a receipt tells whether the command was accepted"]
+/// A queued command, whose outcome can be awaited.
+#[must_use = "await the receipt to learn whether the command was accepted"]
 pub struct Receipt {
     n: u64,
     fate: oneshot::Receiver<Result<Accepted, ReceiptError>>,
 }
 
-/// Where an accepted command stands.
+/// The place of an accepted command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
-    /// The event that it became; 0 when it changed nothing that needs one.
+    /// Seq of its event; 0 = it changed nothing that needs an event.
     pub seq: u64,
     /// That event's message number.
     pub number: u64,
-    /// When, in milliseconds since the Unix epoch.
+    /// Time of the event, in milliseconds since the Unix epoch.
     pub at: u64,
 }
 
-/// Held by both halves: the conversation closes with the last one. It keeps the client connected.
+/// Shared by both halves. Dropping the last one closes the conversation; until then the client stays connected.
 struct Handle {
     shared: Arc<Shared>,
     client: Arc<Inner>,
@@ -81,40 +81,40 @@ impl Conversation {
         Self { sender: Sender { handle: handle.clone() }, events: Events { handle } }
     }
 
-    /// Which one.
+    /// The id of the conversation.
     pub fn id(&self) -> ConversationId {
         self.sender.id()
     }
 
-    /// What was found when it was opened, last time that it was.
+    /// What the relay reported at the latest (re)opening.
     pub fn opened(&self) -> Opened {
         self.sender.opened()
     }
 
-    /// The place after the event that was given last. An app that stores its own state stores this with it.
+    /// The cursor after the last returned event, to store together with the app's own data.
     pub fn cursor(&self) -> Cursor {
         self.events.cursor()
     }
 
-    /// The next event; `None` after the last one.
+    /// Returns the next event, or `None` after the last one. Cancel safe.
     pub async fn next(&mut self) -> Option<ConversationEvent> {
         self.events.next().await
     }
 
-    /// The sending half; every command is there.
+    /// The sending half, which has all commands.
     pub fn sender(&self) -> &Sender {
         &self.sender
     }
 
-    /// [`Sender::send`].
+    /// Calls [`Sender::send`].
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Sender::send`].
     pub async fn send(&self, text: &str) -> Result<Receipt, SendError> {
         self.sender.send(text).await
     }
 
-    /// Both halves apart. The conversation stays open until both are dropped; events that nobody can take are let go.
+    /// Splits into both halves. The conversation stays open until both are dropped; without [`Events`], events are discarded.
     pub fn split(self) -> (Sender, Events) {
         (self.sender, self.events)
     }
@@ -128,19 +128,19 @@ impl Stream for Conversation {
     }
 }
 
-/// Every command waits while as many as allowed (64) are unanswered, and resolves when the command is in the outbox: kept, and
-/// sent until there is an answer. The errors are the same for all: content that can never be accepted, a closed
-/// conversation, a state store that fails.
+/// Every command waits while the limit of unanswered commands (64) is reached, and resolves when the command is in the outbox:
+/// stored, and resent until it is answered. All have the same errors: invalid content, a closed conversation, a failed state
+/// store.
 #[allow(clippy::missing_errors_doc)]
 impl Sender {
-    /// Which conversation.
+    /// The id of the conversation.
     pub fn id(&self) -> ConversationId {
         self.handle.shared.with(|core| core.id())
     }
 
-    /// What was found when it was opened, last time that it was.
+    /// What the relay reported at the latest (re)opening.
     pub fn opened(&self) -> Opened {
-        self.handle.shared.with(|core| core.opened().cloned()).expect("handles are given out when it was opened")
+        self.handle.shared.with(|core| core.opened().cloned()).expect("handles exist only after the first opening")
     }
 
     /// Sends a text.
@@ -149,13 +149,13 @@ impl Sender {
         self.command(|n| to_bytes(&Post { n, kind: kind::TEXT, body: Blob(text.as_bytes()) })).await
     }
 
-    /// Sends a text without waiting; [`SendError::Full`] while as many as allowed are unanswered.
+    /// Sends a text without waiting; fails with [`SendError::Full`] at the limit of unanswered commands.
     pub fn try_send(&self, text: &str) -> Result<Receipt, SendError> {
         self.check_content(text.len())?;
         self.try_command(|n| to_bytes(&Post { n, kind: kind::TEXT, body: Blob(text.as_bytes()) }))
     }
 
-    /// Sends bytes that only the application understands.
+    /// Sends application data.
     pub async fn send_data(&self, data: impl AsRef<[u8]>) -> Result<Receipt, SendError> {
         let data = data.as_ref();
         self.check_content(data.len())?;
@@ -169,26 +169,26 @@ impl Sender {
         self.try_command(|n| to_bytes(&Post { n, kind: kind::DATA, body: Blob(data) }))
     }
 
-    /// Gives an own text or data event new content. That of a text must be UTF-8, or the relay refuses it with
-    /// `NOT_TEXT`; after 200 edits it refuses with `TOO_MANY_EDITS`.
+    /// Replaces the content of an own text or data event. New content of a text must be UTF-8, or the relay refuses it with
+    /// `NOT_TEXT`. After 200 edits the relay refuses with `TOO_MANY_EDITS`.
     pub async fn edit(&self, seq: u64, content: impl AsRef<[u8]>) -> Result<Receipt, SendError> {
         let content = content.as_ref();
         self.check_content(content.len())?;
         self.command(|n| to_bytes(&Edit { n, target: seq, body: Blob(content) })).await
     }
 
-    /// Removes the content of a message with all its edits, or of one edit.
+    /// Deletes the content of a message and all its edits, or of one edit.
     pub async fn delete(&self, seq: u64) -> Result<Receipt, SendError> {
         self.command(|n| to_bytes(&Delete { n, target: seq })).await
     }
 
-    /// Adds a reaction of 1 to 32 bytes, or takes it back.
+    /// Adds or removes a reaction of 1 to 32 bytes.
     pub async fn react(&self, seq: u64, reaction: &str, add: bool) -> Result<Receipt, SendError> {
         check_size(reaction.len(), 1, limit::REACTION)?;
         self.command(|n| to_bytes(&React { n, target: seq, add, reaction })).await
     }
 
-    /// Ends the own membership; the conversation ends after that event.
+    /// Leaves the conversation, which ends after that event.
     pub async fn leave(&self) -> Result<Receipt, SendError> {
         self.command(|n| to_bytes(&Leave { n })).await
     }
@@ -199,7 +199,7 @@ impl Sender {
         self.command(|n| to_bytes(&Add { n, user })).await
     }
 
-    /// Removes a user, and with `ban` keeps them out until they are added again.
+    /// Removes a user; with `ban`, also bans the user until added again.
     pub async fn remove(&self, user: &str, ban: bool) -> Result<Receipt, SendError> {
         check_user(user)?;
         self.command(|n| to_bytes(&Remove { n, user, ban })).await
@@ -220,14 +220,14 @@ impl Sender {
         self.command(|n| to_bytes(&SetTitle { n, title })).await
     }
 
-    /// Marks everything up to an event as read: its seq and message number. Marks merge to the highest, are not answered,
-    /// and are sent again after a reconnect.
+    /// Marks everything up to an event, given by seq and message number, as read. Marks merge to the highest, are not answered,
+    /// and are resent after a reconnect.
     pub fn mark_read(&self, seq: u64, number: u64) {
         self.handle.shared.with_task(|core| core.mark(Mark { seq, number }));
     }
 
-    /// Sends what may be lost and is never stored, to whoever has the conversation open: kind 1 with no content = typing,
-    /// from 16 on the application's own, up to 1 KiB. At most 20 a second. Nothing happens while offline.
+    /// Sends a signal, which may be lost and is never stored, to all who have the conversation open. Kind 1 without content =
+    /// typing; 16 and above are for applications, with up to 1 KiB. At most 20 per second. Does nothing while offline.
     pub fn signal(&self, kind: u64, body: &[u8]) {
         self.handle.client.signal(self.id(), kind, body);
     }
@@ -249,7 +249,7 @@ impl Sender {
         self.queue(make)
     }
 
-    /// Keeps a command and queues it; the room for it is taken.
+    /// Stores a command and queues it. The caller holds a permit of `room`.
     fn queue(&self, make: impl FnOnce(u64) -> Bytes) -> Result<Receipt, SendError> {
         let (ticket, fate) = oneshot::channel();
         let shared = &self.handle.shared;
@@ -286,12 +286,12 @@ fn check_user(user: &str) -> Result<(), SendError> {
 }
 
 impl Events {
-    /// The next event; `None` after the last one. Cancel-safe.
+    /// Returns the next event, or `None` after the last one. Cancel safe.
     pub async fn next(&mut self) -> Option<ConversationEvent> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// The place after the event that was given last. An app that stores its own state stores this with it.
+    /// The cursor after the last returned event, to store together with the app's own data.
     pub fn cursor(&self) -> Cursor {
         self.handle.shared.with(|core| core.given())
     }
@@ -321,19 +321,19 @@ impl Drop for Events {
 }
 
 impl Receipt {
-    /// The send number in this conversation, the same as [`crate::OwnedEvent::own`].
+    /// The send number in this conversation, equal to [`crate::OwnedEvent::own`].
     pub fn n(&self) -> u64 {
         self.n
     }
 
-    /// Waits until the command is durable, through reconnects. Dropping the receipt changes nothing. Cancel-safe.
+    /// Waits until the command is durable, through reconnects. Dropping the receipt does not cancel the command.
     ///
     /// # Errors
-    /// When it was refused, or its fate is unknown.
+    /// If the command was refused, or its outcome is unknown.
     pub async fn accepted(self) -> Result<Accepted, ReceiptError> {
         self.fate.await.unwrap_or(Err(ReceiptError::Closed))
     }
 }
 
-/// How long a conversation without a handle waits for its answers.
+/// How long a conversation without a handle waits for answers.
 const LINGER: Duration = Duration::from_secs(10);

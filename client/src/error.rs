@@ -1,4 +1,4 @@
-//! One error for each operation.
+//! Errors, one type for each operation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,44 +7,44 @@ use thiserror::Error;
 
 use crate::{StateError, TokenError};
 
-/// Why a connection to a relay ended or did not come about.
+/// Why a connection to a relay failed or ended.
 #[derive(Debug, Clone, Error)]
 pub enum ConnectionLost {
-    /// The relay said why.
-    #[error("the relay closed the connection: {code}{}", detail(*code, text))]
+    /// The relay closed the connection with a code.
+    #[error("closed by the relay: {code}{}", detail(*code, text))]
     Closed {
         /// The code.
         code: Code,
         /// For people; may be empty.
         text: String,
     },
-    /// The handshake failed: the relay is not the trusted one, or what answers is not a Quip relay.
-    #[error("the relay is not the one to trust, or does not speak Quip: {0}")]
+    /// The TLS handshake failed: the certificate is not trusted, or the peer is not a Quip relay.
+    #[error("untrusted certificate, or not a Quip relay: {0}")]
     Untrusted(Arc<str>),
-    /// The connection broke or could not be made.
-    #[error("the connection was lost: {0}")]
+    /// The transport failed.
+    #[error("connection failed: {0}")]
     Transport(Arc<str>),
-    /// No answer in time.
-    #[error("no answer within {0:?}")]
+    /// The relay did not answer in time.
+    #[error("timed out after {0:?}")]
     Timeout(Duration),
-    /// The relay broke the protocol.
-    #[error("the relay sent what it must not: {0}")]
+    /// The relay violated the protocol.
+    #[error("protocol violation by the relay: {0}")]
     Protocol(Arc<str>),
-    /// The relay's address is not to be found.
-    #[error("{relay} is not to be found: {error}")]
+    /// The relay's address could not be resolved.
+    #[error("could not resolve {relay}: {error}")]
     Address {
-        /// The relay as configured.
+        /// The relay, as configured.
         relay: String,
-        /// What the resolver says.
+        /// The error of the resolver.
         error: Arc<str>,
     },
-    /// There is no token.
+    /// The token source failed.
     #[error(transparent)]
     Token(#[from] TokenError),
 }
 
 impl ConnectionLost {
-    /// Whether connecting again, perhaps elsewhere, may help.
+    /// Whether reconnecting, perhaps to another relay, may succeed.
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Closed { code, .. } => {
@@ -60,84 +60,84 @@ impl ConnectionLost {
 /// Why [`crate::Client::connect`] failed.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// No relay was named.
-    #[error("no relay is configured: name at least one as host:port")]
+    /// No relay is configured.
+    #[error("no relay configured: name at least one as host:port")]
     NoRelay,
-    /// The trusted certificates or the system's cryptography cannot be used.
-    #[error("the trust settings cannot be used: {0}")]
+    /// The trust settings are invalid.
+    #[error("invalid trust settings: {0}")]
     Trust(String),
-    /// No UDP socket.
-    #[error("no UDP socket could be made: {0}")]
+    /// The UDP socket could not be created.
+    #[error("could not create a UDP socket: {0}")]
     Socket(#[from] std::io::Error),
     /// The state store failed.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The state store is another user's: use one store for each user.
-    #[error("the state store belongs to {stored}, the token to {token}: use one store for each user")]
+    /// The state store belongs to another user. Use one store for each user.
+    #[error("state store belongs to {stored}, token to {token}: use one store for each user")]
     OtherUser {
-        /// Whose store it is.
+        /// The owner of the store.
         stored: String,
-        /// Whose token it is.
+        /// The user of the token.
         token: String,
     },
-    /// A relay refused, and will do so again.
+    /// A relay refused for good.
     #[error("refused: {0}")]
     Refused(ConnectionLost),
-    /// No relay was reached in time.
-    #[error("no relay was reached; the last attempt: {0}")]
+    /// No relay could be reached in time.
+    #[error("no relay could be reached; last error: {0}")]
     Unreachable(ConnectionLost),
 }
 
 impl ConnectError {
-    /// Whether the same may work later.
+    /// Whether a retry may succeed.
     pub fn may_retry(&self) -> bool {
         matches!(self, Self::Unreachable(_))
     }
 }
 
-/// Why a client is closed for good.
+/// Why a client closed for good.
 #[derive(Debug, Clone, Error)]
 pub enum ClosedReason {
     /// The app closed it, or dropped the last handle.
     #[error("closed by the app")]
     ByApp,
-    /// Another process took over this device. Connect again only when the user asks for it.
+    /// Another process took over this device. Reconnect only when the user asks for it.
     #[error("another process took over this device")]
     Replaced,
-    /// The relay will not have this client as it stands.
+    /// A relay refused for good.
     #[error("refused: {0}")]
     Refused(ConnectionLost),
     /// The state store failed, or belongs to another user than the new token.
-    #[error("the state store cannot be used: {0}")]
+    #[error("unusable state store: {0}")]
     State(Arc<str>),
 }
 
 impl ClosedReason {
-    /// Whether a new [`crate::Client::connect`] with the same settings may work without anyone doing anything.
+    /// Whether a new [`crate::Client::connect`] with the same settings may succeed without user action.
     pub fn may_retry(&self) -> bool {
         false
     }
 }
 
-/// Why a conversation was not opened.
+/// Why a conversation could not be opened.
 #[derive(Debug, Clone, Error)]
 pub enum OpenError {
-    /// The relay refused. [`Code::NOT_FOUND`] also stands for what this user may not see.
-    #[error("the relay refused: {code}{}", detail(*code, text))]
+    /// The relay refused. [`Code::NOT_FOUND`] includes conversations that this user may not see.
+    #[error("refused by the relay: {code}{}", detail(*code, text))]
     Refused {
-        /// Why.
+        /// The reason.
         code: Code,
         /// For people; may be empty.
         text: String,
     },
-    /// This client has it open already: use that handle.
-    #[error("the conversation is open already: use that handle")]
+    /// The conversation is already open in this client: use that handle.
+    #[error("conversation is already open")]
     AlreadyOpen,
-    /// No answer in time; the client may be reconnecting.
-    #[error("no answer within {0:?}")]
+    /// The relay did not answer in time; the client may be reconnecting.
+    #[error("timed out after {0:?}")]
     Timeout(Duration),
     /// The client is closed.
-    #[error("the client is closed: {0}")]
+    #[error("client is closed: {0}")]
     Closed(ClosedReason),
     /// The state store failed.
     #[error(transparent)]
@@ -145,7 +145,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether the same may work later.
+    /// Whether a retry may succeed.
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Refused { code, .. } => matches!(code.retry(), Retry::Later | Retry::Elsewhere),
@@ -155,83 +155,83 @@ impl OpenError {
     }
 }
 
-/// Why content cannot be sent at all.
+/// Why content cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InvalidContent {
-    /// Over the relay's limit.
-    #[error("{size} bytes are over the limit of {limit}")]
+    /// The content exceeds the relay's limit.
+    #[error("{size} bytes exceed the limit of {limit}")]
     TooLarge {
-        /// What was given.
+        /// Size of the content in bytes.
         size: usize,
-        /// What is allowed.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// Nothing in it.
-    #[error("the content is empty")]
+    /// The content is empty.
+    #[error("content is empty")]
     Empty,
     /// Not a user id.
-    #[error("not a user id: 1 to 64 bytes without control characters")]
+    #[error("not a user id (1 to 64 bytes without control characters)")]
     User,
     /// Not one of [`crate::role`].
-    #[error("no such role")]
+    #[error("unknown role")]
     Role,
 }
 
-/// Why a command was not taken. It is not on its way.
+/// Why a command was not queued. It is not sent.
 #[derive(Debug, Clone, Error)]
 pub enum SendError {
-    /// It can never be sent.
+    /// The content is invalid.
     #[error(transparent)]
     Invalid(#[from] InvalidContent),
-    /// As many commands as allowed are unanswered (only from `try_send`).
-    #[error("{0} commands are unanswered: wait for receipts")]
+    /// The limit of unanswered commands is reached (only from `try_send`).
+    #[error("{0} commands are unanswered; wait for receipts")]
     Full(u64),
-    /// The conversation is over.
-    #[error("the conversation is closed")]
+    /// The conversation is closed.
+    #[error("conversation is closed")]
     Closed,
-    /// The state store failed, so that the command could not be kept.
+    /// The state store failed to store the command.
     #[error(transparent)]
     State(#[from] StateError),
 }
 
 impl SendError {
-    /// Whether the same may work later.
+    /// Whether a retry may succeed.
     pub fn may_retry(&self) -> bool {
         matches!(self, Self::Full(_))
     }
 }
 
-/// Why a command that was on its way is not known to be accepted.
+/// Why a queued command is not known to be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ReceiptError {
-    /// The relay refused it; it had no effect.
+    /// The relay refused the command. It had no effect.
     #[error("refused: {0}")]
     Refused(Code),
-    /// It was decided, but so long ago that the relay no longer knows how; or the conversation ended first.
-    #[error("nobody knows any more whether it was accepted")]
+    /// The outcome is unknown: it was decided too long ago, or the conversation ended first.
+    #[error("outcome unknown")]
     Unknown,
-    /// The client or the conversation was closed first. It stays in the state store and is sent again when the conversation is
-    /// opened next: do not send it anew.
-    #[error("closed before there was an answer; it is sent again when the conversation is opened next")]
+    /// The client or the conversation was closed first. The command stays in the state store and is resent when the
+    /// conversation is next opened: do not send it again.
+    #[error("closed before an answer; resent when the conversation is next opened")]
     Closed,
 }
 
 impl ReceiptError {
-    /// Whether sending the same content anew may work, without the risk of having it twice.
+    /// Whether sending the same content again may succeed without the risk of a duplicate.
     pub fn may_retry(&self) -> bool {
         matches!(self, Self::Refused(code) if code.retry() != Retry::Final)
     }
 }
 
-/// Why a request has no answer. A request changes nothing, so that it may be repeated.
+/// Why a request failed. Requests change nothing and may be repeated.
 #[derive(Debug, Clone, Error)]
 pub enum RequestError {
     /// The relay refused.
-    #[error("the relay refused: {code}{}", detail(*code, text))]
+    #[error("refused by the relay: {code}{}", detail(*code, text))]
     Refused {
-        /// Why.
+        /// The reason.
         code: Code,
-        /// How long to wait before trying again.
+        /// How long to wait before a retry.
         retry_after: Duration,
         /// For people; may be empty.
         text: String,
@@ -240,12 +240,12 @@ pub enum RequestError {
     #[error("no answer: {0}")]
     Lost(#[from] ConnectionLost),
     /// The client is closed.
-    #[error("the client is closed: {0}")]
+    #[error("client is closed: {0}")]
     Closed(ClosedReason),
 }
 
 impl RequestError {
-    /// Whether the same may work later.
+    /// Whether a retry may succeed.
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Refused { code, .. } => matches!(code.retry(), Retry::Later | Retry::Elsewhere),
@@ -255,7 +255,7 @@ impl RequestError {
     }
 }
 
-/// What the relay adds to the code's own text.
+/// The relay's text, unless it repeats that of the code.
 fn detail(code: Code, text: &str) -> String {
     if text.is_empty() || text == code.to_string() { String::new() } else { format!(" ({text})") }
 }

@@ -1,4 +1,4 @@
-//! What the app is told.
+//! Events for the app.
 
 use std::{
     pin::Pin,
@@ -14,24 +14,24 @@ use crate::ClosedReason;
 /// One event of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedEvent {
-    /// Place in the conversation, dense from 1.
+    /// Sequence number in the conversation, dense from 1.
     pub seq: u64,
-    /// Message number: how many events that count as unread there are up to and including this one.
+    /// Message number: how many events up to and including this one count as unread.
     pub number: u64,
-    /// When it was ordered, in milliseconds since the Unix epoch.
+    /// Time of ordering, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// Who did it.
+    /// The author.
     pub user: UserId,
-    /// One of [`crate::kind`]; an unknown one is passed on as it is.
+    /// One of [`crate::kind`], or an unknown kind.
     pub kind: u64,
-    /// The content: raw for text and data, otherwise one of [`crate::body`], see [`Self::read`].
+    /// The content: raw bytes for text and data, otherwise one of [`crate::body`] (see [`Self::read`]).
     pub body: Bytes,
-    /// For a command of this device, as far as known: its send number, the same as [`crate::Receipt::n`].
+    /// For a command of this device, if known: its send number, equal to [`crate::Receipt::n`].
     pub own: Option<u64>,
 }
 
 impl OwnedEvent {
-    /// `None` when it is by what is not a user.
+    /// `None` if the author is not a user id.
     pub(crate) fn copy(event: &Event<'_>) -> Option<Self> {
         let Event { seq, number, at, user, kind, body } = *event;
         let (user, body) = (UserId::parse(user).ok()?, Bytes::copy_from_slice(body.0));
@@ -43,60 +43,59 @@ impl OwnedEvent {
         (self.kind == kind::TEXT).then(|| std::str::from_utf8(&self.body).ok()).flatten()
     }
 
-    /// The content, read as one of [`crate::body`]; `None` when it is not that one.
+    /// Decodes the content as one of [`crate::body`]; `None` if it is another one.
     pub fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Option<T> {
         postcard::from_bytes(&self.body).ok()
     }
 }
 
-/// What happens in an open conversation, in order.
+/// An item of an open conversation, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConversationEvent {
-    /// An event. Every one comes once, in order of seq, one's own among them.
+    /// An event, including those of this user. Each is delivered once, in order of seq.
     Event(OwnedEvent),
-    /// Nothing up to and including `to` will come.
+    /// Events up to and including `to` are not delivered.
     Skipped {
-        /// The last seq that is left out.
+        /// The last skipped seq.
         to: u64,
         /// Why.
         why: SkipReason,
     },
-    /// What was the newest event when the conversation was opened (again) has been delivered.
+    /// The event that was the newest when the conversation was (re)opened has been delivered.
     CaughtUp,
-    /// The conversation is open again after a lost connection; nothing was missed.
+    /// The conversation is open again after a disconnect. Nothing was missed.
     Reconnected,
-    /// The log was restored from a backup and is another one now: forget every event at and above `first`, and take what
-    /// follows instead.
+    /// The log was restored from a backup: discard every event from `first` on; the events that follow replace them.
     Reset {
-        /// Identity of the new log.
+        /// Generation of the new log.
         generation: u64,
-        /// Seq of the next event to come.
+        /// Seq of the next event.
         first: u64,
     },
-    /// The last one: membership ended ([`Code::ENDED`]), or the conversation may not be open any more.
+    /// The last item: membership ended ([`Code::ENDED`]), or the relay closed the conversation.
     Ended(Code),
 }
 
-/// Why events are left out.
+/// Why events are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SkipReason {
-    /// No longer kept.
+    /// No longer stored.
     Trimmed,
-    /// Not for this user: from before joining.
+    /// Not visible to this user: from before joining.
     NotVisible,
     /// Another reason.
     Other(u8),
 }
 
-/// How the connection stands.
+/// The state of the connection.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ConnectionState {
-    /// Trying.
+    /// Connecting.
     Connecting {
-        /// Counts from 1 since the connection was lost.
+        /// The attempt since the disconnect, from 1.
         attempt: u32,
     },
     /// Connected.
@@ -104,76 +103,76 @@ pub enum ConnectionState {
         /// The relay's name.
         relay: String,
     },
-    /// Over for good.
+    /// Closed for good.
     Closed(ClosedReason),
 }
 
-/// What happens outside of open conversations.
+/// An event outside of open conversations.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ClientEvent {
-    /// How reachable a user is now. The relay tells it for direct conversations and small groups that are open.
+    /// The presence of a user changed. Sent for open direct conversations and small open groups.
     Presence(Presence),
-    /// A conversation that is not open has something new, or membership in it changed.
+    /// A conversation that is not open has new events, or the user's membership changed.
     Changed {
-        /// Which.
+        /// The conversation.
         conversation: ConversationId,
-        /// Its newest event.
+        /// Seq of the newest event.
         head: u64,
         /// That event's message number.
         number: u64,
-        /// The user's role; 0 = no longer a member.
+        /// The user's role; 0 = not a member.
         role: u8,
     },
     /// Another device of this user moved the read mark.
     Marked {
-        /// Where.
+        /// The conversation.
         conversation: ConversationId,
-        /// Read up to this event.
+        /// Seq of the last read event.
         seq: u64,
         /// Its message number.
         number: u64,
     },
-    /// A typing notice or another signal of a member of an open conversation. Signals may be lost.
+    /// A typing notice or another signal from a member of an open conversation. Signals may be lost.
     Signal {
-        /// Where.
+        /// The conversation.
         conversation: ConversationId,
-        /// Who.
+        /// The sender.
         user: UserId,
-        /// 1 = typing, from 16 on the application's own.
+        /// 1 = typing; 16 and above are for applications.
         kind: u64,
         /// The application's content.
         body: Bytes,
     },
-    /// Something for a person or a log.
+    /// A notice for the user or a log.
     Notice {
-        /// What it is about.
+        /// The subject.
         code: Code,
         /// The text.
         text: String,
     },
-    /// Connected again. What was told before, presence above all, is no longer known.
+    /// Reconnected. Earlier events, above all presence, may be out of date.
     Reconnected {
         /// The relay's name.
         relay: String,
     },
-    /// So many events were left out, because the app did not take them.
+    /// This many events were dropped because the app did not take them.
     Missed(u64),
 }
 
-/// How reachable a user is.
+/// The presence of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
     /// The user.
     pub user: UserId,
-    /// How.
+    /// The state.
     pub state: PresenceState,
-    /// When the user was last heard, in milliseconds since the Unix epoch.
+    /// When the user was last active, in milliseconds since the Unix epoch.
     pub last_seen: Option<u64>,
 }
 
 impl Presence {
-    /// `None` for what is not a user.
+    /// `None` if it is not of a user id.
     pub(crate) fn read(found: &wire::Presence<'_>) -> Option<Self> {
         let state = match found.state {
             wire::presence::OFFLINE => PresenceState::Offline,
@@ -185,24 +184,24 @@ impl Presence {
     }
 }
 
-/// States of [`Presence`].
+/// The states of [`Presence`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PresenceState {
     /// No connection.
     Offline,
-    /// Connected, and not heard for a while.
+    /// Connected, but silent.
     Unreachable,
-    /// Connected and heard.
+    /// Connected and active.
     Online,
 }
 
-/// The events of a client, from when [`crate::Client::events`] was called. Ends when the client is closed.
+/// The events of a client since the call of [`crate::Client::events`]. Ends when the client closes.
 pub struct ClientEvents {
     pub(crate) inbox: tokio::sync::mpsc::Receiver<ClientEvent>,
 }
 
 impl ClientEvents {
-    /// The next event; `None` when the client is closed.
+    /// Returns the next event, or `None` when the client is closed. Cancel safe.
     pub async fn next(&mut self) -> Option<ClientEvent> {
         self.inbox.recv().await
     }

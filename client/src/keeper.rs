@@ -1,4 +1,4 @@
-//! The state store as the client uses it.
+//! The state store, with its content in memory.
 
 use std::sync::Mutex;
 
@@ -6,7 +6,7 @@ use quip_protocol::{ConversationId, DeviceId, UserId};
 
 use crate::{Change, Saved, SavedConversation, StateError, StateStore, lock::lock};
 
-/// The store, and what is in it.
+/// The store and its content.
 pub(crate) struct Keeper(Mutex<Kept>);
 
 struct Kept {
@@ -20,7 +20,7 @@ impl Keeper {
         Ok(Self(Mutex::new(Kept { saved, store })))
     }
 
-    /// The device that is kept, and whose it is.
+    /// The stored user and device.
     pub(crate) fn identity(&self) -> Option<(UserId, DeviceId)> {
         lock(&self.0).saved.identity.clone()
     }
@@ -29,7 +29,7 @@ impl Keeper {
         lock(&self.0).saved.conversations.get(&id).cloned().unwrap_or_default()
     }
 
-    /// Keeps changes, all or none.
+    /// Stores changes, all or none.
     pub(crate) fn save(&self, changes: &[Change]) -> Result<(), StateError> {
         let mut kept = lock(&self.0);
         kept.store.save(changes)?;
@@ -37,10 +37,10 @@ impl Keeper {
         Ok(())
     }
 
-    /// Keeps what may be lost: then something is asked for or delivered once more than needed.
+    /// Stores changes whose loss only repeats a request or a delivery.
     pub(crate) fn save_or_warn(&self, changes: &[Change]) {
         if let (false, Err(error)) = (changes.is_empty(), self.save(changes)) {
-            tracing::warn!(%error, "the state store does not keep what it should");
+            tracing::warn!(%error, "could not save to the state store");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The client library of Quip, a chat relay over QUIC.
 //!
-//! A [`Client`] holds one connection and keeps it: it reconnects over several relays, resumes every conversation where
-//! it stopped, sends again what has no answer, and asks for a new token in time. A [`Conversation`] is a stream of
-//! events, every one once and in order, and a place to send to. Sending gives a [`Receipt`]; waiting for it tells that the
-//! message is on the relay's disk and where it stands.
+//! A [`Client`] maintains one connection: it reconnects, over several relays if there are any, resumes every conversation,
+//! resends unanswered commands, and renews its token. A [`Conversation`] is a stream of events, each delivered once and in
+//! order, and a sender. Sending returns a [`Receipt`], which resolves once the message is durable on the relay and returns
+//! its place in the conversation.
 //!
 //! ```no_run
 //! use quip_client::{Client, Config, ConversationEvent, OpenOptions, Start, Target, Trust};
@@ -16,14 +16,14 @@
 //! let room = client.open(Target::room("lobby:main")?, OpenOptions::join().start(Start::Last(20))).await?;
 //! let (sender, mut events) = room.split();
 //!
-//! let receipt = sender.send("hello").await?; // on its way
-//! let accepted = receipt.accepted().await?; // durable, and where it stands
+//! let receipt = sender.send("hello").await?; // saved in the outbox, being sent
+//! let accepted = receipt.accepted().await?; // durable, with its place in the conversation
 //! println!("that was event {}", accepted.seq);
 //!
 //! while let Some(event) = events.next().await {
 //!     match event {
 //!         ConversationEvent::Event(event) => println!("{}: {}", event.user, event.text().unwrap_or("...")),
-//!         ConversationEvent::Ended(code) => println!("the end: {code}"),
+//!         ConversationEvent::Ended(code) => println!("ended: {code}"),
 //!         _ => {}
 //!     }
 //! }
@@ -32,24 +32,24 @@
 //! # }
 //! ```
 //!
-//! # What survives what
+//! # What survives
 //!
 //! | | [`MemoryStore`] (default) | [`FileStore`] |
 //! | --- | --- | --- |
-//! | lost connection, another relay, a restarted relay | yes | yes |
-//! | a conversation closed and opened again | yes | yes |
+//! | disconnect, another relay, a restarted relay | yes | yes |
+//! | a conversation closed and reopened | yes | yes |
 //! | a killed or restarted app | no | yes |
-//! | a power cut | no | the last moments may be lost |
+//! | power loss | no | the last moments may be lost |
 //!
-//! "Exactly once" reaches as far as the cursor that the library keeps: an app that stores what it made of events and is
-//! killed may see the last few again. One that needs more stores [`Conversation::cursor`] together with its own data and opens
-//! with [`Start::Resume`].
+//! "Exactly once" holds up to the cursor that the library stores: an app that stores the results of events and is killed may
+//! receive the last few events again. To prevent that, store [`Conversation::cursor`] together with the app's own data and
+//! open with [`Start::Resume`].
 //!
-//! # What it costs
+//! # Costs
 //!
-//! A connected client holds about 100 KB, nearly half of it quinn's receive buffer, and one UDP socket; an open conversation
-//! adds up to 256 KiB of events that the app has not taken. So one process may well hold hundreds of clients, as a game's
-//! server with bots does.
+//! A connected client uses about 100 KB, nearly half of it quinn's receive buffer, and one UDP socket. An open conversation
+//! adds up to 256 KiB of events that the app has not taken. One process can run hundreds of clients, such as a game server
+//! with bots.
 
 mod client;
 mod config;

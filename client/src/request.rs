@@ -1,17 +1,17 @@
-//! Questions and their answers.
+//! Requests and their answers.
 
 use quip_protocol::{ConversationId, UserId, request as wire};
 
 use crate::OwnedEvent;
 
-/// Which page of history.
+/// A query for a page of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryQuery {
-    /// Towards newer events.
+    /// Whether to page towards newer events.
     pub forward: bool,
-    /// Exclusive seq; backward, 0 = from the newest.
+    /// The seq to start from, exclusive; backward, 0 = from the newest event.
     pub from: u64,
-    /// How many at most; the relay may give fewer.
+    /// Maximum number of events; the relay may send fewer.
     pub limit: u64,
 }
 
@@ -35,11 +35,11 @@ impl HistoryQuery {
 /// A page of history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
-    /// Identity of the log.
+    /// Generation of the log.
     pub generation: u64,
-    /// The oldest event that this user can have.
+    /// Seq of the oldest event visible to this user.
     pub first: u64,
-    /// The newest one.
+    /// Seq of the newest event.
     pub head: u64,
     /// The events in order of seq.
     pub events: Vec<OwnedEvent>,
@@ -59,19 +59,19 @@ pub struct Page<T> {
 /// One conversation of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Which.
+    /// The conversation.
     pub conversation: ConversationId,
     /// Room name, group title, or the other user of a direct conversation.
     pub name: String,
     /// One of [`crate::role`].
     pub role: u8,
-    /// The newest event.
+    /// Seq of the newest event.
     pub head: u64,
     /// Its message number.
     pub number: u64,
-    /// When that was, in milliseconds since the Unix epoch.
+    /// Its time, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// The read mark: an event's seq.
+    /// The read mark: seq of the last read event.
     pub read: u64,
     /// The message number at the read mark, or at the join if that is later.
     pub read_number: u64,
@@ -100,16 +100,16 @@ impl Entry {
 /// One member of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Who.
+    /// The user.
     pub user: UserId,
     /// One of [`crate::role`].
     pub role: u8,
-    /// Seq of the joining.
+    /// Seq of the join.
     pub since: u64,
 }
 
 impl Member {
-    /// `None` for what is not a user.
+    /// `None` if it is not a user id.
     pub(crate) fn read(member: &wire::Member<'_>) -> Option<Self> {
         Some(Self { user: UserId::parse(member.user).ok()?, role: member.role, since: member.since })
     }

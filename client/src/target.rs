@@ -1,4 +1,4 @@
-//! What to open and from where.
+//! What to open, and where to start.
 
 use quip_protocol::{
     ConversationId, RoomName, UserId, conversation as wire,
@@ -7,7 +7,7 @@ use quip_protocol::{
 
 use crate::Cursor;
 
-/// What to open.
+/// A conversation to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target(Kind);
 
@@ -20,8 +20,8 @@ enum Kind {
 }
 
 impl Target {
-    /// A conversation by its id, as [`crate::Client::list`] and [`crate::ClientEvent::Changed`] tell it. Opening by id joins
-    /// only what exists.
+    /// A conversation by id, as in [`crate::Client::list`] and [`crate::ClientEvent::Changed`]. Joining by id does not create
+    /// the conversation.
     pub fn id(id: ConversationId) -> Self {
         Self(Kind::Id(id))
     }
@@ -29,25 +29,25 @@ impl Target {
     /// The direct conversation with this user; joining creates it.
     ///
     /// # Errors
-    /// When it is not a user id.
+    /// If `user` is not a user id.
     pub fn direct(user: &str) -> Result<Self, InvalidUser> {
         UserId::parse(user).map(|user| Self(Kind::Direct(user)))
     }
 
-    /// The room of this name, `namespace:name`; joining creates it if the token allows.
+    /// The room `namespace:name`; joining creates it if the token allows.
     ///
     /// # Errors
-    /// When it is not a room name.
+    /// If `name` is not a room name.
     pub fn room(name: &str) -> Result<Self, InvalidRoom> {
         RoomName::parse(name).map(|name| Self(Kind::Room(name.as_str().into())))
     }
 
-    /// A group with an id drawn now; joining creates it and makes this user its owner.
+    /// A new group with a random id; joining creates it and makes this user its owner.
     pub fn new_group() -> Self {
         Self(Kind::NewGroup(ConversationId::group(rand::random())))
     }
 
-    /// The id of the conversation, as `user` sees it.
+    /// The id of the conversation for `user`.
     pub fn conversation(&self, user: &UserId) -> ConversationId {
         match &self.0 {
             Kind::Id(id) | Kind::NewGroup(id) => *id,
@@ -73,23 +73,23 @@ fn room_name(name: &str) -> RoomName<'_> {
 /// Where delivery starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
-    /// After the last event that this device had, as the state store knows it; with what comes next when it knows nothing.
+    /// After the last event that this device took, according to the state store; if that has none, as [`Start::Now`].
     #[default]
     Cursor,
-    /// With what comes next.
+    /// With new events only.
     Now,
-    /// With the oldest event that is kept.
+    /// With the oldest stored event.
     Beginning,
-    /// With the last so many events.
+    /// With this many of the newest events.
     Last(u64),
-    /// With the event after this seq of the present log.
+    /// With the event after this seq of the current log.
     After(u64),
-    /// After a cursor that the app kept. If the log is another one now, that is said by [`crate::ConversationEvent::Reset`].
+    /// After a cursor that the app stored. If the log was replaced, [`crate::ConversationEvent::Reset`] is delivered first.
     Resume(Cursor),
 }
 
 impl Start {
-    /// What to ask the relay for.
+    /// The same on the wire.
     pub(crate) fn to_wire(self, saved: Option<Cursor>, generation: u64) -> wire::Start {
         let after = |Cursor { generation, seq }| wire::Start::After { generation, seq };
         match self {
@@ -106,7 +106,7 @@ impl Start {
 /// How to open a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OpenOptions {
-    /// Become a member if not one already; creates what may be created.
+    /// Whether to join, if not a member already, and to create the conversation if allowed.
     pub join: bool,
     /// Where delivery starts.
     pub start: Start,
@@ -123,39 +123,39 @@ impl OpenOptions {
         Self::default()
     }
 
-    /// The same with another start.
+    /// Sets where delivery starts.
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self { start, ..self }
     }
 }
 
-/// What was found when a conversation was opened, last time that it was.
+/// What the relay reported at the latest (re)opening.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// Which.
+    /// The conversation.
     pub conversation: ConversationId,
-    /// Identity of the log.
+    /// Generation of the log.
     pub generation: u64,
-    /// The oldest event that is kept and visible to this user.
+    /// Seq of the oldest event that is stored and visible to this user.
     pub first_kept: u64,
-    /// The newest event that is visible to this user; 0 = none.
+    /// Seq of the newest event visible to this user; 0 = none.
     pub head: u64,
     /// Its message number.
     pub number: u64,
-    /// Seq of the first event that was delivered.
+    /// Seq of the first delivered event.
     pub start: u64,
-    /// One of [`crate::role`]; 0 = no longer a member.
+    /// One of [`crate::role`]; 0 = not a member.
     pub role: u8,
-    /// The user's read mark: an event's seq.
+    /// The user's read mark: seq of the last read event.
     pub read: u64,
     /// The message number at the read mark.
     pub read_number: u64,
     /// Room name, group title, or the other user of a direct conversation.
     pub name: String,
-    /// How many members there are.
+    /// Number of members.
     pub members: u64,
-    /// How many connections of the same relay have it open, this one included.
+    /// Number of connections to the same relay that have it open, this one included.
     pub present: u64,
 }
 

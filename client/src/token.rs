@@ -1,12 +1,12 @@
-//! Where tokens come from.
+//! Token sources.
 
 use std::{future::Future, pin::Pin};
 
 use thiserror::Error;
 
-/// Gives tokens: a `String` that stays good, or a function that fetches one.
+/// A source of tokens: a `String` that stays valid, or a function that fetches one.
 ///
-/// It is asked at every connect and before a token expires.
+/// It is called on every connect and before a token expires.
 ///
 /// ```
 /// # use quip_client::{Config, TokenError, Trust};
@@ -16,14 +16,14 @@ use thiserror::Error;
 /// });
 /// ```
 pub trait TokenSource: Send + Sync + 'static {
-    /// A token that is good now.
+    /// Returns a valid token.
     fn token(&self) -> TokenFuture<'_>;
 }
 
-/// A token on its way.
+/// The future of a token.
 pub type TokenFuture<'a> = Pin<Box<dyn Future<Output = Result<String, TokenError>> + Send + 'a>>;
 
-/// Why there is no token.
+/// A failed token source.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("no token: {text}")]
 pub struct TokenError {
@@ -32,17 +32,17 @@ pub struct TokenError {
 }
 
 impl TokenError {
-    /// The source may have one later: the client asks again.
+    /// A temporary failure: the client retries.
     pub fn temporary(text: impl Into<String>) -> Self {
         Self { text: text.into(), temporary: true }
     }
 
-    /// The user must do something first, such as log in again: the client stops.
+    /// A permanent failure that needs the user, such as a new login: the client stops.
     pub fn fatal(text: impl Into<String>) -> Self {
         Self { text: text.into(), temporary: false }
     }
 
-    /// Whether asking again may help.
+    /// Whether a retry may succeed.
     pub fn may_retry(&self) -> bool {
         self.temporary
     }

@@ -41,11 +41,12 @@ fn run(command: Command) -> anyhow::Result<()> {
 fn serve(config: Config) -> anyhow::Result<()> {
     logging::init(&config.log);
     let development = matches!(&config.auth, AuthConfig::Token(token) if token.keys == KeySource::Development);
-    serve::serve(config, |started| {
+    let banner = |started: &Started| {
         // Nobody reading the banner is no reason not to serve.
         let _ = print(&banner(started, development));
-    })?;
-    Ok(())
+    };
+    // The text names its causes.
+    serve::serve(config, banner).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// What a person who has just started a relay wants to know, and what to type next.

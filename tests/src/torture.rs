@@ -1,4 +1,4 @@
-//! Kills a relay again and again while real conversations run through it.
+//! Kills a relay repeatedly while `quip-bench replay` runs through it.
 
 use std::{
     fs,
@@ -16,32 +16,32 @@ use crate::relay::{Relay, relay_binary};
 
 /// Ports below are those of well-known services.
 const FIRST_PORT: u16 = 10_000;
-/// How many of them are looked at.
+/// How many ports to try.
 const PORTS_TRIED: u32 = 100;
 
-/// What to do to a relay.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Torture {
-    /// How often to kill it.
+    /// Number of kills.
     pub kills: u32,
-    /// Where the moments come from.
+    /// Seed of the moments of the kills.
     pub seed: u64,
-    /// IRC logs to replay; played again until there were enough kills.
+    /// IRC logs to replay; replayed until the number of kills is reached.
     pub logs: Vec<PathBuf>,
-    /// How many times faster than they were spoken.
+    /// Factor over real time.
     pub speed: u32,
 }
 
-/// What it came to: sums over all replays.
+/// The result: sums over all replays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Toll {
     /// Kills while a replay was running.
     pub kills: u32,
-    /// Replays, each checked by itself.
+    /// Replays, each checked on its own.
     pub replays: u32,
-    /// Lines that were sent and accepted.
+    /// Lines sent and accepted.
     pub accepted: u64,
-    /// Deliveries that were expected and made.
+    /// Deliveries expected and made.
     pub delivered: u64,
 }
 
@@ -49,7 +49,7 @@ impl Torture {
     /// Runs it in `folder`.
     ///
     /// # Errors
-    /// When a replay finds anything lost, duplicated or out of order, or the relay does not come back.
+    /// If a replay finds a fault, or the relay does not restart.
     pub fn run(&self, folder: &Path) -> Result<Toll> {
         let mut random = StdRng::seed_from_u64(self.seed);
         let mut relay = Relay::prepare(folder, "[limits]\nmessages_per_second = 0\n");
@@ -61,17 +61,17 @@ impl Torture {
             let result = self.harass(&mut relay, replay, &mut toll, &mut random);
             self.add(&mut toll, &result.with_context(|| format!("seed {}", self.seed))?)?;
         }
-        ensure!(relay.terminate()?.success(), "the relay does not end well: {}", relay.log());
+        ensure!(relay.terminate()?.success(), "the relay does not stop cleanly: {}", relay.log());
         Ok(toll)
     }
 
     fn replay(&self, relay: &Relay, round: u32) -> Result<Child> {
-        let quip = relay_binary().with_file_name("quip");
-        let mut command = Command::new(&quip);
+        let bench = relay_binary().with_file_name("quip-bench");
+        let mut command = Command::new(&bench);
         command.arg("replay").args(&self.logs).args(["--observers", "3", "--json"]);
         command.arg("--room").arg(format!("torture:round-{round}")).arg("--speed").arg(self.speed.to_string());
         command.arg("--relay").arg(relay.address.to_string()).arg("--data").arg(relay.data());
-        command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {}", quip.display()))
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {}", bench.display()))
     }
 
     fn harass(&self, relay: &mut Relay, mut replay: Child, toll: &mut Toll, random: &mut StdRng) -> Result<Value> {
@@ -83,7 +83,7 @@ impl Torture {
             relay.kill();
             toll.kills += 1;
             if let Err(error) = relay.run() {
-                // Nobody else ends it, and it would go on looking for the relay.
+                // It would keep trying to reconnect.
                 let _ = replay.kill();
                 let _ = replay.wait();
                 return Err(error);
@@ -112,19 +112,19 @@ impl Torture {
     }
 }
 
-/// A free port that the system gives to nobody who asks for any. Clients whose relay was killed bind new sockets, some of
-/// them before it is back: one of those would sooner or later have the relay's port.
+/// A free port outside of the ephemeral range. Clients whose relay was killed bind new sockets, some before it is back, and
+/// one of them would sooner or later get the relay's port.
 fn lasting_port(random: &mut StdRng) -> Result<u16> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
-    let given_away_from: u16 = range.split_whitespace().next().context("a range of ports")?.parse()?;
-    ensure!(given_away_from > FIRST_PORT, "the system gives away every port from {given_away_from} on");
+    let ephemeral_from: u16 = range.split_whitespace().next().context("a range of ports")?.parse()?;
+    ensure!(ephemeral_from > FIRST_PORT, "every port from {ephemeral_from} on is ephemeral");
     for _ in 0..PORTS_TRIED {
-        let port = random.random_range(FIRST_PORT..given_away_from);
+        let port = random.random_range(FIRST_PORT..ephemeral_from);
         if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }
     }
-    bail!("no free port among {PORTS_TRIED} from {FIRST_PORT} to {given_away_from}")
+    bail!("no free port among {PORTS_TRIED} from {FIRST_PORT} to {ephemeral_from}")
 }
 
 /// Writes a log of `lines` lines by a few people who come and go, in the format of the Ubuntu IRC logs.

@@ -121,7 +121,7 @@ async fn nothing_accepted_is_lost_when_the_power_fails() -> Result<()> {
     Ok(())
 }
 
-/// As a build without `SyncData` would: syncs that do nothing must be found out.
+/// Syncs that do nothing must be found out.
 #[tokio::test]
 async fn a_disk_that_lies_about_syncing_is_found_out() -> Result<()> {
     let mut scene = Scene::new()?;
@@ -174,7 +174,7 @@ async fn stops_with(fault: Fault, says: &[&str]) -> Result<()> {
 
 #[tokio::test]
 async fn a_failing_sync_stops_the_relay() -> Result<()> {
-    stops_with(Fault::Eio, &["could not commit"]).await
+    stops_with(Fault::Eio, &["could not read or write the log"]).await
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn a_disk_without_room_stops_the_relay() -> Result<()> {
     stops_with(Fault::Enospc { after: 300_000 }, &[]).await
 }
 
-/// Small memtables, so that the disk fills while one is being written out as well as in the journal.
+/// Small memtables, so that the disk may fill while a checkpoint writes one.
 #[tokio::test]
 async fn a_really_full_disk_stops_the_relay() -> Result<()> {
     let Some(disk) = SmallDisk::new(96 << 20)? else { return Ok(()) };
@@ -202,7 +202,7 @@ async fn a_really_full_disk_stops_the_relay() -> Result<()> {
     let status = relay.wait()?;
     let log = relay.log();
     ensure!(status.code().is_some_and(|code| code != 0), "ended with {status}: {log}");
-    ensure!(log.contains("the disk is full") || log.contains("could not commit"), "the log does not say why: {log}");
+    ensure!(log.contains("check the disk") || log.contains("the disk is full"), "the log does not say why: {log}");
     // Room again, as after an operator's cleaning.
     let grown = std::process::Command::new("mount").args(["-o", "remount,size=512m"]).arg(disk.path()).status()?;
     ensure!(grown.success(), "the disk does not grow");

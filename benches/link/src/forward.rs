@@ -24,7 +24,7 @@ const TURN: usize = 64;
 /// The priority of the thread: packets are due when they are due, however busy the machine is.
 const NICE: i32 = -20;
 
-/// Both directions, shared by the thread and whoever asks it.
+/// Both directions, shared by the thread and its users.
 pub(crate) type Lines = Arc<Mutex<[Line; 2]>>;
 
 /// A running thread; it ends with this value.

@@ -45,16 +45,16 @@ pub enum StartError {
         source: io::Error,
     },
     /// The kernel has no TUN devices.
-    #[error("there is no /dev/net/tun: load the kernel's module with `modprobe tun`, or give the container the device")]
+    #[error("no /dev/net/tun: run `modprobe tun`, or give the container the device")]
     NoTun(#[source] io::Error),
     /// `ip` failed.
-    #[error("`ip` of iproute2 cannot set up the link")]
+    #[error("`ip` of iproute2 could not set up the link")]
     Ip(#[source] io::Error),
     /// A namespace cannot be set up.
-    #[error("the namespace of a link cannot be set up")]
+    #[error("could not set up the namespace of a link")]
     Namespace(#[source] io::Error),
     /// The forwarder has no thread.
-    #[error("the link's thread cannot be started")]
+    #[error("could not start the thread of the link")]
     Thread(#[source] io::Error),
 }
 
@@ -62,10 +62,10 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum StatsError {
     /// A device failed under the forwarder; nothing is carried any more.
-    #[error("the link is broken: nothing is carried any more")]
+    #[error("the link failed and carries no more packets")]
     Broken,
     /// The kernel's own counters cannot be read.
-    #[error("the counters of the link's devices cannot be read")]
+    #[error("could not read the counters of the link's devices")]
     Counters(#[from] io::Error),
 }
 

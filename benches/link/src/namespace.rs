@@ -1,4 +1,4 @@
-//! A network namespace without a name: it is gone when nobody uses it any more, whoever dies how.
+//! An unnamed network namespace, which disappears with its last user, even after a crash.
 
 use std::{
     fs::{self, File},

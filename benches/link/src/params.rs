@@ -82,10 +82,10 @@ pub struct Chance(f64);
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ParamsError {
     /// Not a probability.
-    #[error("{0} is no chance: it is a share from 0 to 1, or from 0% to 100%")]
+    #[error("{0} is not a chance: expected 0 to 1, or 0% to 100%")]
     Chance(f64),
     /// Packets would arrive before they are sent.
-    #[error("a jitter of {jitter:?} needs a delay of at least as much; it is {delay:?} one way, half of a round trip")]
+    #[error("a jitter of {jitter:?} exceeds the one-way delay of {delay:?}, half of the round trip")]
     Jitter {
         /// What was asked for.
         jitter: Duration,
@@ -93,7 +93,7 @@ pub enum ParamsError {
         delay: Duration,
     },
     /// Beyond [`LONGEST`].
-    #[error("{what} of {value:?} is longer than {LONGEST:?}")]
+    #[error("{what} of {value:?} exceeds {LONGEST:?}")]
     Long {
         /// Which parameter.
         what: &'static str,
@@ -101,10 +101,10 @@ pub enum ParamsError {
         value: Duration,
     },
     /// A burst that never ends.
-    #[error("a burst needs a chance to end that is more than 0")]
+    #[error("the chance to leave a burst must be above 0")]
     Endless,
     /// Outside what [`Rate::new`] takes.
-    #[error("{0} bit/s is no rate: it is from {min} to {max} bit/s", min = Rate::MIN, max = Rate::MAX)]
+    #[error("{0} bit/s is not a rate: expected {min} to {max} bit/s", min = Rate::MIN, max = Rate::MAX)]
     Rate(u64),
     /// Text that is not what it should be.
     #[error("{text:?} is not {wanted}")]
@@ -191,7 +191,7 @@ impl Rate {
         self.0
     }
 
-    /// How long a transmitter of this rate is busy with so many bytes.
+    /// How long a transmitter of this rate is busy with `bytes`.
     pub fn time(self, bytes: u64) -> Duration {
         let nanos = (u128::from(bytes) * 8 * 1_000_000_000).div_ceil(u128::from(self.0));
         Duration::from_nanos(nanos as u64)

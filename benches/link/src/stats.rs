@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Longest lateness that is told apart from a longer one.
+/// Maximum recorded lateness; longer ones count as this.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// What happened to the packets of one direction.

@@ -1,4 +1,4 @@
-//! Connections that do nothing: what a handshake costs a QUIC server that accepts whoever comes.
+//! Handshakes without a protocol: what one costs a bare QUIC server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -61,19 +61,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Result<Self> {
-        let program = std::env::current_exe().context("the harness cannot find itself")?;
+        let program = std::env::current_exe().context("cannot find the path of this program")?;
         let mut child = Command::new(program)
             .arg("bare-server")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start the bare forwarder")?;
-        let stdout = child.stdout.take().context("the forwarder has no output")?;
+        let stdout = child.stdout.take().context("the bare forwarder has no output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let Some((address, pin)) = line.trim().split_once(' ') else {
             child.kill()?;
-            bail!("the bare forwarder said {line:?} instead of where it listens");
+            bail!("expected the address of the bare forwarder, got {line:?}");
         };
         let (address, pin) = (address.parse()?, decode_pin(pin)?);
         Ok(Self { child, address, pin })

@@ -70,7 +70,7 @@ async fn serve_connection(connection: &Connection, receivers: &Receivers) -> Res
             }
             Role::Sender(pair) => {
                 let mut receivers = receivers.lock().unwrap_or_else(PoisonError::into_inner);
-                let receivers = receivers.remove(&pair).context("a sender before its receiver")?;
+                let receivers = receivers.remove(&pair).context("a sender connected before its receiver")?;
                 tokio::spawn(forward(from, receivers));
             }
             Role::Ingest => {

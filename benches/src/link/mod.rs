@@ -23,26 +23,26 @@ const LATE: Duration = Duration::from_millis(1);
 /// What the network does, each way.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Network {
-    /// Round trip time; each way takes half of it.
+    /// Round trip time; each direction takes half of it.
     #[arg(long, default_value = "0ms", value_parser = quip_link::duration)]
     pub(crate) rtt: Duration,
-    /// The one-way delay is evenly distributed so much around its middle; the order stays.
+    /// Maximum deviation of the one-way delay, uniformly distributed; the order is kept.
     #[arg(long, default_value = "0ms", value_parser = quip_link::duration)]
     pub(crate) jitter: Duration,
-    /// Chance of each packet to be lost; several (0,0.5%,2%) only where they are compared.
+    /// Chance of packet loss; a list (0,0.5%,2%) only for scenarios that compare.
     #[arg(long, default_value = "0%", value_delimiter = ',')]
     pub(crate) loss: Vec<Chance>,
-    /// Loss in bursts, before each packet: chance to enter, chance to leave, chance of loss within
-    /// (100% if left out).
+    /// Loss in bursts: per packet the chance to enter a burst, to leave it, and of loss within
+    /// [default: 100%].
     #[arg(long, value_name = "ENTER,LEAVE[,LOSS]")]
     pub(crate) burst: Option<Burst>,
-    /// Chance of each packet to be held back behind later ones, and for how long (5ms if left out).
+    /// Chance of a packet to be held back behind later ones, and for how long [default: 5ms].
     #[arg(long, value_name = "CHANCE[,TIME]")]
     pub(crate) reorder: Option<Reorder>,
-    /// Chance of each packet to arrive twice.
+    /// Chance of a packet to be duplicated.
     #[arg(long, default_value = "0%")]
     pub(crate) duplicate: Chance,
-    /// The i-th packet each way has the same luck for each seed.
+    /// Seed; it decides the fate of the i-th packet in each direction.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 }
@@ -79,20 +79,20 @@ impl Network {
 pub(crate) struct Args {
     #[command(flatten)]
     network: Network,
-    /// The narrowest place of the way, such as 20mbit.
+    /// Rate of the bottleneck, such as 20mbit.
     #[arg(long)]
     rate: Option<Rate>,
-    /// Room before the narrowest place, as a time or in bytes such as 64kb; 50ms if left out.
+    /// Queue of the bottleneck, as a time or in bytes such as 64kb [default: 50ms].
     #[arg(long, requires = "rate")]
     queue: Option<Queue>,
-    /// Measure the link with real UDP and TCP, and print what was asked for beside it.
+    /// Measure the link with real UDP and TCP, and compare with the parameters.
     #[arg(long, conflicts_with = "command")]
     check: bool,
     /// Seconds of each part of the check.
     #[arg(long, default_value_t = 3.0, requires = "check")]
     seconds: f64,
-    /// Runs on the near side. QUIP_LINK_ADDRESS is its own address, QUIP_LINK_PEER that of the far side,
-    /// and `nsenter --net=$QUIP_LINK_PEER_NET` runs something there.
+    /// Command to run on the near side. QUIP_LINK_ADDRESS is its address, QUIP_LINK_PEER that of the far side, and
+    /// `nsenter --net=$QUIP_LINK_PEER_NET` runs a command there.
     #[arg(last = true, required_unless_present = "check")]
     command: Vec<String>,
 }
@@ -106,7 +106,7 @@ impl Args {
 
 /// Gives the program's own exit code.
 pub(crate) fn run(args: &Args, options: &Options) -> Result<ExitCode> {
-    ensure!(args.network.loss.len() == 1, "a link has one loss: only `hol` compares several");
+    ensure!(args.network.loss.len() == 1, "a link has one loss; only `hol` compares several");
     if args.check {
         check::run(args, options)?.print(options)?;
         return Ok(ExitCode::SUCCESS);
@@ -132,7 +132,7 @@ fn report(args: &Args, options: &Options) -> Report {
 }
 
 fn run_command(link: &Link, command: &[String], json: bool) -> Result<ExitCode> {
-    let (program, arguments) = command.split_first().context("there is no command to run")?;
+    let (program, arguments) = command.split_first().context("no command to run")?;
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -186,7 +186,7 @@ fn sample(counts: &Counts) -> Sample {
 pub(crate) fn doubt(counts: &Counts, sample: &mut Sample) {
     let unasked = counts.kernel_dropped + counts.too_many_under_way;
     if unasked > 0 {
-        sample.doubt(format!("{unasked} packets were dropped that nobody asked for"));
+        sample.doubt(format!("{unasked} packets were dropped unintentionally"));
     }
     let late = counts.lateness.quantile(0.99);
     if late > LATE {

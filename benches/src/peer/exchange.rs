@@ -45,7 +45,7 @@ pub(crate) struct Audience {
 pub(crate) trait Protocol {
     type Outbox: Outbox + 'static;
     type Inlet: Inlet + 'static;
-    /// Whether a sender is told that a message was taken.
+    /// Whether senders get acknowledgements.
     const ACKNOWLEDGES: bool = true;
 
     /// Makes the server ready for topics.
@@ -53,7 +53,7 @@ pub(crate) trait Protocol {
         Ok(())
     }
 
-    /// One of a topic's receivers, each of whom gets every message.
+    /// A receiver of a topic; each gets every message.
     async fn receiver(server: &Server, topic: u32, number: u32) -> Result<Self::Inlet>;
 
     /// A sender who settles the window with every answer.
@@ -161,7 +161,7 @@ async fn receive(plan: Plan, inlet: &mut impl Inlet) -> Result<Received> {
 }
 
 async fn ingest<P: Protocol>(load: &Load, server: &Server) -> Result<Sample> {
-    ensure!(P::ACKNOWLEDGES, "it acknowledges nothing, so that there is nothing to count");
+    ensure!(P::ACKNOWLEDGES, "the system has no acknowledgements to count");
     let (mut windows, mut senders) = (Vec::new(), Vec::new());
     for topic in 0..load.senders {
         let window = Window::new(load.window);

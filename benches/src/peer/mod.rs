@@ -134,7 +134,7 @@ fn drive<P: Protocol>(work: &Work, pinned: bool, start: impl FnOnce() -> Result<
     bare::runtime()?.block_on(exchange::run::<P>(work, &server))
 }
 
-/// What the relay is told besides its defaults.
+/// The relay's configuration beside its defaults.
 fn settings(work: &Work) -> Vec<String> {
     match work {
         Work::Latency(_) | Work::Ingest(_) => Vec::new(),
@@ -147,7 +147,7 @@ fn sync_file(work: &Work, options: &Options) -> Result<Sample> {
     let (interval, seconds) = match work {
         Work::Latency(pace) => (Some(Duration::from_secs_f64(1.0 / pace.rate)), pace.seconds),
         Work::Ingest(load) => (None, load.seconds),
-        Work::Fanout(_) => bail!("a file delivers to nobody"),
+        Work::Fanout(_) => bail!("a file has no receivers"),
     };
     commit::measure_file(&options.dir, 1, Duration::from_secs_f64(seconds), interval)
 }

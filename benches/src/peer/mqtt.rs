@@ -61,7 +61,7 @@ impl Protocol for Mqtt {
         writer.encode(&Packet::Subscribe(Subscribe { pkid: 1, ..subscribe }))?;
         writer.flush().await?;
         let answer = reader.next().await?;
-        ensure!(matches!(answer, Packet::SubAck(_)), "{answer:?} where SubAck was due");
+        ensure!(matches!(answer, Packet::SubAck(_)), "expected SubAck, got {answer:?}");
         Ok(Subscriber { reader, writer })
     }
 
@@ -71,7 +71,7 @@ impl Protocol for Mqtt {
             loop {
                 let answer = match reader.next().await {
                     Ok(Packet::PubAck(_)) => Ok(()),
-                    Ok(other) => Err(anyhow!("{other:?} where PubAck was due")),
+                    Ok(other) => Err(anyhow!("expected PubAck, got {other:?}")),
                     Err(error) => Err(error),
                 };
                 let ended = answer.is_err();
@@ -97,7 +97,7 @@ async fn connect(server: &Server, name: &str) -> Result<(Reader, Writer)> {
     writer.flush().await?;
     match reader.next().await? {
         Packet::ConnAck(ConnAck { code: ConnectReturnCode::Success, .. }) => Ok((reader, writer)),
-        other => bail!("{other:?} where ConnAck was due"),
+        other => bail!("expected ConnAck, got {other:?}"),
     }
 }
 
@@ -185,7 +185,7 @@ impl Inlet for Subscriber {
                     self.writer.encode(&Packet::PubAck(PubAck::new(pkid)))?;
                     return Ok(payload);
                 }
-                Some(other) => bail!("{other:?} where Publish was due"),
+                Some(other) => bail!("expected Publish, got {other:?}"),
                 None => {
                     self.writer.flush().await?;
                     self.reader.more().await?;

@@ -69,7 +69,7 @@ impl Protocol for Mqtt {
             loop {
                 let answer = match reader.next().await {
                     Ok((kind, _)) if kind & 0xf0 == PUBACK => Ok(()),
-                    Ok((kind, body)) => Err(anyhow!("packet {kind:#x} {body:?} where {PUBACK:#x} was due")),
+                    Ok((kind, body)) => Err(anyhow!("expected packet {PUBACK:#x}, got {kind:#x} {body:?}")),
                     Err(error) => Err(error),
                 };
                 let ended = answer.is_err();
@@ -114,7 +114,7 @@ impl Client {
 
     async fn expect(&mut self, wanted: u8) -> Result<()> {
         let (kind, body) = self.reader.next().await?;
-        ensure!(kind == wanted, "packet {kind:#x} {body:?} where {wanted:#x} was due");
+        ensure!(kind == wanted, "expected packet {wanted:#x}, got {kind:#x} {body:?}");
         Ok(())
     }
 }
@@ -173,7 +173,7 @@ fn split(buffer: &mut BytesMut) -> Result<Option<(u8, Bytes)>> {
     let (mut length, mut at) = (0usize, 1);
     loop {
         let Some(&byte) = buffer.get(at) else { return Ok(None) };
-        ensure!(at <= 4, "a packet without an end to its length");
+        ensure!(at <= 4, "the length of a packet does not end");
         length |= usize::from(byte & 0x7f) << (7 * (at - 1));
         at += 1;
         if byte & 0x80 == 0 {
@@ -253,7 +253,7 @@ impl Inlet for Subscriber {
                 continue;
             };
             let (kind, mut body) = reader.next().await?;
-            ensure!(kind & 0xf6 == PUBLISH_QOS_1, "packet {kind:#x} {body:?} where a message was due");
+            ensure!(kind & 0xf6 == PUBLISH_QOS_1, "expected a message, got packet {kind:#x} {body:?}");
             ensure!(body.len() >= 2 + self.topic.len() + 3 + PAYLOAD, "a message of {} bytes", body.len());
             body.advance(2 + self.topic.len());
             let id = body.split_to(2);

@@ -124,14 +124,14 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
-                bail!("it ended at once ({status})");
+                bail!("exited at start ({status})");
             }
             if TcpStream::connect(self.address()).is_ok() {
                 return Ok(());
             }
             thread::sleep(LOOK);
         }
-        bail!("it does not listen after {PATIENCE:?}")
+        bail!("does not listen within {PATIENCE:?}")
     }
 }
 
@@ -153,7 +153,7 @@ pub(super) fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = own.into_iter().chain(std::env::split_paths(&path)).chain([PathBuf::from("/usr/sbin")]);
     let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
-    found.with_context(|| format!("there is no {name} here: benches/peers.sh installs it"))
+    found.with_context(|| format!("{name} is not installed: run benches/peers.sh"))
 }
 
 /// The first line that a program says about itself.

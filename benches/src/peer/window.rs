@@ -8,7 +8,7 @@ use std::sync::{
 use anyhow::{Result, anyhow};
 use tokio::sync::Semaphore;
 
-/// At most so many unanswered messages; whoever reads the answers gives room back.
+/// A limit of unanswered messages; the reader of answers returns permits.
 #[derive(Clone)]
 pub(crate) struct Window(Arc<Shared>);
 
@@ -52,7 +52,7 @@ impl Window {
                 self.0.room.add_permits(1);
             }
             Err(error) => {
-                // The first failure is the one that is told.
+                // Only the first failure is reported.
                 let _ = self.0.failure.set(format!("a message was refused: {error}"));
                 self.0.room.close();
             }

@@ -101,7 +101,7 @@ impl Client {
         client.say(STREAM, "</stream:features>").await?;
         client.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>", "</iq>").await?;
         let join = format!("<presence to='{room}/{name}'><x xmlns='http://jabber.org/protocol/muc'/></presence>");
-        // The room's subject is the last thing that one who joins is told.
+        // The room's subject is the last stanza of a join.
         client.say(&join, "<subject").await?;
         Ok(client)
     }

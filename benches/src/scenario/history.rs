@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.setting("conversations", args.conversations);
     report.setting("messages", args.messages);
     report.setting("message_bytes", args.bytes);
-    ensure!(args.messages >= args.page, "a page of {} needs as many --messages", args.page);
+    ensure!(args.messages >= args.page, "a page of {} events needs at least as many --messages", args.page);
     let mut relay = Relay::start(options)?;
     let runtime = bare::runtime()?;
     let ids = runtime.block_on(fill(&relay, args))?;
@@ -92,7 +92,7 @@ async fn measure(relay: &Relay, ids: &[ConversationId], page: u64) -> Result<Vec
         sample.push("disk_bytes_per_page", reads as f64 / ids.len() as f64);
         usage.add_to(&mut sample, 0);
         if row == "cold" && reads == 0 {
-            sample.doubt("nothing was read from the disk: more --messages, or another --dir".to_owned());
+            sample.doubt("nothing was read from the disk: use more --messages, or another --dir".to_owned());
         }
         samples.push((row, sample));
     }
@@ -106,7 +106,7 @@ async fn read_all(session: &Session, ids: &[ConversationId], events: u64) -> Res
         let began = Instant::now();
         let count = session.page(*id, events).await?;
         latencies.record(began.elapsed());
-        ensure!(count == events, "a page of {count} events where {events} were due");
+        ensure!(count == events, "expected a page of {events} events, got {count}");
     }
     Ok(latencies)
 }
@@ -131,7 +131,7 @@ async fn fill(relay: &Relay, args: &Args) -> Result<Vec<ConversationId>> {
     Ok(ids)
 }
 
-/// Sends so many messages and waits until all are accepted.
+/// Sends `count` messages and waits until all are accepted.
 pub(super) async fn write(mut conversation: Conversation, messages: u64, bytes: usize) -> Result<()> {
     // Text that compresses as badly as real text would, not at all like a run of one letter.
     let text: String = (0..bytes).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
@@ -155,7 +155,7 @@ async fn await_answer(conversation: &mut Conversation, until: u64) -> Result<()>
             Some(ToClient::Accepted(accepted)) if accepted.n == until => return Ok(()),
             Some(ToClient::Ack(ack)) if ack.n == until => return Ok(()),
             Some(ToClient::Accepted(_) | ToClient::Ack(_) | ToClient::Event(_)) => {}
-            other => bail!("the writer was told {other:?}"),
+            other => bail!("unexpected frame for the writer: {other:?}"),
         }
     }
 }

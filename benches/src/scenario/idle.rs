@@ -18,19 +18,19 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Connections, each of a user of its own; several sizes (1000,5000,10000) give a row each.
+    /// Connections, each of its own user; a list (1000,5000,10000) gives a row each.
     #[arg(long, default_value = "1000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     connections: Vec<u32>,
-    /// Conversations that each connection keeps open.
+    /// Open conversations per connection.
     #[arg(long, default_value_t = 4)]
     conversations: u32,
-    /// Measured seconds of idling.
+    /// Measured seconds.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Seconds of calm before memory is read, for what handshakes took to be given back.
+    /// Seconds before memory is read, in which memory of handshakes is freed.
     #[arg(long, default_value_t = 3.0)]
     calm: f64,
-    /// Segmentation offload of the relay; without it, the relay's own default.
+    /// Segmentation offload of the relay [default: as the relay's default].
     #[arg(long)]
     gso: Option<Gso>,
 }
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.note(
         "resident memory with connections minus before, by connection; socket buffers of the kernel are not in it",
     );
-    report.note("all connections share one socket of the generator, so that no limit on open files is touched");
+    report.note("all connections share one socket, independent of the limit on open files");
     Ok(report)
 }
 
@@ -117,7 +117,7 @@ fn row(size: Size, args: &Args) -> String {
     name
 }
 
-/// Conversations are made first and the relay is started anew, so that what is measured is idling
+/// Conversations are created first and the relay is restarted, so that what is measured is idle
 /// connections and not the rows that creating conversations leaves in memory.
 fn measure(size: Size, args: &Args, options: &Options) -> Result<Sample> {
     let settings: Vec<String> = size.offload.iter().map(|on| format!("segmentation_offload = {on}")).collect();
@@ -152,7 +152,7 @@ async fn idle(relay: &Relay, connections: u32, args: &Args) -> Result<Sample> {
     let after = proc::memory(relay.pid())?;
     for idle in &sessions {
         let lost = idle.session.connection.close_reason();
-        lost.map_or(Ok(()), Err).context("a connection did not stay")?;
+        lost.map_or(Ok(()), Err).context("a connection was lost")?;
     }
     let count = f64::from(connections);
     let per = |after: u64, before: u64| (after as f64 - before as f64) / count;

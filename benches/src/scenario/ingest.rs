@@ -92,7 +92,7 @@ async fn send(mut conversation: Conversation, span: Span, window: usize) -> Resu
                     pause = pause.max(Duration::from_millis(retry_after));
                 }
                 ToClient::Accepted(_) | ToClient::Ack(_) | ToClient::Event(_) => {}
-                other => bail!("the sender was told {other:?}"),
+                other => bail!("unexpected frame for the sender: {other:?}"),
             }
         }
         if tally.rewind() {

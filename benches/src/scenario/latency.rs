@@ -23,13 +23,13 @@ pub(crate) struct Args {
     /// Pairs of one sender and one receiver; the rate is shared among them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
-    /// Messages per second, all senders together; each of several has rows of its own.
+    /// Messages per second, all senders together; a list gives rows for each rate.
     #[arg(long, value_delimiter = ',', default_value = "1000")]
     rate: Vec<f64>,
     /// Measured seconds of each run.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Seconds of load before each measured part.
+    /// Seconds of warmup before each measurement.
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
 }
@@ -255,7 +255,7 @@ pub(super) async fn receive_as(mut received: Received, plan: Plan, reader: &mut 
                     received.record(&plan, event.body.0)?;
                 }
                 ToClient::Event(_) | ToClient::Skip(_) => {}
-                other => bail!("the receiver was told {other:?}"),
+                other => bail!("unexpected frame for the receiver: {other:?}"),
             }
         }
     }
@@ -271,14 +271,14 @@ pub(super) async fn accept(plan: Plan, reader: &mut Reader, first_n: u64, credit
                 ToClient::Accepted(accepted) => accepted.n,
                 ToClient::Ack(ack) => ack.n,
                 ToClient::Event(_) => continue,
-                other => bail!("the sender was told {other:?}"),
+                other => bail!("unexpected frame for the sender: {other:?}"),
             };
             // The join has an answer of its own.
             if n < first_n {
                 continue;
             }
             let due = first_n + answered.next();
-            ensure!(n == due, "an answer to message {n} where {due} was due");
+            ensure!(n == due, "expected the answer to message {due}, got n {n}");
             answered.record_number(&plan, n - first_n)?;
             credit.add_permits(1);
         }

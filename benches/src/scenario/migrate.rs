@@ -21,16 +21,16 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Messages per second, half of them each way; gaps shorter than between two of them are not seen.
+    /// Messages per second, half in each direction; shorter gaps than their interval are not detected.
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
-    /// Changes of port or address in each run, evenly apart.
+    /// Changes of port or address in each run, evenly spaced.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     changes: u32,
     /// Measured seconds of each row and run.
     #[arg(long, default_value_t = 2.5)]
     seconds: f64,
-    /// Seconds of load before each measured part.
+    /// Seconds of warmup before each measurement.
     #[arg(long, default_value_t = 0.5)]
     warmup: f64,
 }

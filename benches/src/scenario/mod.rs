@@ -10,4 +10,5 @@ pub(crate) mod latency;
 pub(crate) mod many;
 pub(crate) mod migrate;
 pub(crate) mod reconnect;
+pub(crate) mod replay;
 pub(crate) mod tail;

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quip_client::role;
@@ -9,8 +9,8 @@ use crate::target::{GroupId, TargetArg};
 
 /// Chat over a Quip relay.
 ///
-/// A TARGET is a room (lobby:main), a user (@bob) or the id of a conversation (32 hex digits, with or without a # before
-/// them; a shell needs quotes around '#...').
+/// A TARGET is a room (lobby:main), a user (@bob), or a conversation id (32 hex digits, with or without a leading #; quote
+/// '#...' in a shell).
 #[derive(Debug, Parser)]
 #[command(name = "quip", version)]
 pub(crate) struct Cli {
@@ -20,85 +20,83 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Which relay, and as whom.
+/// Relay and login.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Relay and login")]
 pub(crate) struct Common {
-    /// The relay; several are tried in turn [default: what DATA/listen says, else 127.0.0.1:4433].
+    /// Relay address; may be repeated, tried in order [default: the address in DATA/listen, else 127.0.0.1:4433].
     #[arg(long, global = true, value_name = "HOST:PORT", value_parser = relay)]
     pub(crate) relay: Vec<String>,
-    /// Log in as this user with the key in the relay's data folder (for development).
+    /// Log in as this user, with the key in the relay's data folder (for development).
     #[arg(id = "as", long = "as", global = true, value_name = "NAME")]
     pub(crate) user: Option<String>,
     /// The relay's data folder [default: quip-data].
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Log in with this token; --as wins over it.
+    /// Log in with this token; --as takes precedence.
     #[arg(long, global = true, value_name = "TOKEN", env = "QUIP_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// Trust the relay whose certificate has this SHA-256.
+    /// Trust the relay whose certificate has this SHA-256 fingerprint.
     #[arg(long, global = true, value_name = "HEX", value_parser = fingerprint, conflicts_with = "ca")]
     pub(crate) fingerprint: Option<[u8; 32]>,
-    /// Trust relays whose certificate these authorities signed.
+    /// Trust relays whose certificate is signed by one of these authorities.
     #[arg(long, global = true, value_name = "FILE.pem")]
     pub(crate) ca: Option<PathBuf>,
-    /// Keep device, cursors and unanswered messages in this file [default: in memory].
+    /// Store device id, cursors and unanswered messages in this file [default: in memory].
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
-    /// Print JSON, one object a line.
+    /// Print JSON, one object per line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Talk: shows what is said and sends what is typed. /help tells more.
+    /// Chat interactively; /help lists the commands.
     Chat(ChatArgs),
-    /// Send messages and wait until they are stored; prints the seq of each.
+    /// Send messages, wait until they are durable, and print the seq of each.
     Send(SendArgs),
-    /// Print events as they come.
+    /// Print events as they arrive.
     Tail(TailArgs),
-    /// Print events from the past.
+    /// Print past events.
     History(HistoryArgs),
-    /// Print one's conversations, with what is unread.
+    /// List your conversations with unread counts.
     List,
-    /// Make and manage groups.
+    /// Create and manage groups.
     Group {
-        /// What to do.
+        /// What to do with the group.
         #[command(subcommand)]
         action: GroupAction,
     },
-    /// Play raw IRC logs as real users on real connections, and check every delivery.
-    Replay(ReplayArgs),
 }
 
-/// Where to talk.
+/// Arguments of `chat`.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// The conversation; joined when needed.
+    /// The conversation; joined if necessary.
     pub(crate) target: TargetArg,
 }
 
-/// What to send where.
+/// Arguments of `send`.
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
-    /// The conversation; joined when needed.
+    /// The conversation; joined if necessary.
     pub(crate) target: TargetArg,
-    /// The message; "-" sends each line of standard input as one. Put "--" before one that begins with a dash.
+    /// The message; "-" sends each line of standard input. Put "--" before a message that begins with a dash.
     #[arg(required = true, num_args = 1..)]
     pub(crate) text: Vec<String>,
 }
 
-/// What to follow.
+/// Arguments of `tail`.
 #[derive(Debug, Args)]
 pub(crate) struct TailArgs {
-    /// The conversation; joined when needed.
+    /// The conversation; joined if necessary.
     pub(crate) target: TargetArg,
     /// Where to start: "beginning", "now", or a seq.
     #[arg(long, value_name = "WHERE", default_value = "now", value_parser = from)]
     pub(crate) from: From,
-    /// Stop after so many events.
+    /// Stop after this many events.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
 }
@@ -106,41 +104,41 @@ pub(crate) struct TailArgs {
 /// Where `tail` starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
-    /// The oldest event that is kept.
+    /// The oldest stored event.
     Beginning,
-    /// What comes next.
+    /// New events only.
     Now,
-    /// This seq.
+    /// The event with this seq.
     Seq(u64),
 }
 
-/// Which part of the past.
+/// Arguments of `history`.
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
     /// The conversation.
     pub(crate) target: TargetArg,
-    /// How many events.
+    /// Maximum number of events.
     #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "all")]
     pub(crate) last: u64,
-    /// Those before this seq.
+    /// Only events before this seq.
     #[arg(long, value_name = "SEQ", conflicts_with = "after")]
     pub(crate) before: Option<u64>,
-    /// Those after this seq.
+    /// Only events after this seq.
     #[arg(long, value_name = "SEQ")]
     pub(crate) after: Option<u64>,
-    /// All of them.
+    /// All events.
     #[arg(long)]
     pub(crate) all: bool,
 }
 
-/// What to do with a group.
+/// The subcommands of `group`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupAction {
-    /// Make a group; prints its id.
+    /// Create a group and print its id.
     Create {
         /// Its title.
         title: Option<String>,
-        /// A first member. Can be given several times.
+        /// An initial member; may be repeated.
         #[arg(long, value_name = "USER")]
         add: Vec<String>,
     },
@@ -148,20 +146,20 @@ pub(crate) enum GroupAction {
     Add {
         /// The group.
         group: GroupId,
-        /// Who.
+        /// The user.
         user: String,
     },
     /// Remove a member.
     Remove {
         /// The group.
         group: GroupId,
-        /// Who.
+        /// The user.
         user: String,
-        /// Keep them out until they are added again.
+        /// Also ban the user until added again.
         #[arg(long)]
         ban: bool,
     },
-    /// Leave.
+    /// Leave a group.
     Leave {
         /// The group.
         group: GroupId,
@@ -170,12 +168,12 @@ pub(crate) enum GroupAction {
     Role {
         /// The group.
         group: GroupId,
-        /// Whose.
+        /// The member.
         user: String,
         /// The new role.
         role: Role,
     },
-    /// Print the members.
+    /// List the members.
     Members {
         /// The group, or any other conversation.
         group: TargetArg,
@@ -189,14 +187,14 @@ pub(crate) enum GroupAction {
     },
 }
 
-/// What a member of a group may do.
+/// The role of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
-    /// Reads and posts.
+    /// May read and post.
     Member,
-    /// Adds and removes members, deletes others' messages.
+    /// May also add and remove members, and delete others' messages.
     Admin,
-    /// Everything, roles included.
+    /// May do everything, including changing roles.
     Owner,
 }
 
@@ -211,80 +209,26 @@ impl Role {
     }
 }
 
-/// What to replay, where and how fast.
-#[derive(Debug, Args)]
-pub(crate) struct ReplayArgs {
-    /// Raw #ubuntu IRC logs, played one after the other.
-    #[arg(required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    /// The room.
-    #[arg(long, value_name = "NS:NAME", default_value = "lobby:ubuntu", value_parser = room)]
-    pub(crate) room: String,
-    /// How many times faster than it happened.
-    #[arg(long, value_name = "FACTOR", default_value_t = 600.0, value_parser = speed)]
-    pub(crate) speed: f64,
-    /// Members that read along for the whole run; the first one also reads the store back at the end.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) observers: u16,
-    /// Stop after so many messages.
-    #[arg(long, value_name = "N")]
-    pub(crate) limit_lines: Option<usize>,
-    /// How long a user tries to connect and to join, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub(crate) connect_timeout: Duration,
-    /// How long to wait at the end of a file for what is still on its way, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    pub(crate) drain_timeout: Duration,
-    /// Threads that run the clients.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) threads: u8,
-}
-
 fn relay(text: &str) -> Result<String, &'static str> {
     let good = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    good.then(|| text.to_owned()).ok_or("write host:port, such as 127.0.0.1:4433")
+    good.then(|| text.to_owned()).ok_or("expected HOST:PORT, such as 127.0.0.1:4433")
 }
 
-/// 64 hex digits; colons between bytes, as other tools print them, are fine.
+/// Parses 64 hex digits, with or without colons between bytes.
 pub(crate) fn fingerprint(text: &str) -> Result<[u8; 32], &'static str> {
     let digits: String = text.trim().chars().filter(|digit| *digit != ':').collect();
     let mut bytes = [0; 32];
     let good = digits.len() == 64 && crate::target::decode_hex(&digits, &mut bytes);
-    good.then_some(bytes).ok_or("a fingerprint is 64 hex digits; the relay's machine has it in DATA/fingerprint")
+    good.then_some(bytes).ok_or("expected 64 hex digits, as in DATA/fingerprint on the relay's machine")
 }
 
 fn from(text: &str) -> Result<From, &'static str> {
     match text {
         "beginning" => Ok(From::Beginning),
         "now" => Ok(From::Now),
-        seq => seq.parse().map(From::Seq).map_err(|_| "write beginning, now, or the seq of an event"),
+        seq => seq.parse().map(From::Seq).map_err(|_| "expected beginning, now, or a seq"),
     }
 }
-
-fn room(text: &str) -> Result<String, String> {
-    match quip_client::RoomName::parse(text) {
-        Ok(name) => Ok(name.as_str().to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn speed(text: &str) -> Result<f64, &'static str> {
-    match text.parse::<f64>() {
-        Ok(speed) if speed >= SLOWEST && speed.is_finite() => Ok(speed),
-        _ => Err("write a factor of at least 0.01, such as 600"),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, &'static str> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=MOST_SECONDS).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("write a number of seconds, at most a day"),
-    }
-}
-
-/// A day of log then takes a hundred days.
-const SLOWEST: f64 = 0.01;
-const MOST_SECONDS: f64 = 24.0 * 60.0 * 60.0;
 
 #[cfg(test)]
 mod tests {
@@ -295,12 +239,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn options_may_stand_after_the_subcommand() {
+    fn options_may_follow_the_subcommand() {
         for order in [["--as", "alice", "hello", "there"], ["hello", "there", "--as", "alice"]] {
             let cli = Cli::try_parse_from([&["quip", "send", "lobby:main"], &order[..]].concat()).unwrap();
             assert_eq!(cli.common.user.as_deref(), Some("alice"));
@@ -310,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_in_a_command_is_not_the_one_who_gives_it() {
+    fn the_user_argument_is_not_the_login() {
         let group = format!("02{}", "ab".repeat(15));
         for action in [vec!["add", &group, "bob"], vec!["remove", &group, "bob"], vec!["role", &group, "bob", "admin"]]
         {
@@ -320,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn standard_input_can_be_asked_for() {
+    fn a_dash_means_standard_input() {
         let cli = Cli::try_parse_from(["quip", "send", "@bob", "-"]).unwrap();
         assert!(matches!(cli.command, Command::Send(args) if args.text == ["-"]));
     }
@@ -334,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_are_as_other_tools_print_them() {
+    fn fingerprints_may_have_colons() {
         let plain = "ab".repeat(32);
         let colons = ["AB"; 32].join(":");
         assert_eq!(fingerprint(&plain).unwrap(), [0xab; 32]);
@@ -345,18 +289,9 @@ mod tests {
     }
 
     #[test]
-    fn tail_starts_where_it_is_told() {
+    fn tail_has_three_kinds_of_start() {
         assert_eq!(from("beginning"), Ok(From::Beginning));
         assert_eq!(from("17"), Ok(From::Seq(17)));
         assert!(from("yesterday").is_err());
-    }
-
-    #[test]
-    fn replay_refuses_senseless_numbers() {
-        for bad in
-            [["--speed", "0"], ["--speed", "inf"], ["--observers", "0"], ["--room", "Lobby"], ["--drain-timeout", "-1"]]
-        {
-            assert!(Cli::try_parse_from(["quip", "replay", "x.log", bad[0], bad[1]]).is_err(), "{bad:?}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Connecting, and saying what to do when that fails.
+//! Connecting, with hints on failure.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 
 /// Connects as the command line says.
 pub(crate) async fn connect(common: &Common) -> anyhow::Result<Client> {
-    // Who comes first: without a data folder, that is what to say.
+    // The login comes first: without a data folder, its error is the more helpful one.
     let login = Login::find(common)?;
     let relay = Relay::find(common)?;
     let by_token = matches!(login, Login::Token(_));
@@ -26,7 +26,7 @@ pub(crate) async fn connect(common: &Common) -> anyhow::Result<Client> {
     Client::connect(config).await.map_err(|error| explain(error, &relay, by_token))
 }
 
-/// Opens a conversation, joining it when needed.
+/// Opens a conversation, joining it if necessary.
 pub(crate) async fn open(client: &Client, target: &TargetArg, start: Start) -> anyhow::Result<Conversation> {
     let opened = client.open(target.target(), OpenOptions::join().start(start)).await;
     opened.map_err(|error| {
@@ -35,8 +35,8 @@ pub(crate) async fn open(client: &Client, target: &TargetArg, start: Start) -> a
     })
 }
 
-/// A failed connect, with what to do about it.
-pub(crate) fn explain(error: ConnectError, relay: &Relay, by_token: bool) -> anyhow::Error {
+/// Adds a hint to a failed connect.
+fn explain(error: ConnectError, relay: &Relay, by_token: bool) -> anyhow::Error {
     let hint = connect_hint(&error, relay, by_token);
     match hint {
         Some(hint) => anyhow!("{error}\n{hint}"),
@@ -44,11 +44,11 @@ pub(crate) fn explain(error: ConnectError, relay: &Relay, by_token: bool) -> any
     }
 }
 
-/// A failed request, with what to do about it.
+/// Adds a hint to a failed request.
 pub(crate) fn request(error: RequestError, target: &TargetArg) -> anyhow::Error {
     let hint = match &error {
         RequestError::Refused { code: Code::NOT_FOUND, .. } => {
-            format!("{target} is not there, or you were never in it; `quip chat {target}` joins it")
+            format!("{target} not found, or you were never a member; `quip chat {target}` joins it")
         }
         _ => format!("cannot read {target}"),
     };
@@ -61,27 +61,29 @@ fn connect_hint(error: &ConnectError, relay: &Relay, by_token: bool) -> Option<S
     let addresses = relay.addresses.join(", ");
     match lost {
         ConnectionLost::Closed { code: Code::UNAUTHENTICATED, .. } if by_token => {
-            Some(format!("Bring a token of the issuer that the relay at {addresses} trusts."))
+            Some(format!("Use a token from an issuer that the relay at {addresses} trusts."))
         }
         ConnectionLost::Closed { code: Code::UNAUTHENTICATED, .. } => Some(format!(
-            "The relay at {addresses} has another key than {data}/keys/signing.pem: name its data folder with --data, \
-             or bring a token with --token."
+            "The relay at {addresses} does not use the key {data}/keys/signing.pem: name its data folder with --data, \
+             or log in with --token."
         )),
         ConnectionLost::Closed { code: Code::TOKEN_EXPIRED, .. } => Some("Get a new token.".to_owned()),
         ConnectionLost::Closed { .. } | ConnectionLost::Token(_) => None,
-        ConnectionLost::Transport(text) if is_about_trust(text) => Some(format!(
-            "Something else answers at {addresses}, or the relay has a new certificate: compare --fingerprint (or \
-             {data}/fingerprint) with the file fingerprint in the data folder of that relay."
+        ConnectionLost::Untrusted(text) if is_about_trust(text) => Some(format!(
+            "The certificate at {addresses} is not the trusted one: compare --fingerprint (or {data}/fingerprint) with the \
+             file fingerprint in the relay's data folder."
         )),
-        ConnectionLost::Protocol(_) => Some("Is it a Quip relay, and of this version?".to_owned()),
-        ConnectionLost::Address { .. } => Some("Is the name in --relay right?".to_owned()),
+        ConnectionLost::Untrusted(_) | ConnectionLost::Protocol(_) => {
+            Some("Is this a Quip relay of the same version?".to_owned())
+        }
+        ConnectionLost::Address { .. } => Some("Is the host name in --relay correct?".to_owned()),
         _ => Some(format!(
-            "Is a relay running at {addresses}? Start one with `quip-relay --data {data}`, or say where it is with --relay."
+            "Is a relay running at {addresses}? Start one with `quip-relay --data {data}`, or name its address with --relay."
         )),
     }
 }
 
-/// TLS says why it does not trust the other side in text only.
+/// TLS reports why it does not trust the peer as text only.
 fn is_about_trust(text: &str) -> bool {
     ["certificate", "UnknownIssuer", "fingerprint"].iter().any(|word| text.contains(word))
 }
@@ -89,14 +91,14 @@ fn is_about_trust(text: &str) -> bool {
 fn open_hint(error: &OpenError, target: &TargetArg) -> &'static str {
     let OpenError::Refused { code, .. } = error else { return "" };
     match (*code, target) {
-        (Code::NOT_FOUND, TargetArg::Id(_)) => ": there is no such conversation, or you were not added to it",
-        (Code::NOT_FOUND, _) => ": it does not exist, and this token may not create it",
-        (Code::FORBIDDEN, _) => ": this token does not let you join it",
+        (Code::NOT_FOUND, TargetArg::Id(_)) => ": not found, or you are not a member",
+        (Code::NOT_FOUND, _) => ": not found, and this token may not create it",
+        (Code::FORBIDDEN, _) => ": this token may not join it",
         _ => "",
     }
 }
 
-/// How long a person waits for a relay.
+/// How long to wait for a relay.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -113,17 +115,17 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_depends_on_what_went_wrong() {
+    fn each_failure_has_its_own_hint() {
         assert!(hint(ConnectionLost::Timeout(Duration::from_secs(5))).contains("quip-relay --data folder"));
         let closed = |code| ConnectionLost::Closed { code, text: String::new() };
         assert!(hint(closed(Code::UNAUTHENTICATED)).contains("--data"));
         assert!(hint(closed(Code::TOKEN_EXPIRED)).contains("new token"));
         let tls = "the cryptographic handshake failed: error 46: invalid peer certificate: BadSignature";
-        assert!(hint(ConnectionLost::Transport(tls.into())).contains("fingerprint"));
+        assert!(hint(ConnectionLost::Untrusted(tls.into())).contains("fingerprint"));
     }
 
     #[test]
-    fn what_cannot_be_read_may_have_to_be_joined() {
+    fn the_hint_for_not_found_is_to_join() {
         let refused =
             RequestError::Refused { code: Code::NOT_FOUND, retry_after: Default::default(), text: String::new() };
         assert!(format!("{:#}", request(refused, &"lobby:main".parse().unwrap())).contains("quip chat lobby:main"));

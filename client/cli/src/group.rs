@@ -11,7 +11,7 @@ use crate::{
     target::{GroupId, TargetArg},
 };
 
-/// Does what was asked for, and waits until it is stored.
+/// Executes the action and waits until it is durable.
 pub(crate) async fn run(common: &Common, action: GroupAction) -> anyhow::Result<()> {
     let client = connect::connect(common).await?;
     match action {
@@ -32,7 +32,7 @@ pub(crate) async fn run(common: &Common, action: GroupAction) -> anyhow::Result<
 async fn create(common: &Common, client: &Client, title: Option<&str>, members: &[String]) -> anyhow::Result<()> {
     let group = client.open(Target::new_group(), OpenOptions::join().start(Start::Now)).await?;
     let id = group.id();
-    // The id comes first: when a member cannot be added, the group is there all the same.
+    // The id is printed first: the group exists even if a member cannot be added.
     if common.json {
         out::line(json!({ "conversation": id.to_string() }))?
     } else {
@@ -40,10 +40,10 @@ async fn create(common: &Common, client: &Client, title: Option<&str>, members: 
     }
     let (sender, _) = group.split();
     if let Some(title) = title {
-        done(sender.set_title(title).await).await.context("the group is made, but without its title")?;
+        done(sender.set_title(title).await).await.context("group created, but its title was not set")?;
     }
     for user in members {
-        done(sender.add(user).await).await.with_context(|| format!("the group is made, but without {user}"))?;
+        done(sender.add(user).await).await.with_context(|| format!("group created, but {user} was not added"))?;
     }
     Ok(())
 }
@@ -59,7 +59,7 @@ async fn members(common: &Common, client: &Client, target: &TargetArg) -> anyhow
 
 async fn open(client: &Client, group: GroupId) -> anyhow::Result<Sender> {
     let opened = client.open(Target::id(group.0), OpenOptions::member().start(Start::Now)).await;
-    let group = opened.with_context(|| format!("cannot open #{}: only its members may", group.0))?;
+    let group = opened.with_context(|| format!("cannot open #{}; are you a member?", group.0))?;
     Ok(group.split().0)
 }
 

@@ -10,7 +10,7 @@ use crate::{
     connect, out, show,
 };
 
-/// Prints what was asked for, in order of seq.
+/// Prints the events in order of seq.
 pub(crate) async fn run(common: &Common, args: &HistoryArgs) -> anyhow::Result<()> {
     let client = connect::connect(common).await?;
     let id = args.target.target().conversation(client.user());
@@ -36,7 +36,7 @@ fn limit(args: &HistoryArgs) -> u64 {
     if args.all { u64::MAX } else { args.last }
 }
 
-/// Pages towards newer events, so that nothing but one page is in memory.
+/// Pages towards newer events; holds one page in memory.
 struct Forward {
     after: u64,
     before: Option<u64>,
@@ -83,5 +83,5 @@ async fn backward(
     Ok(events)
 }
 
-/// What one request asks for; the relay may give less.
+/// Events per request; the relay may send fewer.
 const PAGE: u64 = 500;

@@ -22,5 +22,5 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What one request asks for; the relay may give less.
+/// Conversations per request; the relay may send fewer.
 const PAGE: u64 = 100;

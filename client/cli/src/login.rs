@@ -1,4 +1,4 @@
-//! From what was typed to whom to reach, whom to trust and who to be.
+//! From the command line to addresses, trust and login.
 
 use std::{
     fs, io,
@@ -12,74 +12,74 @@ use thiserror::Error;
 
 use crate::{
     args::{self, Common},
-    token::{Development, DevelopmentKey, KeyError},
+    token::{Development, KeyError},
 };
 
-/// Why nobody can log in with what was typed. The text says what to do.
+/// Why the command line has no usable login. The text says what to do.
 #[derive(Debug, Error)]
 pub(crate) enum LoginError {
-    /// Neither name nor token.
-    #[error("say who you are: --as NAME with the relay's data folder (for development), or --token TOKEN")]
+    /// Neither a name nor a token.
+    #[error("no login: use --as NAME with the relay's data folder (for development), or --token TOKEN")]
     NoUser,
-    /// The name cannot be one.
-    #[error("--as {0:?}: a user id has 1 to 64 bytes without control characters")]
+    /// The name is not a user id.
+    #[error("--as {0:?}: not a user id (1 to 64 bytes without control characters)")]
     User(String),
-    /// The key in the data folder.
+    /// The key in the data folder cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Nothing says which relay is the right one.
+    /// No certificate to trust is known.
     #[error(
-        "say which relay to trust: --fingerprint HEX (on the relay's machine it is in the file fingerprint of its data \
-         folder), --ca FILE.pem, or --data DIR with that folder; {} is not there",
+        "no certificate to trust: {} not found; use --fingerprint HEX (the file fingerprint in the relay's data folder), \
+         --ca FILE.pem, or --data DIR",
         .0.display()
     )]
     NoTrust(PathBuf),
-    /// The fingerprint in the data folder.
+    /// The fingerprint in the data folder cannot be used.
     #[error("{}: {why}", path.display())]
     Fingerprint {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         why: &'static str,
     },
-    /// The authorities' certificates.
+    /// The authorities' certificates cannot be used.
     #[error("--ca {}: {why}", path.display())]
     Ca {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         why: String,
     },
 }
 
-/// Which relays, and how to know them.
+/// The relays, and how to verify them.
 #[derive(Debug, Clone)]
 pub(crate) struct Relay {
-    /// Where they are, in the order to try.
+    /// Addresses, in the order to try.
     pub(crate) addresses: Vec<String>,
-    /// Whom to believe to be one.
+    /// Which certificates to trust.
     pub(crate) trust: Trust,
-    /// The data folder, whether it is there or not.
+    /// The data folder; it may not exist.
     pub(crate) data: PathBuf,
 }
 
-/// Who to be.
+/// How to log in.
 pub(crate) enum Login {
-    /// Whom the token names.
+    /// With this token.
     Token(String),
-    /// Whom the command line names.
+    /// As the user named on the command line.
     Development(Development),
 }
 
 impl Relay {
-    /// What the command line says, completed from the data folder.
+    /// Reads the command line; defaults come from the data folder.
     pub(crate) fn find(common: &Common) -> Result<Self, LoginError> {
         let data = data_folder(common);
         let addresses = if common.relay.is_empty() { vec![address(&data)] } else { common.relay.clone() };
         Ok(Self { addresses, trust: trust(common, &data)?, data })
     }
 
-    /// A client of these relays.
+    /// The configuration of a client of these relays.
     pub(crate) fn config(&self, login: Login) -> Config {
         let (addresses, trust) = (&self.addresses, self.trust.clone());
         let config = match login {
@@ -91,12 +91,12 @@ impl Relay {
 }
 
 impl Login {
-    /// What the command line says.
+    /// Reads the command line.
     pub(crate) fn find(common: &Common) -> Result<Self, LoginError> {
         match (&common.user, &common.token) {
             (Some(name), _) => {
                 let user = UserId::parse(name).map_err(|_| LoginError::User(name.clone()))?;
-                Ok(Self::Development(DevelopmentKey::read(&data_folder(common))?.login(user)))
+                Ok(Self::Development(Development::read(&data_folder(common), user)?))
             }
             (None, Some(token)) => Ok(Self::Token(token.trim().to_owned())),
             (None, None) => Err(LoginError::NoUser),
@@ -104,18 +104,18 @@ impl Login {
     }
 }
 
-/// The relay's data folder, whether it is there or not.
-pub(crate) fn data_folder(common: &Common) -> PathBuf {
+/// The relay's data folder; it may not exist.
+fn data_folder(common: &Common) -> PathBuf {
     common.data.clone().unwrap_or_else(|| DATA.into())
 }
 
-/// Where the relay with this data folder listens, as far as is known.
+/// The address in the data folder, else the default.
 fn address(data: &Path) -> String {
     let listen = fs::read_to_string(data.join("listen")).ok().and_then(|text| text.trim().parse().ok());
     listen.map_or_else(|| ADDRESS.to_owned(), |listen: SocketAddr| reachable(listen).to_string())
 }
 
-/// A relay that listens on every address is reached on the loopback one.
+/// A relay that listens on every address is reached on loopback.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     let ip = match listen.ip() {
@@ -130,11 +130,11 @@ fn trust(common: &Common, data: &Path) -> Result<Trust, LoginError> {
     match (common.fingerprint, &common.ca) {
         (Some(fingerprint), _) => Ok(Trust::Fingerprint(fingerprint)),
         (None, Some(path)) => authorities(path).map(Trust::Ca),
-        (None, None) => left_by_relay(data).map(Trust::Fingerprint),
+        (None, None) => read_fingerprint(data).map(Trust::Fingerprint),
     }
 }
 
-fn left_by_relay(data: &Path) -> Result<[u8; 32], LoginError> {
+fn read_fingerprint(data: &Path) -> Result<[u8; 32], LoginError> {
     let path = data.join("fingerprint");
     match fs::read_to_string(&path) {
         Ok(text) => args::fingerprint(&text).map_err(|why| LoginError::Fingerprint { path, why }),
@@ -148,7 +148,7 @@ fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoginError> 
     let pem = fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
-        Ok(certificates) if certificates.is_empty() => Err(wrong("no certificate in it".to_owned())),
+        Ok(certificates) if certificates.is_empty() => Err(wrong("no certificate found".to_owned())),
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(wrong(error.to_string())),
     }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_data_folder_tells_where_the_relay_is_and_how_to_know_it() {
+    fn defaults_come_from_the_data_folder() {
         let (folder, common) = folder();
         fs::write(folder.path().join("fingerprint"), format!("{}\n", "0f".repeat(32))).unwrap();
         fs::write(folder.path().join("listen"), "0.0.0.0:5555\n").unwrap();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_wins_over_the_data_folder() {
+    fn the_command_line_takes_precedence() {
         let (folder, common) = folder();
         fs::write(folder.path().join("listen"), "127.0.0.1:5555\n").unwrap();
         let common = Common { relay: vec!["a:1".into(), "b:2".into()], fingerprint: Some([1; 32]), ..common };
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn each_missing_part_has_its_own_error() {
         let (folder, common) = folder();
         assert!(matches!(Relay::find(&common), Err(LoginError::NoTrust(_))));
         assert!(matches!(Login::find(&common), Err(LoginError::NoUser)));

@@ -1,5 +1,4 @@
-//! `quip`: the Quip chat relay for people. It exits with 0 when all went well, 1 when something failed, and 2 when the
-//! command line is wrong.
+//! `quip`: chat over a Quip relay, for people. Exits with 0 on success, 1 on failure and 2 on a wrong command line.
 
 use std::process::ExitCode;
 
@@ -14,7 +13,6 @@ mod list;
 mod login;
 mod out;
 mod people;
-mod replay;
 mod send;
 mod show;
 mod tail;
@@ -23,15 +21,11 @@ mod token;
 
 use args::{Cli, Command, Common};
 
-/// A replay is many small allocations freed elsewhere and later, which the system's allocator is slow at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log();
     match run(cli) {
-        Ok(code) => code,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) if out::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -40,19 +34,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let common = cli.common;
-    if let Command::Replay(args) = cli.command {
-        return replay::run(&common, &args);
-    }
+fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(small(&common, cli.command));
-    // A thread that reads standard input cannot be stopped; nothing waits for it.
+    let result = runtime.block_on(execute(&cli.common, cli.command));
+    // A thread that blocks on standard input cannot be stopped, so do not wait for it.
     runtime.shutdown_background();
-    result.map(|()| ExitCode::SUCCESS)
+    result
 }
 
-async fn small(common: &Common, command: Command) -> anyhow::Result<()> {
+async fn execute(common: &Common, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Chat(args) => chat::run(common, &args).await,
         Command::Send(args) => send::run(common, &args).await,
@@ -60,11 +50,10 @@ async fn small(common: &Common, command: Command) -> anyhow::Result<()> {
         Command::History(args) => history::run(common, &args).await,
         Command::List => list::run(common).await,
         Command::Group { action } => group::run(common, action).await,
-        Command::Replay(_) => unreachable!("has a runtime of its own"),
     }
 }
 
-/// What the library logs is for those who look for it: RUST_LOG=debug.
+/// Logs of the library are off unless RUST_LOG asks for them.
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));

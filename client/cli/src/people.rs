@@ -1,4 +1,4 @@
-//! Who is in a conversation, and how reachable.
+//! The members of a conversation and their presence.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ pub(crate) struct Person {
     presence: Option<Presence>,
 }
 
-/// The members in order of user id, at most `most`, and whether there are more.
+/// Up to `most` members in order of user id, and whether there are more.
 pub(crate) async fn people(
     client: &Client,
     conversation: ConversationId,
@@ -85,5 +85,5 @@ impl Person {
     }
 }
 
-/// What one request asks for; the relay may give less.
+/// Members per request; the relay may send fewer.
 const PAGE: u64 = 100;

@@ -12,7 +12,7 @@ use crate::{
     connect, out,
 };
 
-/// Sends, and prints where the relay stored it.
+/// Sends, and prints the seq of each accepted message.
 pub(crate) async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> {
     let client = connect::connect(common).await?;
     let conversation = connect::open(&client, &args.target, Start::Now).await?;
@@ -27,7 +27,7 @@ pub(crate) async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Each line of standard input is a message; empty ones are left out. As many as allowed are on their way at once.
+/// Sends each line of standard input as a message, pipelined up to the limit of unanswered commands. Skips empty lines.
 async fn lines(sender: &Sender, json: bool) -> anyhow::Result<()> {
     let mut input = read_lines();
     let mut waiting = FuturesOrdered::new();
@@ -51,7 +51,7 @@ async fn lines(sender: &Sender, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the message is stored, and says where.
+/// Waits until the message is accepted and prints its seq.
 async fn accepted(receipt: Receipt, json: bool) -> anyhow::Result<()> {
     match receipt.accepted().await {
         Ok(accepted) if json => {
@@ -69,5 +69,5 @@ fn read_lines() -> tokio::sync::mpsc::Receiver<io::Result<String>> {
     receiver
 }
 
-/// Messages on their way at once, and lines read ahead: what one conversation may have unanswered.
+/// Unanswered messages, and lines read ahead: the limit of unanswered commands of a conversation.
 const WINDOW: usize = quip_protocol::limit::UNANSWERED as usize;

@@ -1,4 +1,4 @@
-//! How events look to people and to programs.
+//! Events as lines for people and as JSON.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{Timestamp, tz::TimeZone};
@@ -51,12 +51,12 @@ pub(crate) fn entry_object(entry: &Entry) -> Value {
     })
 }
 
-/// Events that will not come.
+/// A message about skipped events.
 pub(crate) fn skipped(to: u64, why: SkipReason) -> String {
     match why {
         SkipReason::Trimmed => format!("events up to {to} are no longer kept"),
         SkipReason::NotVisible => format!("events up to {to} are from before you joined"),
-        _ => format!("events up to {to} are left out"),
+        _ => format!("events up to {to} are skipped"),
     }
 }
 
@@ -80,8 +80,8 @@ pub(crate) fn presence_name(state: PresenceState) -> &'static str {
     }
 }
 
-/// A text of someone else, made harmless for a terminal: control characters could drive it, and bidirectional overrides
-/// could make a text look like another.
+/// Makes a foreign text safe for a terminal: removes control characters, which could control it, and bidirectional
+/// overrides, which could disguise a text.
 pub(crate) fn plain(text: &str) -> String {
     let spaced = |c: char| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c };
     text.trim_end_matches(['\n', '\r']).chars().map(spaced).filter(|c| !c.is_control() && !is_bidi(*c)).collect()
@@ -111,21 +111,24 @@ fn sentence(event: &OwnedEvent) -> String {
         kind::JOINED => format!("* {user} joined"),
         kind::LEFT => format!("* {user} left"),
         kind::TOMBSTONE => format!("<{user}> (deleted)"),
-        _ => format!("* {user} {}", deed(event).unwrap_or_else(|| format!("did something of kind {}", event.kind))),
+        _ => format!(
+            "* {user} {}",
+            action(event).unwrap_or_else(|| format!("sent an event of unknown kind {}", event.kind))
+        ),
     }
 }
 
-/// What the user did, for kinds whose body says to what or whom.
-fn deed(event: &OwnedEvent) -> Option<String> {
+/// The action of a user, for kinds whose body names its object.
+fn action(event: &OwnedEvent) -> Option<String> {
     Some(match event.kind {
         kind::EDITED => {
             let Edited { target, body } = event.read()?;
-            format!("changed {target} to: {}", plain(&String::from_utf8_lossy(body.0)))
+            format!("edited {target}: {}", plain(&String::from_utf8_lossy(body.0)))
         }
         kind::DELETED => format!("deleted {}", event.read::<Deleted>()?.target),
         kind::REACTED => match event.read()? {
             Reacted { target, add: true, reaction } => format!("reacted to {target} with {}", plain(reaction)),
-            Reacted { target, add: false, reaction } => format!("took {} back from {target}", plain(reaction)),
+            Reacted { target, add: false, reaction } => format!("removed reaction {} from {target}", plain(reaction)),
         },
         kind::ADDED => format!("added {}", plain(event.read::<Added<'_>>()?.user)),
         kind::REMOVED => match event.read()? {
@@ -205,7 +208,7 @@ fn kind_of(entry: &Entry) -> &'static str {
     }
 }
 
-/// As a TARGET where that is possible.
+/// As a TARGET if possible.
 fn title(entry: &Entry, name: &str) -> String {
     if kind_of(entry) == "direct" { format!("@{name}") } else { name.to_owned() }
 }
@@ -238,9 +241,9 @@ mod tests {
         assert_eq!(shown(kind::TEXT, b"/me waves"), "[22:13] * alice waves");
         assert_eq!(shown(kind::JOINED, b""), "[22:13] * alice joined");
         assert_eq!(shown(kind::DATA, b"12345"), "[22:13] <alice> (5 bytes of data)");
-        assert_eq!(shown(99, b"?"), "[22:13] * alice did something of kind 99");
+        assert_eq!(shown(99, b"?"), "[22:13] * alice sent an event of unknown kind 99");
         let edited = packed(&Edited { target: 5, body: Blob(b"new") });
-        assert_eq!(shown(kind::EDITED, &edited), "[22:13] * alice changed 5 to: new");
+        assert_eq!(shown(kind::EDITED, &edited), "[22:13] * alice edited 5: new");
         let banned = packed(&Removed { user: "bob", ban: true });
         assert_eq!(shown(kind::REMOVED, &banned), "[22:13] * alice banned bob");
         let reacted = packed(&Reacted { target: 5, add: true, reaction: "+1" });
@@ -248,8 +251,8 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_does_not_parse_is_no_reason_to_fail() {
-        assert_eq!(shown(kind::ROLE, &[0xff]), "[22:13] * alice did something of kind 10");
+    fn a_body_that_does_not_parse_is_shown_anyway() {
+        assert_eq!(shown(kind::ROLE, &[0xff]), "[22:13] * alice sent an event of unknown kind 10");
         assert_eq!(object(&event(kind::ROLE, &[0xff]))["body"], "/w==");
         assert_eq!(object(&event(kind::TEXT, &[0xff]))["body"], "/w==");
     }
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_cannot_drive_the_terminal() {
+    fn a_text_cannot_control_the_terminal() {
         assert_eq!(plain("a\x1b[2Jb\u{202e}c\nd\u{9b}1m\n"), "a[2Jbc d1m");
     }
 }

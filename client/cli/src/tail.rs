@@ -10,7 +10,7 @@ use crate::{
     connect, out, show,
 };
 
-/// Prints events until there were enough, or the conversation ends.
+/// Prints events up to the count, or until the conversation ends.
 pub(crate) async fn run(common: &Common, args: &TailArgs) -> anyhow::Result<()> {
     let client = connect::connect(common).await?;
     let mut conversation = connect::open(&client, &args.target, start(args.from)).await?;
@@ -33,7 +33,7 @@ pub(crate) async fn run(common: &Common, args: &TailArgs) -> anyhow::Result<()> 
             }
             ConversationEvent::Skipped { to, why } => eprintln!("{}", show::skipped(to, why)),
             ConversationEvent::Reset { first, .. } => {
-                eprintln!("the relay was restored from a backup: what was shown from {first} on is void");
+                eprintln!("the relay was restored from a backup: discard events from {first} on");
             }
             ConversationEvent::Ended(Code::ENDED) => eprintln!("{}: you are no longer a member", args.target),
             ConversationEvent::Ended(code) => bail!("{}: {code}", args.target),

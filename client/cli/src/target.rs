@@ -1,4 +1,4 @@
-//! TARGET: how a conversation is written on the command line.
+//! TARGET: a conversation on the command line.
 
 use std::{fmt, str::FromStr};
 
@@ -6,14 +6,14 @@ use quip_client::{ConversationId, RoomName, Target, UserId};
 use quip_protocol::Kind;
 use thiserror::Error;
 
-/// A conversation as a person writes it.
+/// A conversation as written on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TargetArg {
     /// `lobby:main`
     Room(String),
     /// `@bob`
     Direct(UserId),
-    /// `#0203...`, or the same without `#`, because shells take `#` for a comment.
+    /// `#0203...`, or the same without `#`, which begins a comment in shells.
     Id(ConversationId),
 }
 
@@ -21,25 +21,25 @@ pub(crate) enum TargetArg {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupId(pub(crate) ConversationId);
 
-/// Why a text is no TARGET.
+/// Why a text is not a TARGET.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum InvalidTarget {
     /// After `@`.
-    #[error("\"@{0}\" names no user: a user id has 1 to 64 bytes without control characters")]
+    #[error("\"@{0}\": not a user id (1 to 64 bytes without control characters)")]
     User(String),
     /// After `#`.
-    #[error("\"{0}\" is not the id of a conversation: that is 32 hex digits, beginning with 01, 02 or 03")]
+    #[error("\"{0}\" is not a conversation id (32 hex digits that begin with 01, 02 or 03)")]
     Id(String),
     /// Anything else.
-    #[error("\"{0}\" is neither a room (lobby:main), nor a user (@bob), nor the id of a conversation (32 hex digits)")]
+    #[error("\"{0}\" is not a room (lobby:main), a user (@bob) or a conversation id (32 hex digits)")]
     Room(String),
-    /// A conversation, but no group.
-    #[error("#{0} is not a group: the id of a group begins with 02")]
+    /// A conversation that is not a group.
+    #[error("#{0} is not a group (group ids begin with 02)")]
     NoGroup(ConversationId),
 }
 
 impl TargetArg {
-    /// What the library opens.
+    /// The same for the library.
     pub(crate) fn target(&self) -> Target {
         match self {
             Self::Room(name) => Target::room(name).expect("checked when it was read"),
@@ -86,7 +86,7 @@ impl fmt::Display for TargetArg {
     }
 }
 
-/// Fills `bytes` from twice as many hex digits; false when the text is anything else.
+/// Fills `bytes` from twice as many hex digits; returns false for any other text.
 pub(crate) fn decode_hex(digits: &str, bytes: &mut [u8]) -> bool {
     let digit = |byte: u8| (byte as char).to_digit(16);
     if digits.len() != bytes.len() * 2 {
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_known_by_how_it_is_written() {
+    fn each_kind_has_its_own_form() {
         assert_eq!("lobby:main".parse(), Ok(TargetArg::Room("lobby:main".to_owned())));
         assert_eq!("@bob smith".parse(), Ok(TargetArg::Direct(UserId::parse("bob smith").unwrap())));
         let id = TargetArg::Id(ConversationId::group([0xab; 15]));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_of_them_is_said() {
+    fn anything_else_is_refused() {
         for bad in ["lobby", "Lobby:Main", "@", "#", "#12", "", "a:b:c", &format!("#07{}", "ab".repeat(15))] {
             assert!(bad.parse::<TargetArg>().is_err(), "{bad}");
         }

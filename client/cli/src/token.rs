@@ -1,9 +1,8 @@
-//! Development tokens: signed with the key in the data folder of a relay that has no other keys.
+//! Development tokens, signed with the key in the data folder of a relay without configured keys.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,41 +14,36 @@ use thiserror::Error;
 /// Why the key in the data folder cannot be used. The text says what to do.
 #[derive(Debug, Error)]
 pub(crate) enum KeyError {
-    /// No relay ever ran there.
+    /// No data folder.
     #[error(
-        "there is no relay's data folder at {}; start a relay with `quip-relay --data {}`, or name its folder with --data",
+        "no data folder at {}; start a relay with `quip-relay --data {}`, or name its folder with --data",
         .0.display(), .0.display()
     )]
     NoFolder(PathBuf),
-    /// A relay ran there, and it has other keys.
-    #[error("{} is missing, so this relay takes tokens of another issuer; log in with --token", .0.display())]
+    /// No key: the relay has configured keys.
+    #[error("{} not found: the relay takes tokens from another issuer; log in with --token", .0.display())]
     NoKey(PathBuf),
-    /// The operating system refused.
-    #[error("cannot read {}: {error}; only the user that the relay runs as may", path.display())]
+    /// Reading failed.
+    #[error("cannot read {}: {error} (only the user that runs the relay may read it)", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error.
         error: io::Error,
     },
-    /// The file holds something else.
+    /// The file is not a key.
     #[error("{} is not an Ed25519 key in PEM: {error}", path.display())]
     NotAKey {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         error: jsonwebtoken::errors::Error,
     },
 }
 
-/// The key that signs development tokens, as a cheap handle.
-#[derive(Clone)]
-pub(crate) struct DevelopmentKey(Arc<EncodingKey>);
-
-/// A user who gets a fresh token whenever one is needed.
-#[derive(Clone)]
+/// Signs a fresh token for a user whenever one is needed.
 pub(crate) struct Development {
-    key: DevelopmentKey,
+    key: EncodingKey,
     user: UserId,
 }
 
@@ -64,9 +58,9 @@ struct Claims<'a> {
     create: [&'a str; 1],
 }
 
-impl DevelopmentKey {
-    /// Reads the key of a relay's data folder.
-    pub(crate) fn read(data: &Path) -> Result<Self, KeyError> {
+impl Development {
+    /// Reads the key of a relay's data folder, to log in as `user`.
+    pub(crate) fn read(data: &Path, user: UserId) -> Result<Self, KeyError> {
         if !data.is_dir() {
             return Err(KeyError::NoFolder(data.to_owned()));
         }
@@ -76,16 +70,9 @@ impl DevelopmentKey {
             _ => KeyError::Read { path: path.clone(), error },
         })?;
         let key = EncodingKey::from_ed_pem(&pem).map_err(|error| KeyError::NotAKey { path, error })?;
-        Ok(Self(Arc::new(key)))
+        Ok(Self { key, user })
     }
 
-    /// Logs in as `user`.
-    pub(crate) fn login(&self, user: UserId) -> Development {
-        Development { key: self.clone(), user }
-    }
-}
-
-impl Development {
     /// A token that lets its user join, post and create everywhere. It carries no `kid`: a relay tries one without for all
     /// its keys.
     fn mint(&self, now: SystemTime) -> Result<String, jsonwebtoken::errors::Error> {
@@ -99,7 +86,7 @@ impl Development {
             post: ["*"],
             create: ["*"],
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key.0)
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key)
     }
 }
 
@@ -129,12 +116,16 @@ pub(crate) mod tests {
         MC4CAQAwBQYDK2VwBCIEIMXhQg7WbH1Mv5LrXhxsW1/ARnZNbMmvR6CCijbKw3u5\n\
         -----END PRIVATE KEY-----\n";
 
+    fn user(name: &str) -> UserId {
+        UserId::parse(name).unwrap()
+    }
+
     #[test]
-    fn a_token_says_who_and_for_how_long() {
+    fn a_token_has_the_expected_claims() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("keys")).unwrap();
         fs::write(folder.path().join("keys/signing.pem"), PEM).unwrap();
-        let login = DevelopmentKey::read(folder.path()).unwrap().login(UserId::parse("Ännchen").unwrap());
+        let login = Development::read(folder.path(), user("Ännchen")).unwrap();
         let token = login.mint(UNIX_EPOCH + Duration::from_secs(1_000)).unwrap();
         let parts: Vec<_> = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
         let [header, claims]: [Value; 2] = [0, 1].map(|part| serde_json::from_slice(&parts[part]).unwrap());
@@ -147,12 +138,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_folder_without_a_key_is_told_from_none() {
+    fn each_unusable_key_has_its_own_error() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(DevelopmentKey::read(folder.path()), Err(KeyError::NoKey(_))));
-        assert!(matches!(DevelopmentKey::read(&folder.path().join("gone")), Err(KeyError::NoFolder(_))));
+        let read = |folder: &Path| Development::read(folder, user("alice"));
+        assert!(matches!(read(folder.path()), Err(KeyError::NoKey(_))));
+        assert!(matches!(read(&folder.path().join("gone")), Err(KeyError::NoFolder(_))));
         fs::create_dir(folder.path().join("keys")).unwrap();
         fs::write(folder.path().join("keys/signing.pem"), "nonsense").unwrap();
-        assert!(matches!(DevelopmentKey::read(folder.path()), Err(KeyError::NotAKey { .. })));
+        let read = |folder: &Path| Development::read(folder, user("alice"));
+        assert!(matches!(read(folder.path()), Err(KeyError::NotAKey { .. })));
     }
 }

@@ -1,4 +1,4 @@
-//! One conversation over one stream after another: its state, what the app does, what its task does. What the relay says is in
+//! The state of a conversation, the calls of the app, and the calls of its task. Frames from the relay are handled in
 //! [`answers`].
 
 mod answers;
@@ -19,18 +19,18 @@ use tokio::sync::oneshot;
 use super::{Ticket, delivery::Delivery, frames, outbox::Outbox};
 use crate::{Change, ConversationEvent, Cursor, OpenError, OpenOptions, Opened, SavedConversation, Target};
 
-/// What the stream's task does next.
+/// What the task of the stream does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Reads, and writes what there is.
+    /// Read, and write pending frames.
     Go,
-    /// Finishes its side, and reads until the relay finishes.
+    /// Finish the own side, and read until the relay finishes.
     Finish,
-    /// Opens again on a new stream after this long.
+    /// Reopen on a new stream after this pause.
     Again(Duration),
-    /// The same, on another relay if there is one.
+    /// Reopen on another relay, if there is one.
     Elsewhere,
-    /// It is over for good.
+    /// End for good.
     Over,
 }
 
@@ -42,35 +42,35 @@ pub(crate) struct Core {
     start: crate::Start,
     saved: SavedConversation,
     stream: Stream,
-    /// Where the present stream was asked to start.
+    /// The cursor that the current stream was opened at.
     asked: Option<Cursor>,
-    /// The `n` of the join that the present stream began with.
+    /// The `n` of the join in the current `Open`.
     joining: Option<u64>,
-    /// Still to become a member.
+    /// Whether this user still has to become a member.
     want_join: bool,
     tries: u32,
     opening: Option<oneshot::Sender<Result<(), OpenError>>>,
     opened: Option<Opened>,
     outbox: Outbox,
     delivery: Delivery,
-    /// The log that `n`s and cursor are of.
+    /// Generation of the log of the numbers and the cursor.
     log: Option<u64>,
-    /// Own events that are still to come: seq to `n`.
+    /// Acknowledged own events that are not delivered yet: seq to `n`.
     own: BTreeMap<u64, u64>,
     names: HashSet<UserId>,
     mark: Option<Mark>,
     mark_due: bool,
-    /// Nothing is sent before this, because the relay said so.
+    /// No command is sent before this time, at the relay's request.
     hold: Option<Instant>,
-    /// The stream is to be finished and opened again, as soon as everything sent on it is answered.
+    /// Whether to reopen the stream once all commands sent on it are answered.
     resync: bool,
-    /// The app is to be told when the stream is open again.
+    /// Whether to report [`ConversationEvent::Reconnected`] once the stream is open again.
     lost: bool,
-    /// The membership has ended, and the present stream only asks what became of commands without an answer.
+    /// The membership ended; the current stream only fetches outstanding outcomes.
     parting: bool,
     next: Option<Next>,
     save_at: Option<Instant>,
-    /// No handle is left; by then the stream ends, answers or not.
+    /// No handle is left; the stream ends at this time, even with unanswered commands.
     linger: Option<Instant>,
     changes: Vec<Change>,
     out: Vec<u8>,
@@ -81,14 +81,14 @@ enum Stream {
     None,
     Opening,
     Open,
-    /// Finished on our side.
+    /// Finished on the own side.
     Finishing,
-    /// Finished on both.
+    /// Finished on both sides.
     Drained,
     Over,
 }
 
-/// What a conversation begins with.
+/// The parameters of a new conversation.
 pub(crate) struct Setup {
     pub(crate) me: UserId,
     pub(crate) target: Target,
@@ -137,12 +137,12 @@ impl Core {
         self.id
     }
 
-    /// What was found at the latest opening.
+    /// What the relay reported at the latest opening.
     pub(crate) fn opened(&self) -> Option<&Opened> {
         self.opened.as_ref()
     }
 
-    /// How many commands are without an answer.
+    /// Number of unanswered commands.
     pub(crate) fn unanswered(&self) -> usize {
         self.outbox.len()
     }
@@ -158,13 +158,13 @@ impl Core {
 
     // --- The app ---
 
-    /// A command under the next number, and what must be kept before [`Self::send`].
+    /// Makes a command with the next number, and the change to save before [`Self::send`].
     pub(crate) fn prepare(&self, make: impl FnOnce(u64) -> Bytes) -> (Bytes, Change) {
         let frame = make(self.outbox.next_n());
         (frame.clone(), self.outbox.queued(frame))
     }
 
-    /// Queues a prepared command; its number.
+    /// Queues a prepared command; returns its number.
     pub(crate) fn send(&mut self, frame: Bytes, ticket: Ticket) -> u64 {
         let n = self.outbox.next_n();
         self.outbox.push(frame, Some(ticket));
@@ -178,8 +178,8 @@ impl Core {
         }
     }
 
-    /// The next event for the app, `Some(None)` after the last one; and whether the stream's task has to know.
-    /// What the app took is kept soon after.
+    /// Returns the next event for the app, `Some(None)` after the last one, and whether to wake the stream's task. The cursor
+    /// is saved soon after.
     pub(crate) fn pop(&mut self, now: Instant, waker: &Waker) -> (Option<Option<ConversationEvent>>, bool) {
         let before = (self.wants_read(), self.save_at);
         let popped = self.delivery.pop(waker);
@@ -187,23 +187,23 @@ impl Core {
         (popped, before != (self.wants_read(), self.save_at) || self.delivery.must_fetch())
     }
 
-    /// After the event that the app was given last.
+    /// The cursor after the event returned to the app last.
     pub(crate) fn given(&self) -> Cursor {
         self.delivery.given()
     }
 
-    /// Nobody takes events any more.
+    /// The reader of events was dropped.
     pub(crate) fn reader_gone(&mut self) {
-        self.delivery.reader_gone();
+        self.delivery.reader_dropped();
         self.save_cursor();
     }
 
-    /// The last handle is gone: the stream ends once everything is answered, or at `deadline`.
+    /// The last handle was dropped: the stream ends once everything is answered, or at `deadline`.
     pub(crate) fn release(&mut self, deadline: Instant) {
         self.linger = Some(deadline);
     }
 
-    /// The client is closed: whatever is unanswered stays kept.
+    /// The client was closed: unanswered commands stay stored.
     pub(crate) fn close(&mut self, error: OpenError) {
         self.stream = Stream::Over;
         self.opening.take().map(|opening| opening.send(Err(error)));
@@ -214,7 +214,7 @@ impl Core {
 
     // --- The stream's task ---
 
-    /// A new stream on a relay whose log is `generation`.
+    /// Begins a new stream on a relay whose log has this generation.
     pub(crate) fn connected(&mut self, generation: u64) {
         (self.resync, self.hold) = (false, None);
         self.stream = Stream::Opening;
@@ -236,7 +236,7 @@ impl Core {
         frames::append(&wire::Open::new(&target, self.joining.unwrap_or(0), start), &mut self.out);
     }
 
-    /// The stream is gone, for a reason that the app knows of (a lost connection) or not.
+    /// The stream was lost.
     pub(crate) fn disconnected(&mut self) {
         self.outbox.lost();
         self.out.clear();
@@ -247,7 +247,7 @@ impl Core {
         }
     }
 
-    /// What to do now; to be asked after every input. `idle`: everything handed out was written.
+    /// Decides what to do next; called after every input. `idle`: everything handed out was written.
     pub(crate) fn poll(&mut self, now: Instant, idle: bool) -> Next {
         if self.save_at.is_some_and(|at| at <= now) {
             self.save_cursor();
@@ -270,18 +270,18 @@ impl Core {
         Next::Go
     }
 
-    /// When to call [`Self::poll`] at the latest.
+    /// The latest time of the next [`Self::poll`].
     pub(crate) fn timer(&self) -> Option<Instant> {
         let hold = self.hold.filter(|_| self.stream == Stream::Open && !self.resync);
         [hold, self.save_at, self.linger].into_iter().flatten().min()
     }
 
-    /// Whether the stream is to be read: the app has room, or commands wait for answers, which come the same way.
+    /// Whether to read the stream: the queue has room, or commands are unanswered.
     pub(crate) fn wants_read(&self) -> bool {
         !self.delivery.is_full() || self.stream != Stream::Open || !self.outbox.is_empty()
     }
 
-    /// Frames to write, in order.
+    /// Takes the frames to write, in order.
     pub(crate) fn take_out(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
@@ -290,7 +290,7 @@ impl Core {
         !self.out.is_empty()
     }
 
-    /// What must be kept before anything from [`Self::take_out`] is written, and how many commands were settled.
+    /// Takes the changes to save before anything from [`Self::take_out`] is written, and the number of resolved commands.
     pub(crate) fn take_effects(&mut self) -> (Vec<Change>, usize) {
         let (mut changes, settled) = self.outbox.take_effects();
         changes.append(&mut self.changes);
@@ -302,7 +302,7 @@ impl Core {
     fn start(&self, generation: u64) -> wire::Start {
         match self.delivery.cursor() {
             None => self.start.to_wire(self.saved.cursor, generation),
-            Some(_) if self.delivery.is_reader_gone() => wire::Start::Now,
+            Some(_) if self.delivery.is_reader_dropped() => wire::Start::Now,
             Some(Cursor { generation, seq }) => wire::Start::After { generation, seq },
         }
     }
@@ -342,5 +342,5 @@ impl Core {
     }
 }
 
-/// From when the app takes an event to when the cursor is kept.
+/// Delay between taking an event and saving the cursor.
 const SAVE: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! The cursor, and the events that wait for the app.
+//! The cursor, and the events queued for the app.
 
 use std::{collections::VecDeque, task::Waker};
 
@@ -7,83 +7,83 @@ use quip_protocol::Code;
 use super::Violation;
 use crate::{ConversationEvent, Cursor, OwnedEvent, SkipReason};
 
-/// Events that wait for the app before the stream is no longer read.
+/// Maximum queued events; at this number the stream is no longer read.
 pub(super) const EVENTS: usize = 256;
-/// Bytes of content of such events.
+/// Maximum bytes of content of queued events.
 pub(super) const BYTES: usize = 256 * 1024;
 
 /// Delivery of one conversation.
 ///
-/// An app that does not take events must not keep its own commands from being answered, and both come on one stream. So with
-/// commands unanswered and the queue full, the stream is read on and its events are *let go*: they are fetched again,
-/// from the cursor, once the app has emptied the queue.
+/// Events and answers share a stream, and an app that takes no events must still get answers. So while the queue is full and
+/// commands are unanswered, the stream is still read and its events are *discarded*: they are fetched again from the cursor
+/// once the app has emptied the queue.
 #[derive(Default)]
 pub(super) struct Delivery {
     /// After the last event that is queued.
     cursor: Option<Cursor>,
-    /// The stream's own place; ahead of the cursor while events are let go.
+    /// The position of the stream; ahead of the cursor while events are discarded.
     at: u64,
     queue: VecDeque<(ConversationEvent, Cursor)>,
     bytes: usize,
     full: bool,
-    /// After the event that the app was given last.
+    /// After the event returned to the app last.
     given: Option<Cursor>,
-    /// After the event before that one, which the app must be done with.
+    /// After the last event that the app has taken.
     taken: Option<Cursor>,
-    letting_go: bool,
-    reader_gone: bool,
+    discarding: bool,
+    reader_dropped: bool,
     over: bool,
-    /// The head that makes the app caught up, until it is reached.
+    /// The seq at which the app is caught up, until it is reached.
     target: Option<u64>,
     waker: Option<Waker>,
 }
 
 impl Delivery {
-    /// The place to open at again.
+    /// The cursor to reopen at.
     pub(super) fn cursor(&self) -> Option<Cursor> {
         self.cursor
     }
 
-    /// After the event that the app was given last.
+    /// After the event returned to the app last.
     pub(super) fn given(&self) -> Cursor {
         self.given.unwrap_or(Cursor { generation: 0, seq: 0 })
     }
 
-    /// After the last event that the app is done with.
+    /// After the last event that the app has taken.
     pub(super) fn taken(&self) -> Option<Cursor> {
         self.taken
     }
 
-    /// Full is until half is taken, so that reading does not stop and start with every event.
+    /// Full until half is taken, so that reading does not stop and start with every event.
     pub(super) fn is_full(&self) -> bool {
         self.full
     }
 
-    /// Whether the stream has not come to this place yet.
+    /// Whether the stream has not reached this seq yet.
     pub(super) fn is_ahead(&self, seq: u64) -> bool {
         seq > self.at
     }
 
-    pub(super) fn is_reader_gone(&self) -> bool {
-        self.reader_gone
+    pub(super) fn is_reader_dropped(&self) -> bool {
+        self.reader_dropped
     }
 
-    /// Whether events were let go that the app can take now.
+    /// Whether events were discarded that the app can take now.
     pub(super) fn must_fetch(&self) -> bool {
         self.lacks_events() && self.queue.is_empty()
     }
 
-    /// Whether events were let go that the app is still to have.
+    /// Whether events were discarded that the app has not received.
     pub(super) fn lacks_events(&self) -> bool {
-        self.letting_go && !self.reader_gone && !self.over
+        self.discarding && !self.reader_dropped && !self.over
     }
 
-    /// The stream begins at `cursor`; without one (not asked for), just before `start`.
+    /// The stream was opened at the `asked` cursor, or else just before `start`.
     pub(super) fn opened(&mut self, asked: Option<Cursor>, generation: u64, start: u64) -> Result<(), Violation> {
         let found = Cursor { generation, seq: start.saturating_sub(1) };
         let cursor = match asked {
             Some(cursor) if cursor.generation == generation => cursor,
-            // The beginning of whatever log there is.
+            // The beginning of any log.
             Some(Cursor { generation: 0, .. }) => Cursor { generation, seq: 0 },
             _ => found,
         };
@@ -95,25 +95,25 @@ impl Delivery {
         }
         self.cursor = Some(cursor);
         self.at = cursor.seq;
-        self.letting_go = self.reader_gone;
+        self.discarding = self.reader_dropped;
         if asked.is_some_and(|asked| asked.generation != 0 && asked.generation != generation) {
             self.put(ConversationEvent::Reset { generation, first: start }, 0);
         }
         Ok(())
     }
 
-    /// Says `CaughtUp` when this is reached.
+    /// Queues `CaughtUp` when this seq is reached.
     pub(super) fn aim(&mut self, head: u64) {
         self.target = Some(head);
         self.reach();
     }
 
-    /// The place of the next event, which must be this one's.
+    /// Checks that this is the seq of the next event.
     pub(super) fn check(&self, seq: u64) -> Result<(), Violation> {
         if seq == self.at + 1 { Ok(()) } else { Err(Violation("an event is not at the cursor + 1")) }
     }
 
-    /// The next event, after [`Self::check`].
+    /// Adds the next event, after [`Self::check`].
     pub(super) fn event(&mut self, event: OwnedEvent) {
         let (seq, bytes) = (event.seq, event.body.len());
         if self.advance(seq) {
@@ -122,7 +122,7 @@ impl Delivery {
         }
     }
 
-    /// Nothing comes up to and including `to`.
+    /// Skips events up to and including `to`.
     pub(super) fn skip(&mut self, to: u64, why: SkipReason) -> Result<(), Violation> {
         if to <= self.at {
             return Err(Violation("a skip does not move the cursor"));
@@ -134,39 +134,39 @@ impl Delivery {
         Ok(())
     }
 
-    /// Something that moves no cursor.
+    /// Queues an item that does not move the cursor.
     pub(super) fn notice(&mut self, event: ConversationEvent) {
-        if !self.reader_gone {
+        if !self.reader_dropped {
             self.put(event, 0);
         }
     }
 
-    /// The last event of all.
+    /// Queues the last item.
     pub(super) fn end(&mut self, code: Code) {
-        // Without a cursor it was never opened, and that is told otherwise.
+        // Without a cursor it was never opened, which the opening reports.
         if !self.over && self.cursor.is_some() {
             self.notice(ConversationEvent::Ended(code));
         }
         self.close();
     }
 
-    /// Nothing comes any more.
+    /// Ends delivery.
     pub(super) fn close(&mut self) {
         self.over = true;
         self.wake();
     }
 
-    /// Whether the app will never see another event.
-    pub(super) fn reader_gone(&mut self) {
-        self.reader_gone = true;
-        self.letting_go = true;
+    /// The reader was dropped: no more events are delivered.
+    pub(super) fn reader_dropped(&mut self) {
+        self.reader_dropped = true;
+        self.discarding = true;
         self.queue.clear();
         (self.bytes, self.full) = (0, false);
-        // Dropping the reader is being done with what it was given.
+        // Dropping the reader takes the event returned last.
         self.taken = self.given;
     }
 
-    /// The next event for the app; `Some(None)` after the last.
+    /// Returns the next event for the app; `Some(None)` after the last.
     pub(super) fn pop(&mut self, waker: &Waker) -> Option<Option<ConversationEvent>> {
         self.taken = self.given;
         if let Some((event, after)) = self.queue.pop_front() {
@@ -184,14 +184,14 @@ impl Delivery {
         None
     }
 
-    /// Moves the stream's place; whether the app gets what was there.
+    /// Moves the position of the stream; returns whether the event is queued.
     fn advance(&mut self, to: u64) -> bool {
         self.at = to;
-        self.letting_go |= self.full;
-        if let (false, Some(cursor)) = (self.letting_go, &mut self.cursor) {
+        self.discarding |= self.full;
+        if let (false, Some(cursor)) = (self.discarding, &mut self.cursor) {
             cursor.seq = to;
         }
-        !self.letting_go
+        !self.discarding
     }
 
     fn reach(&mut self) {

@@ -1,4 +1,4 @@
-//! Commands as frames, the form in which they are kept and sent.
+//! Commands as frames, as they are stored and sent.
 
 use bytes::Bytes;
 use quip_protocol::{
@@ -9,7 +9,7 @@ use quip_protocol::{
 };
 use serde::Serialize;
 
-/// The join of a conversation as a command to keep.
+/// The join of a conversation as a command to store.
 pub(super) fn join(target: &Target<'_>, n: u64) -> Bytes {
     to_bytes(&Open::new(target, n, Start::Now))
 }
@@ -19,7 +19,7 @@ pub(super) fn is_join(command: &[u8]) -> bool {
     matches!(decode(command), Some(ToRelay::Open(_)))
 }
 
-/// The same command with another number; `None` when it is not a command.
+/// The same command with another number; `None` if it is not a command.
 pub(super) fn renumber(command: &[u8], n: u64) -> Option<Bytes> {
     Some(match decode(command)? {
         ToRelay::Open(open) => join(&open.target().ok()?, n),
@@ -36,7 +36,7 @@ pub(super) fn renumber(command: &[u8], n: u64) -> Option<Bytes> {
     })
 }
 
-/// Kind and body of the event that an accepted command becomes; `None` when it is not a command.
+/// Kind and body of the event of an accepted command; `None` if it is not a command.
 pub(super) fn event(command: &Bytes) -> Option<(u64, Bytes)> {
     Some(match decode(command)? {
         ToRelay::Open(_) => (kind::JOINED, Bytes::new()),
@@ -55,7 +55,7 @@ pub(super) fn event(command: &Bytes) -> Option<(u64, Bytes)> {
     })
 }
 
-/// Appends a message that is not kept.
+/// Appends a message that is not stored.
 pub(super) fn append<M: Message>(message: &M, out: &mut Vec<u8>) {
     frame::encode(message, out);
 }

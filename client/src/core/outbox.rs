@@ -1,4 +1,4 @@
-//! Commands without an answer, and their numbers.
+//! Unanswered commands, and their numbers.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::frames;
 use crate::{Accepted, Change, ReceiptError, SavedConversation};
 
-/// Where the fate of a command is told.
+/// Resolves the receipt of a command.
 pub(crate) type Ticket = oneshot::Sender<Result<Accepted, ReceiptError>>;
 
 /// The outbox of one conversation: at most 64 commands in order of `n`.
@@ -25,11 +25,11 @@ struct Item {
     n: u64,
     frame: Bytes,
     ticket: Option<Ticket>,
-    /// Written on the present stream and not answered there.
+    /// Sent on the current stream, without an answer.
     sent: bool,
-    /// Written on an earlier stream, or by an earlier process, and not answered there: it may be decided still.
+    /// Sent on an earlier stream or by an earlier process, without an answer: it may have been decided.
     doubtful: bool,
-    /// Its `n` turned out to be used by other content: it needs another one.
+    /// Its `n` is used by other content: it needs another one.
     displaced: bool,
 }
 
@@ -55,7 +55,7 @@ impl Outbox {
         self.items.is_empty()
     }
 
-    /// Whether a command on this stream waits for its answer.
+    /// Whether a command sent on this stream is unanswered.
     pub(super) fn unanswered(&self) -> bool {
         self.items.iter().any(|item| item.sent)
     }
@@ -64,20 +64,20 @@ impl Outbox {
         self.next_n
     }
 
-    /// Adds a command that is kept already, under [`Self::next_n`].
+    /// Adds a command that is already stored under [`Self::next_n`].
     pub(super) fn push(&mut self, frame: Bytes, ticket: Option<Ticket>) {
         let n = self.next_n;
         self.next_n += 1;
         self.items.push_back(Item { n, frame, ticket, sent: false, doubtful: false, displaced: false });
     }
 
-    /// Adds the join, which must be kept before it is sent.
+    /// Adds the join, which must be stored before it is sent.
     pub(super) fn push_join(&mut self, frame: Bytes) {
         self.changes.push(Change::Queued(self.id, self.next_n, frame.clone()));
         self.push(frame, None);
     }
 
-    /// The `n` of the join, if that is what comes first. It is sent with `Open`.
+    /// The `n` of the join, if it is the first command. It is sent with `Open`.
     pub(super) fn join(&self) -> Option<u64> {
         self.items.front().filter(|item| frames::is_join(&item.frame)).map(|item| item.n)
     }
@@ -90,7 +90,7 @@ impl Outbox {
         self.find(n).is_some()
     }
 
-    /// Appends every command that waits; they count as sent.
+    /// Appends every waiting command and marks it as sent.
     pub(super) fn write(&mut self, out: &mut Vec<u8>) {
         for item in self.items.iter_mut().filter(|item| !item.sent) {
             out.extend_from_slice(&item.frame);
@@ -98,24 +98,24 @@ impl Outbox {
         }
     }
 
-    /// The join was sent with `Open`.
+    /// Marks the join as sent with `Open`.
     pub(super) fn mark_sent(&mut self, n: u64) {
         self.at(n, |item| item.sent = true);
     }
 
-    /// The stream is gone: whatever was sent on it is unknown.
+    /// The stream was lost: outcomes of commands sent on it are unknown.
     pub(super) fn lost(&mut self) {
         for item in &mut self.items {
             item.doubtful |= std::mem::take(&mut item.sent);
         }
     }
 
-    /// The command with this `n` was sent on this stream and is answered by a refusal that decides nothing.
+    /// The command was refused without being decided: it waits to be sent again.
     pub(super) fn wait_again(&mut self, n: u64) {
         self.at(n, |item| item.sent = false);
     }
 
-    /// The relay could not say what became of the command.
+    /// The outcome of the command is unknown to the relay.
     pub(super) fn doubt(&mut self, n: u64) {
         self.at(n, |item| (item.sent, item.doubtful) = (false, true));
     }
@@ -129,39 +129,39 @@ impl Outbox {
         self.find(n).is_some_and(|at| self.items[at].sent)
     }
 
-    /// The oldest `n` without an answer.
+    /// The lowest unanswered `n`.
     pub(super) fn first_n(&self) -> Option<u64> {
         self.items.front().map(|item| item.n)
     }
 
-    /// Tells the fate of a command; false when nobody waits for it.
+    /// Resolves a command; returns false if it is not in the outbox.
     pub(super) fn settle(&mut self, n: u64, fate: Result<Accepted, ReceiptError>) -> bool {
         let Some(item) = self.find(n).and_then(|at| self.items.remove(at)) else { return false };
         self.forget(item, fate);
         true
     }
 
-    /// Gives everything up: the stream ended for good.
+    /// Resolves all commands with an error: the stream ended for good.
     pub(super) fn give_up(&mut self, fate: ReceiptError) {
         for item in std::mem::take(&mut self.items) {
             self.forget(item, Err(fate));
         }
     }
 
-    /// Lets every receipt go while the commands stay kept.
+    /// Resolves every receipt with [`ReceiptError::Closed`]; the commands stay stored.
     pub(super) fn close(&mut self) {
         for item in &mut self.items {
             item.ticket.take().map(|ticket| ticket.send(Err(ReceiptError::Closed)));
         }
     }
 
-    /// Gives the join, which is alone, another number: `n` does not name it.
+    /// Renumbers the join, which is the only command, to `n`.
     pub(super) fn renumber_join(&mut self, n: u64) {
         self.next_n = n;
         self.renumber();
     }
 
-    /// The relay says what it has decided. `same_log`: of the log that our numbers are of.
+    /// Applies the relay's last decided `n` and recent outcomes. `same_log`: the numbers are of the relay's current log.
     pub(super) fn opened(&mut self, last_n: u64, outcomes: impl Iterator<Item = Outcome>, same_log: bool) {
         for outcome in outcomes {
             if self.find(outcome.n).is_some_and(|at| !self.items[at].displaced) {
@@ -183,17 +183,17 @@ impl Outbox {
         self.next_n = last_n + 1 + self.items.len() as u64;
     }
 
-    /// Changes to keep, and how many commands were settled since the last call.
+    /// Changes to save, and how many commands were resolved since the last call.
     pub(super) fn take_effects(&mut self) -> (Vec<Change>, usize) {
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.settled))
     }
 
-    /// What is kept of a command with this frame before it is pushed.
+    /// The change to save before a command with this frame is pushed.
     pub(super) fn queued(&self, frame: Bytes) -> Change {
         Change::Queued(self.id, self.next_n, frame)
     }
 
-    /// Numbers everything from `next_n` on.
+    /// Renumbers all commands from `next_n` on.
     fn renumber(&mut self) {
         self.items.retain_mut(|item| match frames::renumber(&item.frame, self.next_n) {
             Some(frame) => {

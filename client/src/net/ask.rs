@@ -1,4 +1,4 @@
-//! Requests: one frame up, an answer down.
+//! Requests: one frame to the relay, and its answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use super::{Broken, Hub, Link, LinkState, buffer::Buffer, dial::CHUNK};
 use crate::{ConnectionLost, RequestError};
 
-/// Asks, and hands every frame of the answer to `each`; whether there is more to ask for. Waits for a connection if there
-/// is none.
+/// Sends a request and passes every frame of the answer to `each`. Returns whether there is more to fetch. Waits for a
+/// connection if there is none.
 pub(crate) async fn ask<M: Message>(
     hub: &Hub,
     limit: Duration,
@@ -43,7 +43,7 @@ async fn answer(
     let (mut send, mut recv) = link.connection.open_bi().await.map_err(ConnectionLost::from)?;
     send.set_priority(REQUEST).ok();
     match send.write_all(request).await {
-        // The answer says why.
+        // The answer has the reason.
         Ok(()) | Err(WriteError::Stopped(_)) => {}
         Err(error) => return Err(ConnectionLost::Transport(error.to_string().into()).into()),
     }
@@ -55,9 +55,7 @@ async fn answer(
         let drained = buffer.drain(|message| {
             match message {
                 ToClient::End(found) => end = Some(refusal(found)),
-                message => {
-                    each(message).ok_or_else(|| Broken::unexpected("a frame that does not answer the request"))?
-                }
+                message => each(message).ok_or_else(|| Broken::unexpected("unexpected frame in an answer"))?,
             }
             Ok::<_, Broken>(end.is_none())
         });
@@ -72,7 +70,7 @@ async fn answer(
 async fn read(recv: &mut RecvStream) -> Result<bytes::Bytes, RequestError> {
     match recv.read_chunk(CHUNK, true).await {
         Ok(Some(chunk)) => Ok(chunk.bytes),
-        Ok(None) => Err(ConnectionLost::Protocol("an answer without an End".into()).into()),
+        Ok(None) => Err(ConnectionLost::Protocol("answer without End".into()).into()),
         Err(ReadError::ConnectionLost(error)) => Err(ConnectionLost::from(error).into()),
         Err(ReadError::Reset(code)) => Err(refused(Code(code.into_inner()), Duration::ZERO, "")),
         Err(error) => Err(ConnectionLost::Transport(error.to_string().into()).into()),
@@ -91,5 +89,5 @@ fn refused(code: Code, retry_after: Duration, text: &str) -> RequestError {
     RequestError::Refused { code, retry_after, text: text.to_owned() }
 }
 
-/// Behind conversations.
+/// Priority below conversations.
 const REQUEST: i32 = -1;

@@ -1,4 +1,4 @@
-//! Pauses between attempts.
+//! Pauses between connection attempts.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ const BASE: Duration = Duration::from_millis(100);
 /// The longest pause of all.
 const MOST: Duration = Duration::from_secs(10);
 
-/// Full jitter: anything from nothing to a bound that doubles, so that clients of a lost relay do not come back at once.
+/// Exponential backoff with full jitter, so that the clients of a lost relay do not reconnect at once.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     attempt: u32,
@@ -21,7 +21,7 @@ impl Backoff {
         most.mul_f64(rand::random())
     }
 
-    /// The attempts begin anew.
+    /// Starts again with the shortest pause.
     pub(crate) fn reset(&mut self) {
         self.attempt = 0;
     }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_ten_seconds_and_begin_anew() {
+    fn pauses_double_up_to_ten_seconds() {
         let mut backoff = Backoff::default();
         let mut bounds = Vec::new();
         for _ in 0..9 {

@@ -1,11 +1,11 @@
-//! Frames out of the bytes of a stream.
+//! Splits the bytes of a stream into frames.
 
 use bytes::{Buf, Bytes, BytesMut};
 use quip_protocol::{ToClient, frame, limit};
 
 use super::Broken;
 
-/// Bytes that have arrived and are not decoded. The stream is read no further while a whole frame is here, so that this
+/// Received bytes that are not decoded yet. The stream is not read while a complete frame is buffered, so that the buffer
 /// holds at most one frame and one chunk.
 #[derive(Default)]
 pub(crate) struct Buffer {
@@ -13,17 +13,17 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// Adds what was read.
+    /// Appends a chunk.
     pub(super) fn push(&mut self, chunk: Bytes) {
         if self.bytes.is_empty() {
-            // Mostly the only holder, so that nothing is copied.
+            // Usually the only reference, so that nothing is copied.
             self.bytes = chunk.into();
         } else {
             self.bytes.extend_from_slice(&chunk);
         }
     }
 
-    /// Hands every whole frame to `each`, until that says no or fails. Frames of unknown types are passed over.
+    /// Passes every complete frame to `each`, until it returns false or fails. Skips frames of unknown odd types.
     pub(super) fn drain<E: From<Broken>>(
         &mut self,
         mut each: impl FnMut(ToClient<'_>) -> Result<bool, E>,

@@ -1,10 +1,10 @@
-//! The IO: one task for the connection, one for each open conversation.
+//! IO: one task for the connection, one for each open conversation.
 //!
 //! * [`dial`] makes a connection and says Hello ([`tls`], [`transport`], [`socket`]);
-//! * [`session`] keeps it: the session stream, tokens, signs that it is time to move;
-//! * [`driver`] goes from one session to the next, reconnecting with pauses ([`backoff`]);
-//! * [`stream`] runs one conversation over whatever connection there is;
-//! * [`ask`] makes requests; [`buffer`] cuts frames out of streams.
+//! * [`session`] runs it: the session stream, tokens, and moving to another relay;
+//! * [`driver`] runs one session after another, reconnecting with pauses ([`backoff`]);
+//! * [`stream`] runs one conversation over the current connection;
+//! * [`ask`] makes requests; [`buffer`] splits streams into frames.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -34,23 +34,23 @@ pub(crate) use driver::Driver;
 pub(crate) use session::{Base, Order};
 pub(crate) use stream::{Shared, run};
 
-/// What the tasks and handles of a client share.
+/// The state shared by the tasks and handles of a client.
 pub(crate) struct Hub {
-    /// The connection, as conversations and requests use it.
+    /// The connection, for conversations and requests.
     pub(crate) links: watch::Sender<LinkState>,
     pub(crate) keeper: Keeper,
     conversations: Mutex<HashMap<ConversationId, Arc<Shared>>>,
     subscribers: Mutex<Vec<Subscriber>>,
 }
 
-/// Whether there is a connection.
+/// The state of the connection.
 #[derive(Clone)]
 pub(crate) enum LinkState {
-    /// Not now.
+    /// No connection.
     Down,
-    /// This one.
+    /// Connected.
     Up(Arc<Link>),
-    /// Never again.
+    /// Closed for good.
     Closed(ClosedReason),
 }
 
@@ -58,18 +58,18 @@ pub(crate) enum LinkState {
 pub(crate) struct Link {
     pub(crate) connection: Connection,
     pub(crate) limits: Limits,
-    /// Which stream is which conversation, for signals.
+    /// The conversation of each stream, for signals.
     streams: Mutex<HashMap<u64, ConversationId>>,
 }
 
-/// What `Welcome` said that conversations need.
+/// The parts of `Welcome` that conversations need.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Identity of the log.
+    /// Generation of the log.
     pub(crate) generation: u64,
-    /// Bytes of a message's content.
+    /// Maximum bytes of a message's content.
     pub(crate) message: usize,
-    /// Commands without an answer in one conversation.
+    /// Maximum unanswered commands in a conversation.
     pub(crate) unanswered: usize,
 }
 
@@ -78,7 +78,7 @@ struct Subscriber {
     missed: u64,
 }
 
-/// The relay broke the protocol.
+/// A protocol violation by the relay.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct Broken {
@@ -96,7 +96,7 @@ impl Hub {
         }
     }
 
-    /// A stream of events from now on.
+    /// Subscribes to events.
     pub(crate) fn subscribe(&self) -> mpsc::Receiver<ClientEvent> {
         let (outbox, inbox) = mpsc::channel(SUBSCRIBER);
         let mut subscribers = lock(&self.subscribers);
@@ -106,21 +106,21 @@ impl Hub {
         inbox
     }
 
-    /// Tells every subscriber.
+    /// Sends an event to every subscriber.
     pub(crate) fn tell(&self, event: &ClientEvent) {
         lock(&self.subscribers).retain_mut(|subscriber| subscriber.tell(event));
     }
 
-    /// Ends everything that hangs on the client.
+    /// Ends all conversations and subscriptions.
     pub(crate) fn close(&self, reason: ClosedReason) {
         self.links.send_replace(LinkState::Closed(reason));
         lock(&self.subscribers).clear();
     }
 
-    /// Makes the conversation of this id, unless there is one.
+    /// Registers a conversation.
     ///
     /// # Errors
-    /// The one that there is.
+    /// The conversation already registered under this id.
     pub(crate) fn register(
         &self,
         id: ConversationId,
@@ -169,13 +169,13 @@ impl Link {
     }
 
     fn close_broken(&self, broken: &Broken) {
-        tracing::warn!(error = %broken, "the relay broke the protocol");
+        tracing::warn!(error = %broken, "protocol violation by the relay");
         self.close(broken.code, &broken.text);
     }
 }
 
 impl Subscriber {
-    /// False when nobody listens any more.
+    /// Sends an event; returns false if the subscription was dropped.
     fn tell(&mut self, event: &ClientEvent) -> bool {
         if self.missed > 0 && self.outbox.try_send(ClientEvent::Missed(self.missed)).is_ok() {
             self.missed = 0;
@@ -233,10 +233,10 @@ impl From<ConnectionError> for ConnectionLost {
     }
 }
 
-/// Codes that stand for TLS alerts (RFC 9001, section 4.8).
+/// Whether a code is a TLS alert (RFC 9001, section 4.8).
 fn is_tls(code: quinn::TransportErrorCode) -> bool {
     (0x100..=0x1ff).contains(&u64::from(code))
 }
 
-/// Events that wait for one subscriber.
+/// Maximum queued events of a subscriber.
 const SUBSCRIBER: usize = 1024;

@@ -1,4 +1,4 @@
-//! One session while it is good: its stream, tokens, signals, and looking for another relay when this one goes.
+//! A session: its stream, tokens, signals, and moving to another relay.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -21,17 +21,17 @@ use super::{
 };
 use crate::{ClientEvent, ClosedReason, ConnectionLost, Presence, TokenError};
 
-/// What handles and conversations ask of the connection's task.
+/// Orders of handles and conversations for the connection's task.
 pub(crate) enum Order {
-    /// This connection (by its stable id) cannot serve a conversation: try another relay.
+    /// The connection with this stable id cannot serve a conversation: try another relay.
     Elsewhere(usize),
     /// Use a new socket.
     Rebind,
-    /// Say goodbye, then answer.
+    /// Close the connection, then answer.
     Close(oneshot::Sender<()>),
 }
 
-/// What lasts from one session to the next.
+/// State that outlives a session.
 pub(crate) struct Base {
     pub(crate) hub: Arc<Hub>,
     pub(crate) dialer: Dialer,
@@ -40,17 +40,17 @@ pub(crate) struct Base {
     pub(crate) user: UserId,
 }
 
-/// Why a session is not kept any more.
+/// Why a session ended.
 pub(super) enum Exit {
     Lost(ConnectionLost),
-    /// There is a new one in its place.
+    /// A new session replaces it.
     Moved(Box<Session>),
     End(End),
 }
 
-/// Why there is to be no session any more.
+/// Why no further session is made.
 pub(super) enum End {
-    /// The app is done.
+    /// The app closed the client.
     Close(Option<oneshot::Sender<()>>),
     Stop(ClosedReason),
 }
@@ -58,7 +58,7 @@ pub(super) enum End {
 pub(super) type Dialing = Pin<Box<dyn Future<Output = Result<Session, ConnectionLost>> + Send>>;
 type Token = Pin<Box<dyn Future<Output = Result<String, TokenError>> + Send>>;
 
-/// A session while it is good.
+/// A session in use.
 pub(super) struct Keeping<'a> {
     base: &'a mut Base,
     session: &'a mut Session,
@@ -66,10 +66,10 @@ pub(super) struct Keeping<'a> {
     out: Bytes,
     token: Option<Token>,
     dialing: Option<Dialing>,
-    /// When to dial (again), to move to another relay.
+    /// When to dial another relay.
     dial_at: Option<Instant>,
     backoff: Backoff,
-    /// Another relay is wanted whatever this one does.
+    /// Whether to move even if this relay answers again.
     leaving: bool,
     check: Interval,
     silence: Silence,
@@ -95,7 +95,7 @@ impl<'a> Keeping<'a> {
     }
 
     pub(super) async fn run(mut self) -> Exit {
-        // What came along with Welcome.
+        // Frames that arrived with Welcome.
         if let Err(exit) = self.drain() {
             return exit;
         }
@@ -161,12 +161,12 @@ impl<'a> Keeping<'a> {
     }
 
     fn on_goaway(&mut self, goaway: GoAway) {
-        tracing::info!(code = ?goaway.code, within = goaway.within, "the relay asks to go away");
+        tracing::info!(code = ?goaway.code, within = goaway.within, "the relay asks clients to move");
         self.leaving = true;
         self.move_now();
     }
 
-    /// Connects elsewhere first; this session serves until then.
+    /// Connects elsewhere; this session stays in use until then.
     fn move_now(&mut self) {
         if self.dialing.is_none() && self.dial_at.is_none() {
             self.dial_at = Some(Instant::now() + self.backoff.pause());
@@ -179,7 +179,7 @@ impl<'a> Keeping<'a> {
             Ok(session) if session.greeting.user != self.base.user => Err(Exit::End(End::Stop(other_user()))),
             Ok(session) => Err(Exit::Moved(Box::new(session))),
             Err(lost) => {
-                tracing::debug!(%lost, "no other connection yet");
+                tracing::debug!(%lost, "could not connect elsewhere");
                 if self.leaving {
                     self.move_now();
                 }
@@ -201,7 +201,7 @@ impl<'a> Keeping<'a> {
                 let remote = self.session.link.connection.remote_address();
                 let rebound = socket::bind(remote).and_then(|socket| self.session.endpoint.rebind_abstract(socket));
                 if let Err(error) = rebound {
-                    tracing::warn!(%error, "no new socket");
+                    tracing::warn!(%error, "could not move to a new socket");
                 }
             }
             Some(Order::Close(done)) => return Err(Exit::End(End::Close(Some(done)))),
@@ -210,7 +210,7 @@ impl<'a> Keeping<'a> {
         Ok(())
     }
 
-    /// A relay that is gone without a word is noticed long before the idle timeout: we send, and nothing comes.
+    /// Detects a dead relay long before the idle timeout: packets are sent and none arrive.
     fn on_check(&mut self) {
         let stats = self.session.link.connection.stats();
         if self.silence.check(Instant::now(), asking(&stats.frame_tx), stats.udp_rx.datagrams) {
@@ -236,7 +236,7 @@ impl<'a> Keeping<'a> {
                 self.session.greeting.refresh = None;
             }
             Err(error) if error.may_retry() => {
-                tracing::warn!(%error, "no new token yet");
+                tracing::warn!(%error, "could not renew the token; retrying");
                 self.session.greeting.refresh = Some(Instant::now() + TOKEN_PAUSE);
             }
             Err(error) => return Err(Exit::End(End::Stop(ClosedReason::Refused(error.into())))),
@@ -253,7 +253,7 @@ impl<'a> Keeping<'a> {
         Ok(())
     }
 
-    /// Drops without a word what is not a signal of an open conversation.
+    /// Ignores datagrams that are not signals of an open conversation.
     fn on_signal(&self, datagram: &[u8]) {
         let found =
             frame::from_datagram(datagram).ok().filter(|found| found.kind == <Signal<'_> as frame::Message>::TYPE);
@@ -273,21 +273,22 @@ impl<'a> Keeping<'a> {
     }
 }
 
-/// Notices that we send and nothing comes back.
+/// Detects that packets are sent and none arrive.
 #[derive(Default)]
 struct Silence {
     heard: u64,
-    /// The last time that nothing of ours was without an answer, and what had been sent by then.
+    /// The last time when nothing was unanswered, and what had been sent by then.
     since: Option<(Instant, u64)>,
 }
 
-/// Frames that the relay must acknowledge. An acknowledgement is not one, nor does it wait for one.
+/// The number of sent frames that the relay must acknowledge.
 fn asking(sent: &FrameStats) -> u64 {
     sent.stream + sent.ping + sent.immediate_ack + sent.datagram + sent.max_data + sent.max_stream_data
 }
 
 impl Silence {
-    /// Told how much was sent that asks for an answer, and how many packets were heard; whether the relay has been silent for too long.
+    /// Returns whether the relay has been silent for too long, from the numbers of frames sent that need an answer and of packets
+    /// received.
     fn check(&mut self, now: Instant, sent: u64, heard: u64) -> bool {
         let (since, before) = *self.since.get_or_insert((now, sent));
         if heard != self.heard || sent == before {
@@ -302,12 +303,11 @@ pub(super) fn other_user() -> ClosedReason {
     ClosedReason::State("the new token is for another user".into())
 }
 
-/// The event for the app that a frame of the session stream is.
+/// The app event of a frame of the session stream.
 fn event(message: &ToClient<'_>) -> Result<ClientEvent, Broken> {
     Ok(match message {
         ToClient::Presence(presence) => {
-            let presence =
-                Presence::read(presence).ok_or_else(|| Broken::unexpected("presence of what is not a user"))?;
+            let presence = Presence::read(presence).ok_or_else(|| Broken::unexpected("invalid user id in presence"))?;
             ClientEvent::Presence(presence)
         }
         ToClient::Changed(changed) => ClientEvent::Changed {
@@ -320,7 +320,7 @@ fn event(message: &ToClient<'_>) -> Result<ClientEvent, Broken> {
             ClientEvent::Marked { conversation: marked.conversation, seq: marked.seq, number: marked.number }
         }
         ToClient::Notice(notice) => ClientEvent::Notice { code: notice.code, text: notice.text.to_owned() },
-        _ => return Err(Broken::unexpected("a frame that has no place on the session stream")),
+        _ => return Err(Broken::unexpected("unexpected frame on the session stream")),
     })
 }
 
@@ -338,11 +338,11 @@ async fn pending<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>
     }
 }
 
-/// The pause before a token is asked for again.
+/// The pause before fetching a token again.
 const TOKEN_PAUSE: Duration = Duration::from_secs(2);
-/// How often silence is looked for.
+/// Interval of checks for silence.
 const CHECK: Duration = Duration::from_secs(1);
-/// Silence after which another connection is made, while packets of ours are without an answer.
+/// Silence, while packets are unanswered, after which another connection is made.
 const SILENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One conversation: its shared state, and the task that runs it over whatever connection there is.
+//! A conversation: its shared state, and the task that runs it over the current connection.
 
 use std::{
     future::Future,
@@ -21,40 +21,40 @@ use crate::{
     lock::lock,
 };
 
-/// A conversation, as its handles and its task see it.
+/// The state shared by the handles and the task of a conversation.
 pub(crate) struct Shared {
     core: Mutex<Core>,
-    /// Something changed that the task has to see.
+    /// Wakes the task after a change.
     wake: Notify,
-    /// How many more commands may be without an answer.
+    /// Permits for further unanswered commands.
     pub(crate) room: Semaphore,
     pub(crate) limits: Limits,
     hub: Weak<Hub>,
-    /// Held by the task for as long as it lives.
+    /// Whether the task has ended.
     gone: watch::Sender<bool>,
 }
 
-/// Why a stream is not driven any more.
+/// Why driving a stream ended.
 enum Exit {
-    /// There is no connection, or another one.
+    /// The connection was lost or replaced.
     Lost,
-    /// To be opened again after this long.
+    /// Reopen after this pause.
     Again(Duration),
-    /// To be opened again, elsewhere if possible.
+    /// Reopen, on another relay if possible.
     Elsewhere,
-    /// For good.
+    /// The conversation is over.
     Over,
 }
 
 impl Shared {
-    /// A conversation that [`run`] is to run.
+    /// A conversation, to be passed to [`run`].
     pub(crate) fn new(core: Core, limits: Limits, hub: &Arc<Hub>) -> Arc<Self> {
         let room = Semaphore::new(limits.unanswered.saturating_sub(core.unanswered()));
         let (core, wake, gone) = (Mutex::new(core), Notify::new(), watch::Sender::new(false));
         Arc::new(Self { core, wake, room, limits, hub: Arc::downgrade(hub), gone })
     }
 
-    /// Does something with the core, and keeps what that changed before anyone can act on it.
+    /// Calls the core and saves its changes before anyone can act on them.
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Core) -> R) -> R {
         let mut core = lock(&self.core);
         let result = act(&mut core);
@@ -69,14 +69,14 @@ impl Shared {
         result
     }
 
-    /// The same, and the task looks at what changed.
+    /// As [`Self::with`], and wakes the task.
     pub(crate) fn with_task<R>(&self, act: impl FnOnce(&mut Core) -> R) -> R {
         let result = self.with(act);
         self.wake.notify_one();
         result
     }
 
-    /// The task looks at what changed.
+    /// Wakes the task.
     pub(crate) fn notify(&self) {
         self.wake.notify_one();
     }
@@ -90,7 +90,7 @@ impl Shared {
         self.with(|core| core.is_released())
     }
 
-    /// Ends the conversation in favour of a new handle, if no handle is left.
+    /// Ends the conversation if it has no handle left, to make way for a new one.
     pub(crate) async fn make_way(&self) -> Result<(), OpenError> {
         if !self.is_released() {
             return Err(OpenError::AlreadyOpen);
@@ -139,7 +139,7 @@ pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUn
     shared.gone.send_replace(true);
 }
 
-/// The connection to use; `None` when the conversation is over.
+/// Waits for a connection; `None` if the conversation is over.
 async fn next_link(shared: &Shared, links: &mut watch::Receiver<LinkState>) -> Option<Arc<Link>> {
     loop {
         let state = links.borrow_and_update().clone();
@@ -166,7 +166,7 @@ fn close(shared: &Shared, reason: ClosedReason) {
     shared.with(|core| core.close(OpenError::Closed(reason)));
 }
 
-/// Waits for something, or for the connection to go.
+/// Waits for `until`, or for the end of the connection.
 async fn wait<T>(shared: &Shared, link: &Link, until: impl Future<Output = T>) {
     let until = async {
         tokio::select! {
@@ -177,7 +177,7 @@ async fn wait<T>(shared: &Shared, link: &Link, until: impl Future<Output = T>) {
     attend(shared, until).await;
 }
 
-/// Waits for something while there is no stream, and does what falls due meanwhile; `None` when the conversation is over.
+/// Waits for `until` without a stream, and polls the core meanwhile; `None` if the conversation is over.
 async fn attend<T>(shared: &Shared, until: impl Future<Output = T>) -> Option<T> {
     let mut until = std::pin::pin!(until);
     loop {
@@ -229,20 +229,20 @@ struct Stream {
     send: SendStream,
     recv: RecvStream,
     buffer: Buffer,
-    /// What is being written.
+    /// Bytes being written.
     out: Bytes,
     state: State,
     /// The relay has finished or reset its side.
     read_all: bool,
 }
 
-/// Our own side of the stream.
+/// The own side of the stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// To be finished when everything is written.
+    /// To be finished once everything is written.
     Finishing,
-    /// Finished, or the relay reads no more.
+    /// Finished, or stopped by the relay.
     Closed,
 }
 
@@ -264,7 +264,7 @@ impl Stream {
                 Turn::Exit(exit) => return Ok(exit),
                 Turn::Wait { timer, wants_read } => (timer, wants_read),
             };
-            // Reading and writing wait side by side: one that is slow does not stop the other.
+            // Read and write concurrently, so that neither blocks the other.
             tokio::select! {
                 chunk = self.recv.read_chunk(CHUNK, true), if wants_read && !self.read_all => self.on_read(shared, chunk)?,
                 written = self.send.write(&self.out), if !self.out.is_empty() => self.on_written(written)?,
@@ -275,7 +275,7 @@ impl Stream {
         }
     }
 
-    /// Decides and takes what there is to write.
+    /// Polls the core and takes pending frames.
     fn turn(&mut self, shared: &Shared) -> Result<Turn, Failed> {
         let now = Instant::now();
         let turn = shared.with(|core| {
@@ -303,7 +303,7 @@ impl Stream {
         Ok(Turn::Wait { timer, wants_read })
     }
 
-    /// Hands over the frames that are here, as far as the core wants them.
+    /// Passes buffered frames to the core, while it wants them.
     fn decode(&mut self, core: &mut Core, now: Instant) -> Result<(), Failed> {
         if !core.wants_read() {
             return Ok(());
@@ -336,7 +336,7 @@ impl Stream {
     fn on_written(&mut self, written: Result<usize, WriteError>) -> Result<(), Failed> {
         match written {
             Ok(count) => drop(self.out.split_to(count)),
-            // The relay ended the stream; why is on its way.
+            // The relay ended the stream; the reason follows on the receiving side.
             Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
                 self.out.clear();
                 self.state = State::Closed;
@@ -346,7 +346,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Ends the stream in good order, so that the conversation can be opened again at once.
+    /// Ends the stream cleanly, so that the conversation can be reopened at once.
     async fn leave(&mut self) {
         self.send.finish().ok();
         let read = async { while let Ok(Some(_)) = self.recv.read_chunk(usize::MAX, true).await {} };
@@ -359,7 +359,7 @@ enum Turn {
     Wait { timer: Option<Instant>, wants_read: bool },
 }
 
-/// Lets signals find the conversation for as long as the stream lives.
+/// Registers the stream for signals, until dropped.
 struct Named<'a> {
     link: &'a Link,
     stream: u64,
@@ -385,7 +385,7 @@ async fn at(timer: Option<Instant>) {
     }
 }
 
-/// A stream that lived so long was good: pauses begin anew.
+/// A stream that lived this long resets the backoff.
 const STABLE: Duration = Duration::from_secs(2);
-/// How long the relay is waited for at the end of a stream.
+/// How long to wait for the relay at the end of a stream.
 const GOODBYE: Duration = Duration::from_secs(1);

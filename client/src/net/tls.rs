@@ -1,4 +1,4 @@
-//! How the relay proves who it is.
+//! Verification of the relay's certificate.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::Trust;
 
-/// The TLS settings for a trust; the text says what is wrong with it. Never touches the process's default provider.
+/// The TLS configuration for `trust`. Does not use the process's default provider.
 pub(super) fn config(trust: &Trust) -> Result<quinn::crypto::rustls::QuicClientConfig, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
@@ -39,8 +39,8 @@ pub(super) fn config(trust: &Trust) -> Result<quinn::crypto::rustls::QuicClientC
     tls.try_into().map_err(|error: quinn::crypto::rustls::NoInitialCipherSuite| error.to_string())
 }
 
-/// Trusts one certificate, whatever its name and dates. The handshake's signature is still verified, or anyone could
-/// present that certificate.
+/// Trusts one certificate, regardless of name and dates. The handshake's signature is verified, since anyone can present the
+/// certificate.
 #[derive(Debug)]
 struct Pinned {
     fingerprint: [u8; 32],

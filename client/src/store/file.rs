@@ -1,8 +1,7 @@
 //! State in one file.
 //!
 //! The file is 8 bytes of magic, a version byte, and records: length (u32, little endian), CRC-32 of the content (likewise),
-//! content. A record is everything that was saved at once, so that it is there as a whole or not at all. Its content is
-//! changes ([`record`]), one after the other.
+//! content. A record holds the changes ([`record`]) of one save, which is therefore atomic.
 
 use std::{
     ffi::OsString,
@@ -13,44 +12,44 @@ use std::{
 
 use super::{Change, Saved, StateError, StateStore, record};
 
-/// Keeps everything in one append-only file, which is written anew when it has grown.
+/// Stores everything in one append-only file, which is compacted when it has grown.
 ///
-/// What was saved survives the death of the process. It is not forced to the disk: a power cut may take the last moments,
-/// which costs commands that had no answer yet and shows a few events again, and nothing else.
+/// Saved state survives a crash of the process. It is not synced: a power loss may lose the last moments, that is, unanswered
+/// commands, and repeat a few events.
 #[derive(Debug)]
 pub struct FileStore {
     path: PathBuf,
     file: File,
-    /// Bytes of the file that are good.
+    /// Length of the valid part of the file.
     length: u64,
-    /// The length at which the file is written anew.
+    /// The length at which the file is compacted.
     compact_at: u64,
-    /// Keeps other processes away for as long as it is open.
+    /// Locks out other processes while it is open.
     _lock: File,
 }
 
 impl FileStore {
-    /// Opens or makes the file. A lock beside it (`PATH.lock`) keeps other processes from sharing the device. A torn tail, which
-    /// is what a crash may leave, is cut off.
+    /// Opens or creates the file. A lock file beside it (`PATH.lock`) prevents other processes from sharing the device. A torn
+    /// tail, left by a crash, is truncated.
     ///
     /// # Errors
-    /// When it cannot be opened, is of an unknown version, or another process has it.
+    /// If it cannot be opened, has an unknown version, or is in use by another process.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StateError> {
         let path = path.as_ref().to_owned();
-        let told = |error: io::Error| StateError(format!("{}: {error}", path.display()));
+        let failed = |error: io::Error| StateError(format!("{}: {error}", path.display()));
         let lock = lock(&path)?;
         let saved = match std::fs::read(&path) {
             Ok(bytes) => read(&bytes).map_err(|text| StateError(format!("{}: {text}", path.display())))?.0,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Saved::default(),
-            Err(error) => return Err(told(error)),
+            Err(error) => return Err(failed(error)),
         };
-        let (file, length) = rewrite(&path, &saved).map_err(told)?;
+        let (file, length) = rewrite(&path, &saved).map_err(failed)?;
         Ok(Self { path, file, length, compact_at: compact_at(length), _lock: lock })
     }
 
     fn append(&mut self, record: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(record) {
-            // Half a record would hide whatever follows it.
+            // A partial record would hide the records after it.
             self.file.set_len(self.length)?;
             return Err(error);
         }
@@ -73,11 +72,11 @@ impl StateStore for FileStore {
     }
 
     fn save(&mut self, changes: &[Change]) -> Result<(), StateError> {
-        let told = |error: io::Error| StateError(error.to_string());
-        self.append(&record(changes)).map_err(told)?;
+        let failed = |error: io::Error| StateError(error.to_string());
+        self.append(&record(changes)).map_err(failed)?;
         if self.length >= self.compact_at {
             if let Err(error) = self.compact() {
-                tracing::warn!(%error, "the state file was not written anew and goes on growing");
+                tracing::warn!(%error, "could not compact the state file");
             }
             self.compact_at = compact_at(self.length);
         }
@@ -87,23 +86,25 @@ impl StateStore for FileStore {
 
 fn lock(path: &Path) -> Result<File, StateError> {
     let path = beside(path, ".lock");
-    let told = |error: &dyn std::fmt::Display| StateError(format!("{}: {error}", path.display()));
-    let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|error| told(&error))?;
+    let failed = |error: &dyn std::fmt::Display| StateError(format!("{}: {error}", path.display()));
+    let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|error| failed(&error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(told(&"another process uses this state: give each its own file")),
-        Err(error) => Err(told(&error)),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(failed(&"in use by another process: use one file for each process"))
+        }
+        Err(error) => Err(failed(&error)),
     }
 }
 
-/// What the file holds, and how many of its bytes are good.
+/// The content of the file, and the length of its valid part.
 fn read(bytes: &[u8]) -> Result<(Saved, usize), &'static str> {
     let mut saved = Saved::default();
     let Some(mut rest) = bytes.strip_prefix(HEAD) else {
         return match bytes.get(..MAGIC) {
             None => Ok((saved, 0)),
-            Some(magic) if magic == &HEAD[..MAGIC] => Err("this state file is of another version"),
-            Some(_) => Err("this is not a state file"),
+            Some(magic) if magic == &HEAD[..MAGIC] => Err("unsupported version of the state file"),
+            Some(_) => Err("not a state file"),
         };
     };
     while let Some((changes, after)) = next(rest) {
@@ -111,12 +112,12 @@ fn read(bytes: &[u8]) -> Result<(Saved, usize), &'static str> {
         rest = after;
     }
     if !rest.is_empty() {
-        tracing::warn!(bytes = rest.len(), "the state file has a torn tail, which is cut off");
+        tracing::warn!(bytes = rest.len(), "truncating the torn tail of the state file");
     }
     Ok((saved, bytes.len() - rest.len()))
 }
 
-/// The changes of the first record and what follows it; `None` at the end or at a torn record.
+/// The changes of the first record and the bytes after it; `None` at the end or at a torn record.
 fn next(bytes: &[u8]) -> Option<(Vec<Change>, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
@@ -134,7 +135,7 @@ fn record(changes: &[Change]) -> Vec<u8> {
     out
 }
 
-/// Puts a new file in the place of the old one, at no moment without one or the other; the file, and its length.
+/// Atomically replaces the file; returns the new file and its length.
 fn rewrite(path: &Path, saved: &Saved) -> io::Result<(File, u64)> {
     let new = beside(path, ".new");
     let mut bytes = HEAD.to_vec();
@@ -159,7 +160,7 @@ fn compact_at(length: u64) -> u64 {
 /// Magic and version.
 const HEAD: &[u8] = b"quipkeep\x01";
 const MAGIC: usize = 8;
-/// The length below which a file is left to grow.
+/// The length below which a file is not compacted.
 const COMPACT: u64 = 1024 * 1024;
 
 #[cfg(test)]

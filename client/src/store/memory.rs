@@ -1,8 +1,8 @@
-//! State that lives as long as the client.
+//! State in memory.
 
 use super::{Change, Saved, StateError, StateStore};
 
-/// Keeps everything in memory, for as long as the client lives: a restarted app is a new device.
+/// Stores everything in memory, for the life of the client. A restarted app is a new device.
 #[derive(Debug, Default)]
 pub struct MemoryStore {}
 

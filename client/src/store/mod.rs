@@ -1,4 +1,4 @@
-//! What a device keeps, and where.
+//! The state of a device, and its stores.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,82 +13,82 @@ mod record;
 pub use file::FileStore;
 pub use memory::MemoryStore;
 
-/// A place in a conversation: everything up to and including `seq` was taken.
+/// A position in a conversation: everything up to and including `seq` was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
-    /// The log that `seq` is of.
+    /// Generation of the log.
     pub generation: u64,
-    /// The last event; 0 = none.
+    /// Seq of the last event; 0 = none.
     pub seq: u64,
 }
 
-/// Keeps what a device must not lose: its id, cursors, and commands without an answer.
+/// Stores what a device must not lose: its id, cursors and unanswered commands.
 ///
-/// Device id and outbox belong together: a store that lost one must lose both. Calls come one at a time and from the
-/// runtime's threads, so that they should be quick: writing to the page cache is, waiting for a disk is not.
+/// Device id and outbox belong together: a store that loses one must lose both. Calls are made one at a time on the runtime's
+/// threads and should be fast: writing to the page cache is, waiting for a disk is not.
 pub trait StateStore: Send + 'static {
-    /// Everything that was kept. Called once, first.
+    /// Loads everything that was saved. Called once, first.
     ///
     /// # Errors
-    /// When it cannot be read; the client does not start then.
+    /// If it cannot be read; the client then does not start.
     fn load(&mut self) -> Result<Saved, StateError>;
 
-    /// Keeps changes, in order and all or none of them. When it returns they survive the death of the process.
+    /// Saves changes, in order, all or none. After it returns they survive a crash of the process.
     ///
     /// # Errors
-    /// When they could not be kept; a command is then not sent.
+    /// If they could not be saved; a command is then not sent.
     fn save(&mut self, changes: &[Change]) -> Result<(), StateError>;
 }
 
 /// A failed state store.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the state store failed: {0}")]
+#[error("state store failed: {0}")]
 pub struct StateError(pub String);
 
 impl StateError {
-    /// Whether the same may work later.
+    /// Whether a retry may succeed.
     pub fn may_retry(&self) -> bool {
         false
     }
 }
 
-/// What a store keeps: the sum of its changes.
+/// The content of a store: the sum of its changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Saved {
-    /// The device and its user.
+    /// The user and the device.
     pub identity: Option<(UserId, DeviceId)>,
-    /// The conversations, as far as anything is known.
+    /// The conversations.
     pub conversations: HashMap<ConversationId, SavedConversation>,
 }
 
-/// What is kept of one conversation.
+/// The stored state of one conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedConversation {
-    /// The last event that the app took.
+    /// The position after the last event that the app took.
     pub cursor: Option<Cursor>,
-    /// The highest `n` that was given to a command.
+    /// The highest `n` assigned to a command.
     pub last_n: u64,
-    /// Commands without an answer, in order of `n`: the `n`, and the frame as it goes on the wire.
+    /// Unanswered commands in order of `n`: the `n`, and the frame as sent on the wire.
     pub outbox: VecDeque<(u64, Bytes)>,
 }
 
-/// One change of what is kept.
+/// A change of the stored state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A device was drawn; everything else that was kept is void.
+    /// A new device; replaces everything that was stored.
     Identity(UserId, DeviceId),
     /// A command was added to the outbox.
     Queued(ConversationId, u64, Bytes),
-    /// The command with this `n` needs no answer any more.
+    /// The command with this `n` was answered.
     Settled(ConversationId, u64),
-    /// The outbox was numbered anew: the highest `n` given, and all that is in it.
+    /// The outbox was renumbered: the highest assigned `n`, and the whole outbox.
     Outbox(ConversationId, u64, Vec<(u64, Bytes)>),
     /// The cursor moved.
     Cursor(ConversationId, Cursor),
 }
 
 impl Saved {
-    /// Changes that sum up to this, in a fixed order.
+    /// The changes that sum up to this state, in a fixed order.
     pub fn changes(&self) -> Vec<Change> {
         let identity = self.identity.iter().map(|(user, device)| Change::Identity(user.clone(), *device));
         let mut ids: Vec<_> = self.conversations.keys().copied().collect();

@@ -1,4 +1,4 @@
-//! Changes as bytes: a tag, fixed for ever, and the fields in postcard.
+//! Encoding of changes: a tag, which is never reassigned, and the fields in postcard.
 
 use bytes::Bytes;
 use quip_protocol::{Blob, ConversationId, DeviceId, UserId};
@@ -12,7 +12,7 @@ const SETTLED: u8 = 3;
 const OUTBOX: u8 = 4;
 const CURSOR: u8 = 5;
 
-/// Changes one after the other.
+/// Encodes changes, one after the other.
 pub(super) fn encode(changes: &[Change]) -> Vec<u8> {
     changes.iter().fold(Vec::new(), |out, change| match change {
         Change::Identity(user, device) => put((IDENTITY, user.as_str(), device), out),
@@ -26,7 +26,7 @@ pub(super) fn encode(changes: &[Change]) -> Vec<u8> {
     })
 }
 
-/// The same backwards; `None` when these are not changes.
+/// Decodes changes; `None` if the bytes are not changes.
 pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<Change>> {
     let mut changes = Vec::new();
     while !bytes.is_empty() {

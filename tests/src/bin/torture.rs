@@ -1,6 +1,6 @@
-//! Kills a relay at random moments while `quip replay` runs through it, and checks what every member got.
+//! Kills a relay at random moments while `quip-bench replay` runs through it, and checks every delivery.
 //!
-//! `torture [--kills N] [--seed S] [--speed X] [LOG...]`; without logs it makes one.
+//! `torture [--kills N] [--seed S] [--speed X] [LOG...]`; without logs it generates one.
 
 use std::path::PathBuf;
 

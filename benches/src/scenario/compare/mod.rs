@@ -21,30 +21,30 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which, separated by commas; all of them unless said.
+    /// Systems, separated by commas [default: all].
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Peer::value_variants().to_vec())]
     peers: Vec<Peer>,
-    /// What they do.
+    /// The load.
     #[arg(long, value_enum, default_value_t = Scenario::Latency)]
     scenario: Scenario,
     #[command(flatten)]
     pace: Pace,
-    /// Senders of `ingest`, each on a connection and with a topic of its own.
+    /// Senders of `ingest`, each with its own connection and topic.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     senders: u32,
-    /// Unanswered messages that each sender of `ingest` keeps under way.
+    /// Unanswered messages of each sender of `ingest`.
     #[arg(long, default_value_t = 64)]
     window: usize,
-    /// Members of the room of `fanout` besides the sender, each on a connection of its own.
+    /// Members of the room of `fanout` besides the sender, each on its own connection.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     members: u32,
-    /// Deliveries per second of `fanout`, from which its rate follows.
+    /// Deliveries per second of `fanout`, which determine its rate.
     #[arg(long, default_value_t = 5_000.0)]
     deliveries: f64,
-    /// Leave the scheduler free; otherwise the server has one processor and the generator another.
+    /// Do not pin the server and the generator to one processor each.
     #[arg(long)]
     unpinned: bool,
-    /// Measure every scenario, pinned and unpinned, and write a report in Markdown here.
+    /// Measure every scenario, pinned and unpinned, and write a Markdown report to this file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["unpinned", "scenario"])]
     report: Option<PathBuf>,
 }

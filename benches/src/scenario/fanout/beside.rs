@@ -73,7 +73,7 @@ async fn talk(
         let (plan, sent, received, _) = pair.run(plan).await?;
         let mut sample = load::summarise(pace, &[(plan, sent, received)]);
         if !preferred {
-            sample.doubt("its thread got no priority (needs root): it may have waited for the generator".to_owned());
+            sample.doubt("its thread has no priority (needs root) and may have waited for the generator".to_owned());
         }
         // Nobody waits for it if the room has failed.
         let _ = samples.send(sample);

@@ -26,22 +26,22 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Sizes of the room: members besides the sender, each on a connection of its own.
+    /// Sizes of the room: members besides the sender, each on its own connection.
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000", value_parser = clap::value_parser!(u32).range(1..))]
     members: Vec<u32>,
-    /// Messages per second; without it, so many that there are `--deliveries`.
+    /// Messages per second [default: from `--deliveries`].
     #[arg(long)]
     rate: Option<f64>,
-    /// Deliveries per second, from which the rate for each size follows.
+    /// Deliveries per second, which determine the rate for each size.
     #[arg(long, default_value_t = 10_000.0, conflicts_with = "rate")]
     deliveries: f64,
     /// Measured seconds of each run.
     #[arg(long, default_value_t = 0.8)]
     seconds: f64,
-    /// Seconds of load before each measured part.
+    /// Seconds of warmup before each measurement.
     #[arg(long, default_value_t = 0.2)]
     warmup: f64,
-    /// Also measure a small conversation of two on the same relay, alone and while the room is served.
+    /// Also measure a conversation of two on the same relay, alone and beside the room.
     #[arg(long)]
     beside: bool,
     /// Messages per second of the small conversation.
@@ -50,7 +50,7 @@ pub(crate) struct Args {
 }
 
 const ROOM: &str = "bench:fanout";
-/// Nobody is told who joins: a thousand members would be told half a million times.
+/// Joins are not announced: a thousand joins would be half a million deliveries.
 pub(crate) const SETTINGS: &str = r#"namespaces = [{ name = "bench", joins_shown = false }]"#;
 /// Bounds of the rate that follows from the size of the room.
 const RATES: [f64; 2] = [2.0, 1000.0];
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
         report.result_as(named(BESIDE_RATIO), &format!("beside {members}"), BESIDE_RATIO);
     }
     report.note("first_ and last_ are of each message: from when it was due to its first and to its last recipient");
-    report.note("CPU is told to 10 ms, which is coarse where --seconds is short");
+    report.note("CPU time has a resolution of 10 ms, which is coarse if --seconds is short");
     report
         .note("the relay makes every message durable and bare does not: latencies differ by a commit, CPU by its work");
     Ok(report)
@@ -176,7 +176,7 @@ impl Room {
             Ok(sent)
         };
         let sample = room::attend(crowd, pace, plan, sending).await?;
-        Ok((sample, done.context("whoever talks beside is done when the room is")?))
+        Ok((sample, done.context("the small conversation ends with the room")?))
     }
 }
 
@@ -208,7 +208,7 @@ async fn listen(mut ear: Ear, mut conversation: Conversation) -> Error {
                     ToClient::Event(_) | ToClient::Skip(_) => {}
                     // The answer to joining.
                     ToClient::Accepted(_) | ToClient::Ack(_) => {}
-                    other => bail!("a member was told {other:?}"),
+                    other => bail!("unexpected frame for a member: {other:?}"),
                 }
             }
             Ok(())

@@ -54,13 +54,13 @@ pub(crate) struct Args {
     /// Measured seconds of each row and run.
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
-    /// Seconds of load before each measured part.
+    /// Seconds of warmup before each measurement.
     #[arg(long, default_value_t = 2.0)]
     warmup: f64,
     /// The kernel's congestion control for TCP; QUIC has cubic.
     #[arg(long, default_value = "cubic")]
     tcp: String,
-    /// Which, separated by commas; `nats` has to be installed (`benches/peers.sh`).
+    /// Systems, separated by commas; `nats` must be installed (`benches/peers.sh`).
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = SYSTEMS)]
     systems: Vec<System>,
 }
@@ -257,7 +257,7 @@ fn measure(args: &Args, options: &Options, run: u32, network: &Network, system: 
     sample.push("bulk_bytes_per_s", bulk_rate);
     usage.add_to(&mut sample, load::measured(&lanes));
     if bulk && bulk_rate == 0.0 {
-        sample.doubt("nothing of the bulk arrived".to_owned());
+        sample.doubt("no bulk data arrived".to_owned());
     }
     for direction in Direction::BOTH {
         link::doubt(&link.counts(direction)?, &mut sample);

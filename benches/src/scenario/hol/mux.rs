@@ -2,7 +2,7 @@
 //! the relay's client, and the listener at the other end.
 //!
 //! The listener is sent a byte that names the conversation before each of the relay's own frames. It asks
-//! for the bulk with a byte, as a client of the relay asks with an `Open`, and is told its end.
+//! for the bulk with a byte, as a client of the relay does with an `Open`, and gets its end.
 
 use std::sync::{
     Arc,
@@ -107,7 +107,7 @@ fn split(buffer: &[u8], plans: &[Plan], received: &mut [Received]) -> Result<Opt
         let lane = usize::from(conversation);
         match ToClient::decode(frame)? {
             Some(ToClient::Event(event)) => received[lane].record(&plans[lane], event.body.0)?,
-            other => bail!("{other:?} in a quiet conversation"),
+            other => bail!("unexpected frame in a quiet conversation: {other:?}"),
         }
     }
     Ok(Some((conversation, 1 + length)))

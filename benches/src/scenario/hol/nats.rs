@@ -83,7 +83,7 @@ async fn talk(
     is_listening.await.context("the client does not listen")?;
     let start = Instant::now() + SETTLE;
     let plans: Vec<Plan> = (0..QUIET).map(|lane| Plan::lane(pace, start, lane, QUIET)).collect();
-    starts.send(plans.clone()).map_err(|_| anyhow!("the client is gone"))?;
+    starts.send(plans.clone()).map_err(|_| anyhow!("the client ended"))?;
     let mut talking = JoinSet::new();
     for (plan, mut talker) in plans.iter().copied().zip(talkers) {
         talking.spawn(async move {
@@ -109,8 +109,8 @@ async fn listen(
     (listens, start): (oneshot::Sender<()>, oneshot::Receiver<Vec<Plan>>),
 ) -> Result<Vec<Received>> {
     let mut client = Client::listen(server, bulk).await?;
-    listens.send(()).map_err(|()| anyhow!("nobody talks"))?;
-    let plans = start.await.context("nobody talks")?;
+    listens.send(()).map_err(|()| anyhow!("the talker ended"))?;
+    let plans = start.await.context("the talker ended")?;
     let mut received: Vec<Received> = plans.iter().map(Received::new).collect();
     let last = plans.iter().map(Plan::end).max().context("there are no plans")?;
     while !received.iter().zip(&plans).all(|(received, plan)| received.is_complete(plan)) {

@@ -189,7 +189,7 @@ mod tests {
         while let Ok(written) = timeout(wait, writer.write(&[7; 1000])).await {
             taken += written.unwrap();
         }
-        // There is room again once the other side has read, and the writer is told.
+        // The writer continues once the other side has read.
         let (more, _) = tokio::join!(writer.write_all(&[7; 1000]), async {
             let mut all = vec![0; taken];
             reader.read_exact(&mut all).await.unwrap();

@@ -150,7 +150,7 @@ fn said(line: &str) -> Option<(u64, &str, &str)> {
     (minute < MINUTES_OF_DAY).then(|| (minute, nick, text.strip_prefix(' ').unwrap_or(text)))
 }
 
-/// Minutes between messages; those of one minute are spread over it. Where the clock goes back none is told.
+/// Minutes between messages; those of one minute are spread over it. None where the clock goes back.
 fn gaps(minutes: &[u64]) -> Vec<f64> {
     let mut times = Vec::with_capacity(minutes.len());
     for same in minutes.chunk_by(|a, b| a == b) {

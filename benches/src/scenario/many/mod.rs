@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Conversations, half of them direct and half groups of 3 to 8 members.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     conversations: u32,
-    /// Users, each with one connection; a quarter of the conversations if left out.
+    /// Users, each with one connection [default: a quarter of the conversations].
     #[arg(long)]
     users: Option<u32>,
     /// Messages per second, all conversations together.
@@ -38,13 +38,13 @@ pub(crate) struct Args {
     /// Measured seconds of each run.
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
-    /// Seconds of load before each measured part.
+    /// Seconds of warmup before each measurement.
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
-    /// Folder with logs of an IRC channel; where there are none, a built-in table is used.
+    /// Folder with logs of an IRC channel; without logs, a built-in table is used.
     #[arg(long, default_value = "../shared/data/ubuntu-irc")]
     logs: PathBuf,
-    /// The same seed makes the same conversations, and each run takes the next seed.
+    /// Seed of the conversations; each run takes the next one.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -72,8 +72,8 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     for result in ["p50_us", "p99_us", "relay_cpu_us_per_delivery"] {
         report.result_of(QUIP, result);
     }
-    report.note("latency is of every message at every other member; senders are told too, which is checked");
-    report.note("every run has another seed: offered_per_s is what its script holds");
+    report.note("latency is of every message at every other member; delivery to senders is checked too");
+    report.note("every run has another seed; offered_per_s is the rate of its script");
     Ok(report)
 }
 

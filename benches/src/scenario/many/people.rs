@@ -85,7 +85,7 @@ async fn add(group: &mut Conversation, users: &[u32]) -> Result<()> {
             ToClient::Accepted(accepted) => group.last_n = accepted.n,
             ToClient::Ack(ack) => group.last_n = ack.n,
             ToClient::Event(_) | ToClient::Skip(_) => {}
-            other => bail!("the creator of a group was told {other:?}"),
+            other => bail!("unexpected frame for the creator of a group: {other:?}"),
         }
     }
     Ok(())
@@ -95,7 +95,7 @@ fn name(user: u32) -> String {
     format!("user-{user}")
 }
 
-/// What a member does with what it is told.
+/// A member, who checks what it receives.
 pub(super) struct Member {
     reader: Reader,
     first_n: u64,
@@ -169,7 +169,7 @@ impl Member {
                 // The event comes too.
                 ToClient::Ack(ack) if ack.n >= self.first_n => self.credit.add_permits(1),
                 ToClient::Event(_) | ToClient::Skip(_) | ToClient::Accepted(_) | ToClient::Ack(_) => {}
-                other => bail!("a member was told {other:?}"),
+                other => bail!("unexpected frame for a member: {other:?}"),
             }
         }
         Ok(())

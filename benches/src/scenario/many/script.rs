@@ -64,7 +64,7 @@ impl Script {
             lines.extend(talk(mix, number, circle, mean_gap, length, &mut random));
         }
         lines.sort_by_key(|line| line.at);
-        ensure!(!lines.is_empty(), "nothing is said in that time at that rate");
+        ensure!(!lines.is_empty(), "no messages in this time at this rate");
         Ok(Self { users, circles, lines, warmup, length, start: Instant::now() })
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Flock {
     total: u64,
 }
 
-/// Sockets for so many clients.
+/// Sockets for `clients` clients.
 pub(super) fn sockets(relay: &Relay, clients: u32) -> Result<Vec<Clients>> {
     (0..clients.div_ceil(CLIENTS_PER_SOCKET)).map(|_| Clients::crowd(relay, 1)).collect()
 }

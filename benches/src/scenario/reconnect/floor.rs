@@ -42,7 +42,7 @@ pub(super) async fn first_message(relay: &Relay) -> Result<Sample> {
         let mut conversation = session.open_direct_from(FRIEND, false, Start::Last(1)).await?;
         match conversation.reader.next().await?.context("the relay ended the stream")? {
             ToClient::Event(event) if event.kind == kind::TEXT => latencies.record(began.elapsed()),
-            other => bail!("{other:?} where the first message was due"),
+            other => bail!("expected the first message, got {other:?}"),
         }
         fresh.close().await;
     }

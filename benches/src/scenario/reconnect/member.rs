@@ -81,7 +81,7 @@ impl Member {
         let (generation, seq) = self.cursor;
         let start = Start::After { generation, seq };
         let conversation = session.open_direct_from(&self.writer, false, start).await?;
-        ensure!(conversation.generation == generation, "{} finds another log", self.name);
+        ensure!(conversation.generation == generation, "{} found another log", self.name);
         self.line = Some(Line { conversation, _session: session });
         let member = self.read(total).await?;
         Ok((member, Times { welcomed, caught_up: storm.start.elapsed(), failed }))
@@ -112,7 +112,7 @@ impl Member {
             // The own join, in its event's place.
             ToClient::Accepted(accepted) => self.cursor.1 = accepted.seq,
             ToClient::Ack(_) => {}
-            other => bail!("was told {other:?}"),
+            other => bail!("unexpected frame: {other:?}"),
         }
         Ok(())
     }

@@ -39,25 +39,25 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Clients that are lost and come back.
+    /// Clients that disconnect and reconnect.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
     /// What breaks.
     #[arg(long, value_enum, default_value_t = Cut::Relay)]
     cut: Cut,
-    /// Bound of a client's first pause, which doubles with each failure; that of the client library.
+    /// Bound of a client's first pause, which doubles with each failure; the default is that of the client library.
     #[arg(long, default_value = "100ms", value_parser = quip_link::duration)]
     jitter: Duration,
     /// Messages that each client misses.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     missed: u64,
-    /// Other clients, half of them senders, that talk before and during the storm; needs --cut clients.
+    /// Other clients, half of them senders, active before and during the storm; needs --cut clients.
     #[arg(long, default_value_t = 0)]
     talking: u32,
-    /// Messages per second of those who talk, all together.
+    /// Messages per second of these clients, all together.
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
-    /// Seconds for which they talk without a storm, and at least with it.
+    /// Seconds of their load without a storm, and at least with it.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
 }
@@ -84,8 +84,8 @@ const WARMUP: f64 = 0.5;
 const NICE: i32 = 10;
 
 pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
-    ensure!(args.talking == 0 || args.cut == Cut::Clients, "those who talk lose the relay too: add --cut clients");
-    ensure!(args.talking.is_multiple_of(2), "--talking {} is odd: they talk in pairs", args.talking);
+    ensure!(args.talking == 0 || args.cut == Cut::Clients, "--talking needs --cut clients");
+    ensure!(args.talking.is_multiple_of(2), "--talking {} is odd: clients talk in pairs", args.talking);
     let mut report = Report::new("reconnect", options);
     report.setting("clients", args.clients);
     report.setting("cut", args.cut.to_possible_value().map(|cut| cut.get_name().to_owned()));

@@ -85,7 +85,7 @@ impl Storm {
                 Err(_) => ConnectionError::TimedOut.into(),
             };
             failed.count(&error);
-            ensure!(self.start.elapsed() < PATIENCE, error.context("a client does not come back"));
+            ensure!(self.start.elapsed() < PATIENCE, error.context("a client does not reconnect"));
         }
     }
 }

@@ -90,7 +90,7 @@ impl Talk {
             sample.generator_was_limit(format!("it sent {:.0} µs late at p99", lag.micros(0.99)));
         }
         if self.0.iter().any(|(plan, ..)| plan.end() < to) {
-            sample.doubt("the storm went on when all had been said: more --seconds".to_owned());
+            sample.doubt("the storm outlasted the load: use more --seconds".to_owned());
         }
         sample
     }

@@ -88,7 +88,7 @@ async fn await_answer(conversation: &mut Conversation, last_n: u64) -> Result<()
             ToClient::Accepted(accepted) if accepted.n == last_n => return Ok(()),
             ToClient::Ack(ack) if ack.n == last_n => return Ok(()),
             ToClient::Accepted(_) | ToClient::Ack(_) | ToClient::Event(_) => {}
-            other => bail!("was told {other:?}"),
+            other => bail!("unexpected frame: {other:?}"),
         }
     }
 }

@@ -33,14 +33,14 @@ pub(crate) struct Args {
     /// Messages per second, all senders together.
     #[arg(long, default_value_t = 5000.0)]
     rate: f64,
-    /// Measured seconds of each run. What the store did not do in that time is said: it does more in 300 s, or with
-    /// --relay-set 'store.memtable_bytes="4MiB"'.
+    /// Measured seconds of each run. The report says which activities of the store did not happen in that time; for more, use
+    /// 300 s or --relay-set 'store.memtable_bytes="4MiB"'.
     #[arg(long, default_value_t = 40.0)]
     seconds: f64,
-    /// Seconds of load before each measured part.
+    /// Seconds of warmup before each measurement.
     #[arg(long, default_value_t = 2.0)]
     warmup: f64,
-    /// How many of the slowest moments are listed.
+    /// Number of slowest moments to list.
     #[arg(long, default_value_t = 10)]
     slowest: usize,
 }
@@ -260,7 +260,7 @@ fn micros(time: std::time::Duration) -> f64 {
     time.as_nanos() as f64 / 1e3
 }
 
-/// To so many parts of one.
+/// Rounds to multiples of `1 / parts`.
 fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }

@@ -191,7 +191,7 @@ fn tables(keyspace: &Path, version: u64) -> Result<BTreeSet<u64>> {
     let mut bytes = vec![0; section.len() as usize];
     file.seek(SeekFrom::Start(section.pos()))?;
     file.read_exact(&mut bytes)?;
-    parse_tables(&bytes).with_context(|| format!("{} lists its tables otherwise than is known", path.display()))
+    parse_tables(&bytes).with_context(|| format!("{} has a list of tables in an unknown format", path.display()))
 }
 
 /// Levels of runs of tables: how many (1 byte), how many (1 byte), how many (4 bytes), and for each its number (8 bytes)

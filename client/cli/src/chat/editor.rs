@@ -1,34 +1,33 @@
-//! The line that is being typed. Pure: bytes of a raw terminal go in, finished lines come out.
+//! A line editor. Pure: bytes of a raw terminal go in, finished lines come out.
 //!
-//! One can only write at its end. That is all that a chat needs, and it keeps what is typed and what arrives on one screen
-//! without a terminal library.
+//! Editing is possible at the end of the line only, which is enough for a chat and needs no terminal library.
 
 use unicode_width::UnicodeWidthChar;
 
-/// A line that is being typed, and those before it.
+/// The line being typed, and the history.
 #[derive(Debug, Default)]
 pub(crate) struct Editor {
     text: String,
-    /// A character of which not all bytes have come.
+    /// The bytes so far of an incomplete character.
     partial: Vec<u8>,
     escape: Escape,
-    before: Vec<String>,
-    /// Which of the lines before is shown, counted from the end; 0 = none.
+    history: Vec<String>,
+    /// Which line of the history is shown, counted from the end; 0 = none.
     back: usize,
 }
 
 /// What a key did to the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pressed {
-    /// It may look different now.
+    /// The view may have changed.
     Changed,
-    /// It is finished.
+    /// The line is finished.
     Line(String),
-    /// The person wants to go.
+    /// The user asks to quit.
     End,
 }
 
-/// Inside of a key that is more than one byte.
+/// Progress within an escape sequence.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Escape {
     #[default]
@@ -58,7 +57,7 @@ impl Editor {
         Pressed::Changed
     }
 
-    /// As much of the end of the line as fits into so many columns.
+    /// The longest end of the line that fits into `columns`.
     pub(crate) fn view(&self, columns: usize) -> &str {
         let mut left = columns;
         for (place, c) in self.text.char_indices().rev() {
@@ -90,10 +89,10 @@ impl Editor {
     fn finish(&mut self) -> Pressed {
         let line = std::mem::take(&mut self.text);
         self.back = 0;
-        if !line.is_empty() && self.before.last() != Some(&line) {
-            self.before.push(line.clone());
-            if self.before.len() > KEPT {
-                self.before.remove(0);
+        if !line.is_empty() && self.history.last() != Some(&line) {
+            self.history.push(line.clone());
+            if self.history.len() > KEPT {
+                self.history.remove(0);
             }
         }
         Pressed::Line(line)
@@ -104,7 +103,7 @@ impl Editor {
         self.text.truncate(kept);
     }
 
-    /// A byte of a character with several.
+    /// Processes a byte of a multi-byte character.
     fn part(&mut self, byte: u8) {
         if byte >= 0xc0 {
             self.partial.clear();
@@ -119,8 +118,8 @@ impl Editor {
     }
 
     fn turn_back(&mut self, by: isize) {
-        self.back = self.back.saturating_add_signed(by).min(self.before.len());
-        let shown = self.before.len().checked_sub(self.back).and_then(|place| self.before.get(place));
+        self.back = self.back.saturating_add_signed(by).min(self.history.len());
+        let shown = self.history.len().checked_sub(self.back).and_then(|place| self.history.get(place));
         self.text = shown.cloned().unwrap_or_default();
     }
 }
@@ -132,7 +131,7 @@ const CTRL_U: u8 = 0x15;
 const CTRL_W: u8 = 0x17;
 const ESCAPE: u8 = 0x1b;
 const BACKSPACE: u8 = 0x7f;
-/// Lines that the arrow keys bring back.
+/// Maximum lines of history.
 const KEPT: usize = 100;
 
 #[cfg(test)]
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_can_be_taken_back() {
+    fn the_end_can_be_deleted() {
         assert_eq!(left("aé\x7f".as_bytes()), "a");
         assert_eq!(left(b"one two \x17"), "one ");
         assert_eq!(left(b"one\x17x"), "x");
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn arrows_bring_back_what_was_said() {
+    fn arrows_recall_history() {
         assert_eq!(left(b"one\rtwo\r\x1b[A"), "two");
         assert_eq!(left(b"one\rtwo\r\x1b[A\x1b[A\x1bOA"), "one");
         assert_eq!(left(b"one\rtwo\r\x1b[A\x1b[A\x1b[B"), "two");
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_mean_nothing_leave_nothing() {
+    fn unknown_keys_are_ignored() {
         assert_eq!(left(b"a\x1b[1;5Cb\x1b[3~c\x1bxd\x01"), "abcd");
         assert_eq!(left(b"a\xff\xe2\x82b\xc3(c"), "ab(c", "broken UTF-8 is dropped");
     }

@@ -23,9 +23,9 @@ mod screen;
 mod typed;
 
 use screen::{Input, Screen};
-use typed::{HELP, Typed, understand};
+use typed::{HELP, Typed, parse};
 
-/// Shows what is said and sends what is typed, until the input ends or the conversation does.
+/// Shows events and sends typed lines, until the input or the conversation ends.
 pub(crate) async fn run(common: &Common, args: &ChatArgs) -> anyhow::Result<()> {
     let client = connect::connect(common).await?;
     let mut others = client.events();
@@ -67,28 +67,28 @@ struct Chat {
     screen: Screen,
     zone: TimeZone,
     json: bool,
-    /// Lines that were typed and not yet looked at.
+    /// Typed lines that are not processed yet.
     typed: VecDeque<String>,
-    /// Commands without an answer.
+    /// Unanswered commands.
     receipts: FuturesUnordered<BoxFuture<'static, Result<Accepted, ReceiptError>>>,
     at: Place,
     online: bool,
-    /// More may be typed.
+    /// The input has not ended.
     typing: bool,
 }
 
-/// Where in the conversation the view is.
+/// The position of the view in the conversation.
 #[derive(Default)]
 struct Place {
-    /// Everything that was there at the start was shown.
+    /// The events that existed at the start were shown.
     caught_up: bool,
-    /// The last event that was shown.
+    /// The last event shown.
     shown: u64,
-    /// One's last message.
+    /// The user's own last message.
     own: u64,
-    /// The last message of someone else.
+    /// The last message of another user.
     other: u64,
-    /// The last event that a command of this view became.
+    /// The highest seq of an accepted command.
     accepted: u64,
 }
 
@@ -98,16 +98,16 @@ impl Chat {
         let name = if opened.name.is_empty() { target.to_owned() } else { show::plain(&opened.name) };
         let unread = opened.unread();
         let unread = if unread == 0 { String::new() } else { format!(", {unread} unread") };
-        self.screen.note(&format!("-- {name} (#{}){unread}; /help tells the commands", opened.conversation))?;
+        self.screen.note(&format!("-- {name} (#{}){unread}; /help lists the commands", opened.conversation))?;
         Ok(())
     }
 
-    /// Whether the past is shown, and everything that was typed is stored and shown too.
+    /// Whether recent history is shown, and all typed lines are accepted and shown.
     fn is_settled(&self) -> bool {
         self.typed.is_empty() && self.receipts.is_empty() && self.at.caught_up && self.at.shown >= self.at.accepted
     }
 
-    /// False when there will be no more.
+    /// Returns false after the last event.
     fn event(&mut self, event: Option<ConversationEvent>) -> anyhow::Result<bool> {
         match event {
             Some(ConversationEvent::Event(event)) => self.show(&event)?,
@@ -121,14 +121,13 @@ impl Chat {
             }
             Some(ConversationEvent::Reset { first, .. }) => {
                 self.at = Place { shown: first.saturating_sub(1), ..Place::default() };
-                self.screen
-                    .note("-- the relay was restored from a backup; what follows may differ from what was shown")?;
+                self.screen.note("-- the relay was restored from a backup; earlier lines may be out of date")?;
             }
             Some(ConversationEvent::Ended(Code::ENDED)) => {
                 self.screen.note("-- you are no longer a member")?;
                 return Ok(false);
             }
-            Some(ConversationEvent::Ended(code)) => bail!("the conversation was closed: {code}"),
+            Some(ConversationEvent::Ended(code)) => bail!("conversation closed: {code}"),
             Some(_) => {}
             None => return Ok(false),
         }
@@ -152,7 +151,7 @@ impl Chat {
     fn receipt(&mut self, result: Result<Accepted, ReceiptError>) -> anyhow::Result<()> {
         match result {
             Ok(accepted) => self.at.accepted = self.at.accepted.max(accepted.seq),
-            Err(error) => self.screen.note(&format!("-- not done: {error}"))?,
+            Err(error) => self.screen.note(&format!("-- failed: {error}"))?,
         }
         Ok(())
     }
@@ -165,7 +164,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Does what was typed, as far as commands may be on their way.
+    /// Processes typed lines while commands may be sent.
     async fn work(&mut self) -> anyhow::Result<()> {
         while self.receipts.len() < WINDOW
             && let Some(line) = self.typed.pop_front()
@@ -178,17 +177,19 @@ impl Chat {
 
     async fn line(&mut self, line: &str) -> anyhow::Result<()> {
         let sender = self.sender.clone();
-        match understand(line) {
+        match parse(line) {
             Typed::Nothing => {}
             Typed::Quit => (self.typing, self.typed) = (false, VecDeque::new()),
             Typed::Help => self.screen.note(HELP)?,
             Typed::Wrong(why) => self.screen.note(&format!("-- {why}"))?,
             Typed::Who => self.who().await?,
             Typed::Text(text) => self.submit(sender.send(text)).await?,
-            Typed::Edit(_) | Typed::Delete if self.at.own == 0 => self.screen.note("-- you said nothing yet")?,
+            Typed::Edit(_) | Typed::Delete if self.at.own == 0 => {
+                self.screen.note("-- you have not sent a message yet")?
+            }
             Typed::Edit(text) => self.submit(sender.edit(self.at.own, text.to_owned())).await?,
             Typed::Delete => self.submit(sender.delete(self.at.own)).await?,
-            Typed::React(_) if self.at.other == 0 => self.screen.note("-- nobody said anything yet")?,
+            Typed::React(_) if self.at.other == 0 => self.screen.note("-- no message to react to yet")?,
             Typed::React(reaction) => self.submit(sender.react(self.at.other, reaction, true)).await?,
         }
         Ok(())
@@ -210,7 +211,7 @@ impl Chat {
                 lines.extend(more.then(|| "   ...".to_owned()));
                 self.screen.note(&lines.join("\n"))?;
             }
-            Err(error) => self.screen.note(&format!("-- who is here is not known: {error}"))?,
+            Err(error) => self.screen.note(&format!("-- could not list the members: {error}"))?,
         }
         Ok(())
     }
@@ -221,20 +222,20 @@ impl Chat {
                 let user = show::plain(presence.user.as_str());
                 let how = match presence.state {
                     PresenceState::Online => "is online",
-                    PresenceState::Unreachable => "cannot be reached",
+                    PresenceState::Unreachable => "is unreachable",
                     PresenceState::Offline => "is offline",
                 };
                 self.screen.note(&format!("-- {user} {how}"))?;
             }
             ClientEvent::Notice { code, text } => {
-                self.screen.note(&format!("-- the relay says: {} ({code})", show::plain(&text)))?;
+                self.screen.note(&format!("-- relay notice: {} ({code})", show::plain(&text)))?;
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// Only the conversation in view is open, so that presence is of its members.
+    /// Presence comes from members of the open conversation only, so any user but oneself is of interest.
     fn concerns(&self, user: &UserId) -> bool {
         user != self.client.user()
     }
@@ -244,22 +245,22 @@ impl Chat {
         match state {
             ConnectionState::Connecting { .. } if self.online => {
                 self.online = false;
-                self.screen.note("-- the connection is lost; trying again, and what you type is kept until then")?;
+                self.screen.note("-- disconnected; reconnecting (what you type is queued)")?;
             }
             ConnectionState::Online { .. } if !self.online => {
                 self.online = true;
-                self.screen.note("-- connected again")?;
+                self.screen.note("-- reconnected")?;
             }
-            ConnectionState::Closed(reason) => bail!("the connection is over: {reason}"),
+            ConnectionState::Closed(reason) => bail!("disconnected: {reason}"),
             _ => {}
         }
         Ok(())
     }
 }
 
-/// Events that are shown at the start.
+/// Events shown at the start.
 const RECENT: u64 = 20;
-/// Commands on their way at once, a few below what a conversation may have unanswered, so that sending never blocks the view.
+/// Unanswered commands at once; a few below the conversation's limit, so that sending never blocks the view.
 const WINDOW: usize = quip_protocol::limit::UNANSWERED as usize - 4;
-/// Members that /who tells.
+/// Maximum members that /who lists.
 const MOST_PEOPLE: usize = 200;

@@ -1,4 +1,4 @@
-//! Where lines come from and go to: a terminal, or pipes.
+//! Input and output of a chat: a terminal, or pipes.
 
 use std::{
     collections::VecDeque,
@@ -12,24 +12,24 @@ use unicode_width::UnicodeWidthStr;
 use super::editor::{Editor, Pressed};
 use crate::out;
 
-/// What a person sees.
+/// The output of a chat.
 pub(crate) enum Screen {
-    /// The line that is being typed stays the last one.
+    /// A terminal whose last line is the one being typed.
     Terminal(Terminal),
-    /// Standard output, and notes on standard error.
+    /// Standard output; notes go to standard error.
     Pipe,
 }
 
-/// A terminal that passes on every key.
+/// A terminal in raw mode.
 pub(crate) struct Terminal {
     editor: Editor,
     prompt: String,
-    /// Lines that were typed and have no answer yet.
+    /// Sent lines without an answer.
     waiting: usize,
     _raw: Raw,
 }
 
-/// What was typed.
+/// Typed input.
 pub(crate) enum Input {
     /// From a pipe.
     Line(String),
@@ -37,7 +37,7 @@ pub(crate) enum Input {
     Keys(Vec<u8>),
 }
 
-/// Opens the terminal, or standard input and output when they are not both one. What is typed ends when the input does.
+/// Opens the terminal, or pipes if standard input or output is not a terminal. The channel closes when the input ends.
 pub(crate) fn open(prompt: String) -> io::Result<(Screen, mpsc::Receiver<Input>)> {
     let (typed, input) = mpsc::channel(AHEAD);
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
@@ -50,7 +50,7 @@ pub(crate) fn open(prompt: String) -> io::Result<(Screen, mpsc::Receiver<Input>)
 }
 
 impl Screen {
-    /// Takes what was typed, and adds finished lines. False when the person wants to go.
+    /// Processes input and appends finished lines. Returns false when the user asks to quit.
     pub(crate) fn take(&mut self, input: Input, lines: &mut VecDeque<String>) -> io::Result<bool> {
         match (self, input) {
             (Self::Terminal(terminal), Input::Keys(keys)) => {
@@ -77,7 +77,7 @@ impl Screen {
         }
     }
 
-    /// Shows something about the conversation, such as a lost connection.
+    /// Shows a note about the conversation, such as a disconnect.
     pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
         match self {
             Self::Terminal(terminal) => terminal.draw(&format!("\x1b[2m{text}\x1b[0m\n")),
@@ -88,7 +88,7 @@ impl Screen {
         }
     }
 
-    /// Shows how many lines are on their way.
+    /// Shows how many lines are being sent.
     pub(crate) fn waiting(&mut self, count: usize) -> io::Result<()> {
         match self {
             Self::Terminal(terminal) if terminal.waiting != count => {
@@ -101,11 +101,11 @@ impl Screen {
 }
 
 impl Terminal {
-    /// Puts whole lines above the one that is being typed.
+    /// Prints complete lines above the one being typed.
     fn draw(&mut self, above: &str) -> io::Result<()> {
         let prompt = match self.waiting {
             0 => format!("{} ", self.prompt),
-            count => format!("{} ({count} on the way) ", self.prompt),
+            count => format!("{} ({count} sending) ", self.prompt),
         };
         let columns = termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col).max(NARROW);
         let view = self.editor.view((columns as usize).saturating_sub(prompt.width() + 1));
@@ -133,7 +133,7 @@ fn read_keys(typed: &mpsc::Sender<Input>) {
     }
 }
 
-/// The terminal gives single keys until this is dropped.
+/// Raw mode, until this is dropped.
 struct Raw(Termios);
 
 impl Raw {
@@ -149,14 +149,14 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // There is no one to tell.
+        // A destructor cannot report errors.
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
         let _ = write!(io::stdout(), "\r\x1b[J");
         let _ = io::stdout().flush();
     }
 }
 
-/// Lines or keys that are read before they can be sent.
+/// Lines or chunks of keys that are read ahead.
 const AHEAD: usize = 16;
-/// Columns where a terminal does not tell, or has too few to type in.
+/// Columns assumed if the terminal does not report them or has fewer.
 const NARROW: u16 = 20;

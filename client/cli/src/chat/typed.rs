@@ -1,30 +1,30 @@
-//! What was typed.
+//! Parsing of typed lines.
 
-/// A typed line, understood.
+/// A parsed line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Typed<'a> {
-    /// Nothing to do.
+    /// A blank line.
     Nothing,
-    /// Say this.
+    /// Send this text.
     Text(&'a str),
-    /// Say what the commands are.
+    /// List the commands.
     Help,
-    /// Leave the view; membership goes on.
+    /// Close the view; the user stays a member.
     Quit,
-    /// Say who is here.
+    /// List the members.
     Who,
-    /// Give one's last message new text.
+    /// Edit the user's own last message.
     Edit(&'a str),
-    /// Remove one's last message.
+    /// Delete the user's own last message.
     Delete,
-    /// React to the last message of someone else.
+    /// React to the last message of another user.
     React(&'a str),
-    /// What is wrong with it.
+    /// An invalid command, with the error.
     Wrong(String),
 }
 
-/// `//x` says `/x`, and `/me x` is a text that every client shows as a deed.
-pub(crate) fn understand(line: &str) -> Typed<'_> {
+/// Parses a line. `//x` sends `/x`; `/me x` is sent as text, which clients show as an action.
+pub(crate) fn parse(line: &str) -> Typed<'_> {
     let line = line.trim_end_matches(['\r', '\n']);
     if line.trim().is_empty() {
         return Typed::Nothing;
@@ -38,24 +38,26 @@ pub(crate) fn understand(line: &str) -> Typed<'_> {
         ("help" | "h" | "?", _) => Typed::Help,
         ("quit" | "q" | "exit", _) => Typed::Quit,
         ("who" | "w", _) => Typed::Who,
-        ("me", deed) if !deed.is_empty() => Typed::Text(line),
+        ("me", action) if !action.is_empty() => Typed::Text(line),
         ("edit", text) if !text.is_empty() => Typed::Edit(text),
         ("delete", "") => Typed::Delete,
         ("react", reaction) if !reaction.is_empty() => Typed::React(reaction),
-        ("me" | "edit" | "delete" | "react", _) => Typed::Wrong(format!("/{name} goes like this:\n{HELP}")),
-        _ => Typed::Wrong(format!("there is no /{name}; /help tells what there is, //{name} says it")),
+        ("me" | "edit" | "delete" | "react", _) => {
+            Typed::Wrong(format!("wrong arguments for /{name}; the commands are:\n{HELP}"))
+        }
+        _ => Typed::Wrong(format!("unknown command /{name}; /help lists the commands, //{name} sends it as text")),
     }
 }
 
-/// Every command.
+/// The list of commands.
 pub(crate) const HELP: &str = "\
-/who            who is here
-/me TEXT        do something
-/edit TEXT      change your last message
-/delete         remove your last message
-/react TEXT     react to the last message of someone else
-/quit           leave this view (you stay a member)
-//TEXT          say something that begins with a /";
+/who            list the members
+/me TEXT        send an action
+/edit TEXT      edit your last message
+/delete         delete your last message
+/react TEXT     react to the last message of another user
+/quit           quit the chat (you stay a member)
+//TEXT          send a message that begins with /";
 
 #[cfg(test)]
 mod tests {
@@ -63,19 +65,19 @@ mod tests {
 
     #[test]
     fn a_line_is_a_text_or_a_command() {
-        assert_eq!(understand("hello\n"), Typed::Text("hello"));
-        assert_eq!(understand("  "), Typed::Nothing);
-        assert_eq!(understand("//quit"), Typed::Text("/quit"));
-        assert_eq!(understand("/quit"), Typed::Quit);
-        assert_eq!(understand("/me waves"), Typed::Text("/me waves"));
-        assert_eq!(understand("/edit  new text "), Typed::Edit("new text"));
-        assert_eq!(understand("/react +1"), Typed::React("+1"));
+        assert_eq!(parse("hello\n"), Typed::Text("hello"));
+        assert_eq!(parse("  "), Typed::Nothing);
+        assert_eq!(parse("//quit"), Typed::Text("/quit"));
+        assert_eq!(parse("/quit"), Typed::Quit);
+        assert_eq!(parse("/me waves"), Typed::Text("/me waves"));
+        assert_eq!(parse("/edit  new text "), Typed::Edit("new text"));
+        assert_eq!(parse("/react +1"), Typed::React("+1"));
     }
 
     #[test]
-    fn a_command_by_mistake_is_never_said() {
+    fn a_mistyped_command_is_never_sent() {
         for bad in ["/", "/qit", "/me", "/edit ", "/delete 5", "/react"] {
-            assert!(matches!(understand(bad), Typed::Wrong(_)), "{bad}");
+            assert!(matches!(parse(bad), Typed::Wrong(_)), "{bad}");
         }
     }
 }

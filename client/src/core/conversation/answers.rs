@@ -1,4 +1,4 @@
-//! What the relay says, and what follows from it.
+//! Handling of frames from the relay.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{Accepted, ConversationEvent, OpenError, Opened, OwnedEvent, ReceiptError, SkipReason};
 
 impl Core {
-    /// A frame of the present stream.
+    /// Handles a frame of the current stream.
     pub(crate) fn frame(&mut self, frame: &ToClient<'_>, now: Instant) -> Result<(), Violation> {
         match (self.stream, frame) {
             (Stream::None | Stream::Finishing | Stream::Drained | Stream::Over, _) => Ok(()),
@@ -32,7 +32,7 @@ impl Core {
             }
             (Stream::Open, ToClient::Rejected(rejected)) => self.on_rejected(rejected, now),
             (Stream::Open, ToClient::Skip(skip)) => self.delivery.skip(skip.to, why(*skip)),
-            _ => Err(Violation("a frame that has no place on this stream")),
+            _ => Err(Violation("unexpected frame on a conversation stream")),
         }
     }
 
@@ -46,7 +46,7 @@ impl Core {
     /// The relay finished the stream.
     pub(crate) fn finished(&mut self) -> Result<(), Violation> {
         let expected = self.drained() || self.next.is_some() || self.stream == Stream::Over;
-        if expected { Ok(()) } else { Err(Violation("a stream without an End")) }
+        if expected { Ok(()) } else { Err(Violation("stream finished without End")) }
     }
 
     fn drained(&mut self) -> bool {
@@ -67,7 +67,7 @@ impl Core {
         self.own.extend(opened.outcomes.iter().filter(|o| o.seq >= opened.start).map(|o| (o.seq, o.n)));
         self.outbox.opened(opened.last_n, opened.outcomes.iter(), same_log);
         if self.outbox.join().is_some() {
-            return Err(Violation("a join is neither accepted nor refused"));
+            return Err(Violation("join neither accepted nor refused"));
         }
         self.stream = Stream::Open;
         self.mark_due = self.mark.is_some_and(|mark| mark.seq > opened.read);
@@ -81,12 +81,12 @@ impl Core {
         self.settle_opening(opened.role)
     }
 
-    /// Resolves the opening, unless this user is still to become a member.
+    /// Resolves the opening, unless this user still has to become a member.
     fn settle_opening(&mut self, role: u8) -> Result<(), Violation> {
         if self.want_join && role == 0 {
             self.tries += 1;
             if self.tries > TRIES {
-                return Err(Violation("a join is accepted without a membership"));
+                return Err(Violation("join accepted without a membership"));
             }
             return Ok(());
         }
@@ -104,7 +104,7 @@ impl Core {
         Ok(())
     }
 
-    /// An own event in its place: the relay leaves out what this side knows.
+    /// An own event in its place. The relay omits what the client knows.
     fn on_accepted(&mut self, accepted: wire::Accepted) -> Result<(), Violation> {
         let wire::Accepted { n, seq, number, at } = accepted;
         self.delivery.check(seq)?;
@@ -113,7 +113,7 @@ impl Core {
             None if self.joining == Some(n) => Some((crate::kind::JOINED, Bytes::new())),
             None => None,
         };
-        let (kind, body) = known.ok_or(Violation("accepted is what was not sent"))?;
+        let (kind, body) = known.ok_or(Violation("unknown number accepted"))?;
         self.outbox.settle(n, Ok(Accepted { seq, number, at }));
         self.deliver(OwnedEvent { seq, number, at, user: self.me.clone(), kind, body, own: Some(n) });
         Ok(())
@@ -161,7 +161,7 @@ impl Core {
         match code.retry() {
             Retry::Final => {
                 self.outbox.settle(n, Err(ReceiptError::Refused(code)));
-                // The number is free again, and what follows must move up.
+                // The number is free again: renumber the commands after it.
                 self.resync |= !code.decides();
             }
             Retry::Later => {
@@ -173,7 +173,7 @@ impl Core {
                 self.next = Some(Next::Elsewhere);
             }
             Retry::Done | Retry::Never => {
-                return Err(Violation("a command is refused with a code that refuses nothing"));
+                return Err(Violation("command refused with a code that is not a refusal"));
             }
         }
         Ok(())
@@ -187,7 +187,7 @@ impl Core {
         }
         let again = match self.stream {
             Stream::Opening => self.on_refused_join(end),
-            // A former member, who is still to join.
+            // A former member who still has to join.
             _ => self.want_join && code.retry() == Retry::Done,
         };
         if again {
@@ -200,7 +200,7 @@ impl Core {
         self.next = match code.retry() {
             Retry::Later => Some(Next::Again(retry_after.max(SHORT))),
             Retry::Elsewhere => Some(Next::Elsewhere),
-            // The relay has not noticed yet that the stream before is gone.
+            // The relay has not noticed the end of the previous stream yet.
             _ if code == Code::ALREADY_OPEN => Some(Next::Again(PAUSE)),
             _ => {
                 self.end(code, end.text);
@@ -209,17 +209,17 @@ impl Core {
         };
     }
 
-    /// A former member may still read up to the end of the membership, and is told what was decided: what was let go comes
-    /// first, and so do answers that did not come before the end. Those are asked for once, for the rest never comes.
+    /// Whether to reopen after the end of the membership, to fetch discarded events and outstanding outcomes. Outcomes are
+    /// fetched once, since the others will never be known.
     fn has_to_part(&mut self) -> bool {
         let unknown = !self.outbox.is_empty() && !std::mem::replace(&mut self.parting, true);
         unknown || self.delivery.lacks_events()
     }
 
-    /// A refused `Open` that carried a join, or should have: whether another one may do better.
+    /// Handles a refused `Open` that carried a join, or should have. Returns whether to retry.
     fn on_refused_join(&mut self, end: &End<'_>) -> bool {
         let Some(n) = self.joining.filter(|n| self.outbox.has(*n)) else {
-            // Commands from before are in the way of the join, and nothing about them can be learned.
+            // Older commands block the join, and their outcomes cannot be learned.
             let in_the_way = end.code == Code::NOT_FOUND && self.want_join;
             if in_the_way {
                 self.outbox.give_up(ReceiptError::Unknown);
@@ -233,7 +233,7 @@ impl Core {
                 self.outbox.renumber_join(end.info + 1);
                 true
             }
-            // A number far too high is answered by MISSING, which tells the right one.
+            // A number far too high is answered by MISSING, which carries the right one.
             Code::KNOWN | Code::REUSED => {
                 self.outbox.renumber_join(n.saturating_add(FAR));
                 true
@@ -246,7 +246,7 @@ impl Core {
         }
     }
 
-    /// Ends for good. What was never decided is dropped, so that it does not surprise a later membership.
+    /// Ends for good. Undecided commands are dropped, so that they are not sent in a later membership.
     fn end(&mut self, code: Code, text: &str) {
         if self.opened.is_some() {
             self.outbox.give_up(ReceiptError::Unknown);
@@ -266,7 +266,7 @@ impl Core {
         if let Some(known) = self.names.get(user) {
             return Ok(known.clone());
         }
-        let user = UserId::parse(user).map_err(|_| Violation("an event by what is not a user"))?;
+        let user = UserId::parse(user).map_err(|_| Violation("invalid user id in an event"))?;
         if self.names.len() >= NAMES {
             self.names.clear();
         }
@@ -300,15 +300,15 @@ fn info(opened: &wire::Opened<'_>) -> Opened {
     }
 }
 
-/// The shortest pause before a refused command or open is repeated.
+/// The shortest pause before retrying a refused command or open.
 const SHORT: Duration = Duration::from_millis(10);
-/// The pause before something that should not happen twice is repeated.
+/// The pause before retrying after an unusual refusal.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often a join is tried with another number.
+/// Maximum attempts of a join with other numbers.
 const TRIES: u32 = 5;
 /// Added to a number to make it far too high.
 const FAR: u64 = 1 << 32;
-/// Own events that are told apart while they are still to come.
+/// Maximum acknowledged own events that are remembered until delivery.
 const OWN: usize = 4096;
-/// User names that are shared between events.
+/// Maximum user names shared between events.
 const NAMES: usize = 1024;

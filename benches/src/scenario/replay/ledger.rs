@@ -1,51 +1,54 @@
-//! What was sent and what everyone received, in memory that does not grow with the number of deliveries.
+//! Everything sent and received, in memory independent of the number of deliveries.
 //!
-//! A full run has ten million deliveries of some hundred thousand events. They are not kept; each is judged when it arrives:
+//! A full run has ten million deliveries of about a hundred thousand events. Each is checked on arrival and not kept:
 //!
-//! * **Order and number.** A membership knows the seq that must come next. One that is higher leaves a gap, which is remembered:
-//!   lost, or reordered if it comes later. One that is lower and fills no gap is a duplicate.
-//! * **Bytes.** For each seq the ledger keeps a 64-bit hash of the whole event as whoever got it first received it; everyone else
-//!   must receive the same. At the end [`mod@super::check`] compares each of these hashes with the event that the store has. So every
-//!   delivery is compared with the store, at eight bytes for each event.
-//! * **Lines.** For each line that was sent, the ledger keeps its sender, a hash of its text, and the seq that its receipt told.
-//!   At the end each must stand in the store at that seq, once, and a sender's lines in the order of sending.
-//! * **Latency** is from when a line was due to when a member has it. Whoever gets a seq first looks up which of the sender's
-//!   lines on their way it is, by its text.
+//! * **Order and count.** A membership knows the next seq. A higher one leaves a gap, whose events are lost, or reordered if
+//!   they arrive later. A lower one that fills no gap is a duplicate.
+//! * **Bytes.** For each seq the ledger keeps a 64-bit hash of the event as first received. All others must receive the same.
+//!   At the end [`mod@super::check`] compares these hashes with the store, so that every delivery is compared with the store at
+//!   a cost of eight bytes per event.
+//! * **Lines.** For each sent line the ledger keeps its sender, a hash of its text, and the seq in its receipt. At the end each
+//!   line must be stored at that seq, once, and the lines of a sender in the order of sending.
+//! * **Latency** is from the due time of a line to its receipt by a member. The first receipt of a seq finds the sender's line
+//!   by its text.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
-use hdrhistogram::Histogram;
 use quip_client::{OwnedEvent, UserId, kind};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::follower::{Arrival, Follower};
+use super::follower::Follower;
+use crate::{check::Seen, stats::Latencies};
 
-/// All that is known about a run while it goes on.
+/// The record of a run.
 pub(crate) struct Ledger {
     /// The seq of the first slot.
     base: u64,
     slots: Vec<Slot>,
     users: HashMap<UserId, usize>,
     /// For each user the lines that nobody received yet.
-    on_their_way: Vec<VecDeque<Due>>,
+    unreceived: Vec<VecDeque<Due>>,
     /// Every line, in the order of sending for each user.
     pub(crate) lines: Vec<Line>,
-    /// Every membership, over or not.
+    /// Every membership, including past ones.
     pub(crate) followers: Vec<Follower>,
-    /// Deliveries whose bytes differ from what was received first, or that have no place in the run.
+    /// Deliveries that differ from the first one of the event, or whose seq is out of range.
     pub(crate) altered: u64,
-    /// From when a line was due to when a member had it, in microseconds.
-    pub(crate) latency: Histogram<u64>,
-    /// From when a line was due to when it was handed to the library, in microseconds.
-    pub(crate) lag: Histogram<u64>,
+    /// From the due time of a line to its receipt by a member.
+    pub(crate) latency: Latencies,
+    /// From the due time of a line to the call of the library.
+    pub(crate) lag: Latencies,
 }
 
-/// What is kept of one seq.
+/// What is kept for each seq.
 #[derive(Clone, Copy, Default)]
 struct Slot {
     /// The hash of the event; 0 = nobody received it.
     hash: u64,
-    /// When it was due, in microseconds from the start of the run; `u64::MAX` = it is not a line of this run.
+    /// Its due time in microseconds from the start of the run; `u64::MAX` = not a line of this run.
     due: u64,
 }
 
@@ -58,77 +61,77 @@ struct Due {
 /// A line that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// Who sent it, see [`Ledger::user`].
+    /// The sender, see [`Ledger::user`].
     pub(crate) user: usize,
-    /// The hash of its text.
+    /// Hash of the text.
     pub(crate) text: u64,
-    /// Where its receipt says that it stands; 0 = it was not accepted.
+    /// The seq in its receipt; 0 = not accepted.
     pub(crate) seq: u64,
 }
 
 impl Ledger {
-    /// An empty one, for a run whose first event has this seq at least.
+    /// An empty ledger for a run whose first event has at least this seq.
     pub(crate) fn new(base: u64) -> Self {
         Self {
             base,
             slots: Vec::new(),
             users: HashMap::new(),
-            on_their_way: Vec::new(),
+            unreceived: Vec::new(),
             lines: Vec::new(),
             followers: Vec::new(),
             altered: 0,
-            latency: histogram(),
-            lag: histogram(),
+            latency: Latencies::new(),
+            lag: Latencies::new(),
         }
     }
 
-    /// A small number for a user of the run.
+    /// The number of a user, assigned on first use.
     pub(crate) fn enroll(&mut self, user: &UserId) -> usize {
         if let Some(number) = self.users.get(user) {
             return *number;
         }
         let number = self.users.len();
         self.users.insert(user.clone(), number);
-        self.on_their_way.push(VecDeque::new());
+        self.unreceived.push(VecDeque::new());
         number
     }
 
-    /// The number of a user, if one of this run.
+    /// The number of a user of this run.
     pub(crate) fn user(&self, user: &UserId) -> Option<usize> {
         self.users.get(user).copied()
     }
 
-    /// How many users there are.
+    /// Number of users.
     pub(crate) fn users(&self) -> usize {
         self.users.len()
     }
 
-    /// A line is sent at `now` and was due at `at`, both in microseconds from the start of the run. Gives its place in
-    /// [`Ledger::lines`].
+    /// Records a line that is sent at `now` and was due at `at`, both in microseconds from the start of the run. Returns its
+    /// index in [`Ledger::lines`].
     pub(crate) fn send(&mut self, user: usize, text: &str, at: u64, now: u64) -> usize {
-        self.lag.saturating_record(now.saturating_sub(at).max(1));
+        self.lag.record(Duration::from_micros(now.saturating_sub(at)));
         let text = hash_text(text.as_bytes());
-        self.on_their_way[user].push_back(Due { text, at });
+        self.unreceived[user].push_back(Due { text, at });
         self.lines.push(Line { user, text, seq: 0 });
         self.lines.len() - 1
     }
 
-    /// The receipt of a line told its seq.
+    /// Records the seq in the receipt of a line.
     pub(crate) fn accept(&mut self, line: usize, seq: u64) {
         self.lines[line].seq = seq;
     }
 
-    /// A membership begins. Gives its place in [`Ledger::followers`].
+    /// Begins a membership. Returns its index in [`Ledger::followers`].
     pub(crate) fn follow(&mut self, follower: Follower) -> usize {
         self.enroll(&follower.user);
         self.followers.push(follower);
         self.followers.len() - 1
     }
 
-    /// A member received an event at `now`, in microseconds from the start of the run.
+    /// Records a delivery at `now`, in microseconds from the start of the run.
     pub(crate) fn receive(&mut self, follower: usize, event: &OwnedEvent, now: u64) {
         let follower = &mut self.followers[follower];
-        let arrival = follower.arrive(event);
+        let seen = follower.arrive(event);
         let opened = follower.opened;
         let Some(place) = self.place(event.seq) else {
             self.altered += 1;
@@ -142,18 +145,18 @@ impl Ledger {
         let slot = self.slots[place];
         if slot.hash != hash {
             self.altered += 1;
-        } else if slot.due != u64::MAX && slot.due >= opened && arrival == Arrival::New {
-            self.latency.saturating_record(now.saturating_sub(slot.due).max(1));
+        } else if slot.due != u64::MAX && slot.due >= opened && seen == Seen::InOrder {
+            self.latency.record(Duration::from_micros(now.saturating_sub(slot.due)));
         }
     }
 
-    /// The hash of what was received at this seq, if anything was.
+    /// The hash of the event received at this seq, if any.
     pub(crate) fn received(&self, seq: u64) -> Option<u64> {
         let place = seq.checked_sub(self.base)? as usize;
         self.slots.get(place).map(|slot| slot.hash).filter(|hash| *hash != 0)
     }
 
-    /// The place of a seq, made when it is new; `None` for one far beyond what a run can have.
+    /// The slot of a seq, created if new; `None` if the seq is out of range.
     fn place(&mut self, seq: u64) -> Option<usize> {
         let place = seq.checked_sub(self.base)? as usize;
         if place >= MOST_EVENTS {
@@ -165,10 +168,10 @@ impl Ledger {
         Some(place)
     }
 
-    /// Finds out which line an event is that nobody received before. One user's equal texts may be taken for each other.
+    /// The due time of the line that a newly received event is. Equal texts of one user are taken in order.
     fn claim(&mut self, event: &OwnedEvent) -> u64 {
         let lines = match self.users.get(&event.user) {
-            Some(user) if event.kind == kind::TEXT => &mut self.on_their_way[*user],
+            Some(user) if event.kind == kind::TEXT => &mut self.unreceived[*user],
             _ => return u64::MAX,
         };
         let text = hash_text(&event.body);
@@ -177,16 +180,12 @@ impl Ledger {
     }
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are those of a histogram")
-}
-
-/// A hash of a text.
+/// Hashes a text.
 pub(crate) fn hash_text(text: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text)
 }
 
-/// A hash of all that an event says; never 0.
+/// Hashes all fields of an event; never 0.
 pub(crate) fn hash_event(event: &OwnedEvent) -> u64 {
     let mut hasher = Xxh3::new();
     for number in [event.seq, event.number, event.at, event.kind, event.user.as_str().len() as u64] {
@@ -197,7 +196,5 @@ pub(crate) fn hash_event(event: &OwnedEvent) -> u64 {
     hasher.digest().max(1)
 }
 
-/// Ten times what all logs together have; keeps a nonsense seq from asking for all memory.
+/// Ten times the events of all logs; bounds memory if a seq is nonsense.
 const MOST_EVENTS: usize = 1 << 21;
-/// An hour, in microseconds; a longer latency counts as one.
-const LONGEST: u64 = 60 * 60 * 1_000_000;

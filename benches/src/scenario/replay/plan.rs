@@ -1,4 +1,4 @@
-//! From what happened in a log to what each user's client does and when.
+//! Turns the entries of a log into a schedule for each user.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,32 +10,32 @@ use quip_protocol::limit;
 
 use super::parse::{Act, Entry};
 
-/// What the users of one file do.
+/// The schedule of one file.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// The users, each with a connection of its own.
     pub(crate) actors: Vec<UserId>,
-    /// What they do, in order of time. At the end whoever is still there leaves.
+    /// Their actions in order of time. Remaining members leave at the end.
     pub(crate) steps: Vec<Step>,
-    /// How many of the steps say something.
+    /// Number of messages among the steps.
     pub(crate) lines: usize,
 }
 
-/// One thing that one user does.
+/// One action of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// When, from the start of the file, as the replay goes.
+    /// Time from the start of the file, at the speed of the replay.
     pub(crate) at: Duration,
-    /// Who: an index into [`Plan::actors`].
+    /// Index of the user in [`Plan::actors`].
     pub(crate) actor: usize,
-    /// What.
-    pub(crate) deed: Deed,
+    /// The action.
+    pub(crate) action: Action,
 }
 
-/// What a client does.
+/// An action of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Deed {
-    /// Connects, ahead of the first thing that it does.
+pub(crate) enum Action {
+    /// Connects, ahead of its first action.
     Connect,
     /// Joins the room.
     Join,
@@ -45,7 +45,7 @@ pub(crate) enum Deed {
     Leave,
 }
 
-/// Plans a file: a factor of `speed` faster than it happened, and at most `most` messages.
+/// Plans a file at `speed` times real time, up to `most` messages.
 pub(crate) fn plan(entries: Vec<Entry>, speed: f64, most: usize) -> Plan {
     let mut planner = Planner { speed, ..Planner::default() };
     for Entry { at, act } in entries {
@@ -54,7 +54,7 @@ pub(crate) fn plan(entries: Vec<Entry>, speed: f64, most: usize) -> Plan {
         }
         planner.act(at, act);
     }
-    // Stable: what one user does at one time stays in order.
+    // A stable sort keeps the order of a user's actions at one time.
     planner.steps.sort_by_key(|step| step.at);
     Plan { actors: planner.actors, steps: planner.steps, lines: planner.lines }
 }
@@ -63,9 +63,9 @@ pub(crate) fn plan(entries: Vec<Entry>, speed: f64, most: usize) -> Plan {
 struct Planner {
     speed: f64,
     actors: Vec<UserId>,
-    /// What each actor is at.
+    /// The state of each actor.
     states: Vec<State>,
-    /// Who goes by which nick.
+    /// The current actor of each nick.
     nicks: HashMap<String, usize>,
     taken: HashSet<UserId>,
     steps: Vec<Step>,
@@ -85,9 +85,9 @@ impl Planner {
         match act {
             Act::Say(nick, text) => {
                 let actor = self.actor(&nick, at);
-                // Someone who was there before the log began is in the room in time for the first words.
+                // A user who was present before the log begins joins ahead of the first message.
                 self.join(actor, at.saturating_sub(LEAD / 2).max(self.states[actor].left));
-                self.step(at, actor, Deed::Say(text.into()));
+                self.step(at, actor, Action::Say(text.into()));
                 self.lines += 1;
             }
             Act::Join(nick) => {
@@ -96,7 +96,7 @@ impl Planner {
             }
             Act::Leave(nick) => self.leave(&nick, at),
             Act::Rename(old, new) => {
-                // Nothing is known of someone who did nothing yet.
+                // A nick that did nothing yet has no actor.
                 if let Some(actor) = self.nicks.remove(&old) {
                     self.nicks.insert(new, actor);
                 }
@@ -104,7 +104,7 @@ impl Planner {
         }
     }
 
-    /// Who goes by this nick; someone new connects in time.
+    /// The actor of this nick; a new one connects ahead of time.
     fn actor(&mut self, nick: &str, at: Duration) -> usize {
         if let Some(actor) = self.nicks.get(nick) {
             return *actor;
@@ -115,11 +115,11 @@ impl Planner {
         self.actors.push(user);
         self.states.push(State::default());
         self.nicks.insert(nick.to_owned(), actor);
-        self.step(at.saturating_sub(LEAD), actor, Deed::Connect);
+        self.step(at.saturating_sub(LEAD), actor, Action::Connect);
         actor
     }
 
-    /// A user id for a nick. Another user may have it, who goes by another nick by now.
+    /// An unused user id for a nick. Its own may belong to a user who has changed nick.
     fn free(&self, nick: &str) -> UserId {
         let mut user = user_id(nick, "");
         for other in 2.. {
@@ -134,7 +134,7 @@ impl Planner {
     fn join(&mut self, actor: usize, at: Duration) {
         if !self.states[actor].member {
             self.states[actor].member = true;
-            self.step(at, actor, Deed::Join);
+            self.step(at, actor, Action::Join);
         }
     }
 
@@ -142,16 +142,16 @@ impl Planner {
         let Some(&actor) = self.nicks.get(nick) else { return };
         if self.states[actor].member {
             self.states[actor] = State { member: false, left: at };
-            self.step(at, actor, Deed::Leave);
+            self.step(at, actor, Action::Leave);
         }
     }
 
-    fn step(&mut self, at: Duration, actor: usize, deed: Deed) {
-        self.steps.push(Step { at, actor, deed });
+    fn step(&mut self, at: Duration, actor: usize, action: Action) {
+        self.steps.push(Step { at, actor, action });
     }
 }
 
-/// The nick without control characters, cut to what a user id may have.
+/// The nick without control characters, truncated to the length of a user id.
 fn user_id(nick: &str, suffix: &str) -> UserId {
     let clean: String = nick.chars().filter(|c| !c.is_control()).collect();
     let clean = if clean.is_empty() { "_" } else { &clean };
@@ -160,40 +160,40 @@ fn user_id(nick: &str, suffix: &str) -> UserId {
         .expect("not empty, short enough, and free of control characters")
 }
 
-/// How long before its first deed a user connects. A connection takes milliseconds; this leaves room for many at once, and is
-/// also when the first line of a file is due.
+/// How long before its first action a user connects, and when the first line of a file is due. Connecting takes milliseconds;
+/// the rest is for many at once.
 pub(crate) const LEAD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replay::parse::parse;
+    use crate::scenario::replay::parse::parse;
 
     fn planned(log: &str) -> Plan {
         plan(parse(log.as_bytes()), 60.0, usize::MAX)
     }
 
     /// Milliseconds from when the first line is due, who, and what.
-    fn steps(plan: &Plan) -> Vec<(i64, &str, Deed)> {
+    fn steps(plan: &Plan) -> Vec<(i64, &str, Action)> {
         let time = |at: Duration| at.as_millis() as i64 - LEAD.as_millis() as i64;
-        plan.steps.iter().map(|step| (time(step.at), plan.actors[step.actor].as_str(), step.deed.clone())).collect()
+        plan.steps.iter().map(|step| (time(step.at), plan.actors[step.actor].as_str(), step.action.clone())).collect()
     }
 
-    fn say(text: &str) -> Deed {
-        Deed::Say(text.into())
+    fn say(text: &str) -> Action {
+        Action::Say(text.into())
     }
 
     #[test]
     fn who_speaks_without_having_joined_is_there_in_time() {
         let plan = planned("[10:00] <alice> 1\n[10:01] <alice> 2\n[10:01] <alice> 3\n[10:02] <bob> 4\n");
         let expected = [
-            (-1000, "alice", Deed::Connect),
-            (-500, "alice", Deed::Join),
+            (-1000, "alice", Action::Connect),
+            (-500, "alice", Action::Join),
             (0, "alice", say("1")),
             (1000, "alice", say("2")),
-            (1000, "bob", Deed::Connect),
+            (1000, "bob", Action::Connect),
             (1500, "alice", say("3")),
-            (1500, "bob", Deed::Join),
+            (1500, "bob", Action::Join),
             (2000, "bob", say("4")),
         ];
         assert_eq!(steps(&plan), expected);
@@ -208,11 +208,11 @@ mod tests {
         );
         let alice: Vec<_> = steps(&plan).into_iter().filter(|step| step.1 == "alice").collect();
         let expected = [
-            (-500, "alice", Deed::Connect),
-            (500, "alice", Deed::Join),
+            (-500, "alice", Action::Connect),
+            (500, "alice", Action::Join),
             (2000, "alice", say("1")),
-            (2750, "alice", Deed::Leave),
-            (2750, "alice", Deed::Join),
+            (2750, "alice", Action::Leave),
+            (2750, "alice", Action::Join),
             (3000, "alice", say("2")),
         ];
         assert_eq!(alice, expected);
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn one_who_joins_twice_joins_once() {
         let plan = planned("[10:00] <a> 1\n=== a [h] has joined #ubuntu\n=== a [h] has joined #ubuntu\n");
-        assert_eq!(plan.steps.iter().filter(|step| step.deed == Deed::Join).count(), 1);
+        assert_eq!(plan.steps.iter().filter(|step| step.action == Action::Join).count(), 1);
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
             "[10:00] <tux_> 1\n=== tux_ is now known as tux\n[10:01] <tux> 2\n[10:02] <tux_> 3\n=== ghost is now known as g\n\
              [10:03] <g> 4\n",
         );
-        let said: Vec<_> = steps(&plan).into_iter().filter(|step| matches!(step.2, Deed::Say(_))).collect();
+        let said: Vec<_> = steps(&plan).into_iter().filter(|step| matches!(step.2, Action::Say(_))).collect();
         let by: Vec<_> = said.iter().map(|step| step.1).collect();
         assert_eq!(by, ["tux_", "tux_", "tux_~2", "g"], "the first tux_ keeps its user id under the new nick");
     }

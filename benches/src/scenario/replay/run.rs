@@ -1,75 +1,58 @@
-//! What all clients of a run share, and how one of them is in the room.
+//! The state that all clients of a run share, and a client's stay in the room.
 
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use quip_client::{
-    Client, Code, ConnectError, ConversationEvent, Events, OpenError, OpenOptions, OwnedEvent, Sender, Start, Target,
-    UserId,
-};
+use quip_client::{Client, Code, ConversationEvent, Events, OpenError, OwnedEvent, Sender, Start, UserId};
 use tokio::task::JoinSet;
 
-use super::{follower::Follower, ledger::Ledger};
-use crate::{
-    login::{Login, Relay},
-    token::DevelopmentKey,
-};
+use super::{follower::Follower, ledger::Ledger, stage::Stage};
+use crate::check::Tamper;
 
-/// How to reach the relay, and which room.
-pub(crate) struct Stage {
-    pub(crate) relay: Relay,
-    pub(crate) key: DevelopmentKey,
-    pub(crate) room: Target,
-    /// How long a user tries to connect and to join.
-    pub(crate) patience: Duration,
-    /// How long to wait for what is still on its way.
-    pub(crate) drain: Duration,
-}
-
-/// A run while it goes on.
+/// A run in progress.
 pub(crate) struct Run {
     pub(crate) stage: Stage,
-    /// What all times are counted from.
+    /// The origin of all times.
     pub(crate) epoch: Instant,
     pub(crate) counts: Counts,
     ledger: Mutex<Ledger>,
-    /// The newest event that anyone has: whatever joins from now on comes after it.
+    /// The newest event received by anyone. Later joins come after it.
     seen: AtomicU64,
 }
 
-/// What is counted on the way.
+/// Counters.
 #[derive(Default)]
 pub(crate) struct Counts {
-    /// Connections that were made, lost and found again counting once.
+    /// Connections; a reconnect is not counted.
     pub(crate) connections: AtomicU64,
-    /// Members now.
+    /// Current members.
     pub(crate) members: AtomicU64,
-    /// The most members at once.
+    /// Maximum of `members`.
     pub(crate) members_max: AtomicU64,
     /// Lines handed to the library.
     pub(crate) sent: AtomicU64,
-    /// Lines that the relay accepted.
+    /// Accepted lines.
     pub(crate) accepted: AtomicU64,
-    /// Times that a room was open again after a lost connection.
+    /// How often a client reopened the room after a disconnect.
     pub(crate) reopened: AtomicU64,
 }
 
-/// One client in the room, from a join to the leave.
+/// The stay of a client in the room, from join to leave.
 pub(crate) struct Stay {
     pub(crate) sender: Sender,
-    /// Its place in the ledger.
+    /// Its index in [`Ledger::followers`].
     pub(crate) follower: usize,
-    /// Takes the events. Stops when this is dropped.
+    /// The task that takes the events; aborted on drop.
     pub(crate) reader: JoinSet<()>,
 }
 
 impl Run {
-    /// A run whose first event comes after `after`.
+    /// A run whose events come after `after`.
     pub(crate) fn new(stage: Stage, after: u64) -> Self {
         Self {
             stage,
@@ -80,7 +63,7 @@ impl Run {
         }
     }
 
-    /// The ledger, for a moment.
+    /// Locks the ledger.
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,14 +73,14 @@ impl Run {
         self.epoch.elapsed().as_micros() as u64
     }
 
-    /// Joins the room. Everything that anyone has now is from before that, and so is everything up to `left`.
+    /// Joins the room. Events that anyone has received, and those up to `left`, precede the join.
     pub(crate) async fn enter(self: &Arc<Self>, client: &Client, user: &UserId, left: u64) -> Result<Stay, OpenError> {
         let after = self.seen.load(Relaxed).max(left);
         let events = self.stage.open(client, Start::After(after)).await?;
         Ok(self.stay(events, user, after))
     }
 
-    /// Counts a client as a member that has the room open and must receive everything after `after`.
+    /// Begins a stay that must receive everything after `after`.
     pub(crate) fn stay(self: &Arc<Self>, (sender, events): (Sender, Events), user: &UserId, after: u64) -> Stay {
         let follower = self.ledger().follow(Follower::new(user.clone(), after, self.now()));
         let members = self.counts.members.fetch_add(1, Relaxed) + 1;
@@ -114,48 +97,30 @@ impl Run {
     }
 }
 
-impl Stage {
-    /// A connection of its own for a user.
-    pub(crate) async fn connect(&self, user: &UserId) -> Result<Client, ConnectError> {
-        let login = Login::Development(self.key.login(user.clone()));
-        let config = self.relay.config(login).streams(1).connect_timeout(self.patience).answer_timeout(self.patience);
-        Client::connect(config).await
-    }
-
-    /// Joins the room, trying again while that may help.
-    pub(crate) async fn open(&self, client: &Client, start: Start) -> Result<(Sender, Events), OpenError> {
-        let until = Instant::now() + self.patience;
-        loop {
-            match client.open(self.room.clone(), OpenOptions::join().start(start)).await {
-                Ok(conversation) => return Ok(conversation.split()),
-                Err(error) if error.may_retry() && Instant::now() < until => tokio::time::sleep(PAUSE).await,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
 /// Takes events until the membership ends.
 async fn read(run: Arc<Run>, mut events: Events, follower: usize) {
     let _present = Present(&run.counts.members);
     let trouble = |what: String| run.ledger().followers[follower].trouble(what);
+    let mut tamper = Tamper::default();
     while let Some(event) = events.next().await {
         match event {
-            ConversationEvent::Event(event) => run.receive(follower, &event),
+            ConversationEvent::Event(event) => {
+                tamper.pass(event).for_each(|event| run.receive(follower, &event));
+            }
             ConversationEvent::Skipped { to, .. } => run.ledger().followers[follower].skip(to),
             ConversationEvent::Reconnected => {
                 run.counts.reopened.fetch_add(1, Relaxed);
             }
-            ConversationEvent::Reset { .. } => trouble("the relay's log became another one during the run".to_owned()),
+            ConversationEvent::Reset { .. } => trouble("the log of the relay was replaced during the run".to_owned()),
             ConversationEvent::Ended(Code::ENDED) => return,
             ConversationEvent::Ended(code) => return trouble(format!("the relay closed the room: {code}")),
             _ => {}
         }
     }
-    trouble("the events stopped without an end".to_owned());
+    trouble("the events ended without Ended".to_owned());
 }
 
-/// Counts a member out, also when the task is stopped.
+/// Decrements the members on drop.
 struct Present<'a>(&'a AtomicU64);
 
 impl Drop for Present<'_> {
@@ -163,6 +128,3 @@ impl Drop for Present<'_> {
         self.0.fetch_sub(1, Relaxed);
     }
 }
-
-/// Between two attempts to join.
-const PAUSE: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! One user of one file, on a connection of its own.
+//! One user of one file, on its own connection.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -6,22 +6,22 @@ use quip_client::{Client, Receipt, UserId};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    plan::Deed,
+    plan::Action,
     run::{Run, Stay},
 };
 
-/// Something to do, and when it was due in microseconds from the start of the run.
-pub(crate) type Cue = (u64, Deed);
+/// An action and its due time, in microseconds from the start of the run.
+pub(crate) type Cue = (u64, Action);
 
-/// Does what it is told to, and at the end leaves the room, waits for all receipts, and disconnects.
+/// Performs the actions. At the end, leaves the room, waits for all receipts and disconnects.
 pub(crate) async fn act(run: Arc<Run>, user: UserId, mut cues: mpsc::UnboundedReceiver<Cue>) -> Result<(), String> {
     let (receipts, waiting) = mpsc::unbounded_channel();
     let mut collector = JoinSet::new();
     collector.spawn(collect(Arc::clone(&run), waiting));
     let number = run.ledger().enroll(&user);
     let mut actor = Actor { run, user, number, client: None, stay: None, left: 0, receipts, trouble: None };
-    while let Some((due, deed)) = cues.recv().await {
-        actor.perform(due, deed).await;
+    while let Some((due, action)) = cues.recv().await {
+        actor.perform(due, action).await;
     }
     actor.leave().await;
     let Actor { client, receipts, trouble, user, .. } = actor;
@@ -40,20 +40,20 @@ struct Actor {
     number: usize,
     client: Option<Client>,
     stay: Option<Stay>,
-    /// Where the last leave stands.
+    /// Seq of the last leave.
     left: u64,
     receipts: mpsc::UnboundedSender<(usize, Receipt)>,
-    /// The first thing that went wrong.
+    /// The first error.
     trouble: Option<String>,
 }
 
 impl Actor {
-    async fn perform(&mut self, due: u64, deed: Deed) {
-        match deed {
-            Deed::Connect => self.connect().await,
-            Deed::Join => self.join().await,
-            Deed::Say(text) => self.say(due, &text).await,
-            Deed::Leave => self.leave().await,
+    async fn perform(&mut self, due: u64, action: Action) {
+        match action {
+            Action::Connect => self.connect().await,
+            Action::Join => self.join().await,
+            Action::Say(text) => self.say(due, &text).await,
+            Action::Leave => self.leave().await,
         }
     }
 
@@ -75,7 +75,7 @@ impl Actor {
         }
     }
 
-    /// Hands a line to the library, which holds this up only while as many as allowed are unanswered.
+    /// Hands a line to the library, which waits only at the limit of unanswered commands.
     async fn say(&mut self, due: u64, text: &str) {
         let line = {
             let now = self.run.now();
@@ -85,14 +85,14 @@ impl Actor {
         match stay.sender.send(text).await {
             Ok(receipt) => {
                 self.run.counts.sent.fetch_add(1, Relaxed);
-                // The collector lives as long as this end.
+                // The collector outlives the sender.
                 let _ = self.receipts.send((line, receipt));
             }
             Err(error) => self.fail(format!("a line was not sent: {error}")),
         }
     }
 
-    /// Leaves, and waits until everything up to then was received.
+    /// Leaves, and waits for every event up to the leave.
     async fn leave(&mut self) {
         let Some(mut stay) = self.stay.take() else { return };
         let left = match stay.sender.leave().await {
@@ -114,10 +114,10 @@ impl Actor {
     }
 }
 
-/// Writes down where lines stand, in the order of sending.
+/// Records the seqs of accepted lines.
 async fn collect(run: Arc<Run>, mut waiting: mpsc::UnboundedReceiver<(usize, Receipt)>) {
     while let Some((line, receipt)) = waiting.recv().await {
-        // What was refused stays without a seq, and is found by that.
+        // A refused line keeps seq 0, which the checker reports.
         if let Ok(accepted) = receipt.accepted().await {
             run.counts.accepted.fetch_add(1, Relaxed);
             run.ledger().accept(line, accepted.seq);

@@ -7,34 +7,34 @@
 //! === nick [host] has left #ubuntu []      a leave, as is "has quit"
 //! === a is now known as b                  a rename
 //! ```
-//! Everything else has no sender and is left out. Only messages and actions tell the time; other lines belong to the minute of
-//! the one before. Lines inside a minute are spread evenly over it.
+//! Other lines have no sender and are skipped. Only messages and actions have a time; other lines belong to the minute of the
+//! line before. The lines of a minute are spread evenly over it.
 
 use std::time::Duration;
 
 /// Something that happened in the channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// When, from the minute of the file's first line.
+    /// Time since the minute of the file's first line.
     pub(crate) at: Duration,
-    /// What.
+    /// What happened.
     pub(crate) act: Act,
 }
 
-/// What happened.
+/// A kind of entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// A nick said something. An action begins with `/me `.
+    /// A nick sent a message. An action begins with `/me `.
     Say(String, String),
-    /// A nick came.
+    /// A nick joined.
     Join(String),
-    /// A nick went.
+    /// A nick left.
     Leave(String),
-    /// One nick became another.
+    /// A nick changed to another.
     Rename(String, String),
 }
 
-/// Reads a whole log. What is not UTF-8 is replaced.
+/// Parses a whole log; invalid UTF-8 is replaced.
 pub(crate) fn parse(log: &[u8]) -> Vec<Entry> {
     let text = String::from_utf8_lossy(log);
     let mut clock = Clock::default();
@@ -54,7 +54,7 @@ pub(crate) fn parse(log: &[u8]) -> Vec<Entry> {
     times.into_iter().zip(acts).map(|(at, act)| Entry { at, act }).collect()
 }
 
-/// Turns times of day into minutes that only grow.
+/// Turns times of day into increasing minutes.
 #[derive(Default)]
 struct Clock {
     minute: u64,
@@ -68,8 +68,8 @@ impl Clock {
     }
 }
 
-/// Minutes from one time of day to the next one. An earlier time is the next day's, except that some logs have a clock with twelve
-/// hours: from 11 or 12 to 0 or 1 o'clock is no day.
+/// Minutes from one time of day to the next. An earlier time belongs to the next day, except in logs with a 12-hour clock,
+/// where the step from 11 or 12 to 0 or 1 o'clock is noon.
 fn passed(last: u64, time: u64) -> u64 {
     if time >= last {
         return time - last;
@@ -108,13 +108,13 @@ fn time_of(line: &str) -> Option<(u64, &str)> {
 }
 
 fn said(rest: &str) -> Option<Act> {
-    if let Some(deed) = rest.strip_prefix(" * ").or_else(|| rest.strip_prefix("* ")) {
-        let (nick, text) = deed.split_once(' ').unwrap_or((deed, ""));
+    if let Some(action) = rest.strip_prefix(" * ").or_else(|| rest.strip_prefix("* ")) {
+        let (nick, text) = action.split_once(' ').unwrap_or((action, ""));
         return Some(Act::Say(nick.to_owned(), format!("/me {text}"))).filter(|_| !nick.is_empty());
     }
     let (nick, text) = rest.strip_prefix('<')?.split_once('>')?;
     let text = text.strip_prefix(' ').unwrap_or(text);
-    // What looks empty was white space that the logger cut: IRC sends no empty message.
+    // IRC has no empty messages: an empty text was white space that the logger trimmed.
     let text = if text.is_empty() { " " } else { text };
     (!nick.is_empty()).then(|| Act::Say(nick.to_owned(), text.to_owned()))
 }
@@ -126,8 +126,8 @@ fn notice_of(notice: &str) -> Option<Act> {
         return (!new.is_empty() && !new.contains(' ')).then(|| Act::Rename(nick.to_owned(), new.to_owned()));
     }
     let after_host = |word: &str| {
-        let (_, deed) = rest.strip_prefix('[')?.split_once("] ")?;
-        deed.trim_start().strip_prefix(word)
+        let (_, notice) = rest.strip_prefix('[')?.split_once("] ")?;
+        notice.trim_start().strip_prefix(word)
     };
     if after_host("has joined #").is_some() {
         Some(Act::Join(nick.to_owned()))

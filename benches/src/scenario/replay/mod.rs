@@ -1,7 +1,8 @@
-//! `quip replay`: a real channel's traffic on real connections, with every delivery checked.
+//! `replay`: the traffic of a real IRC channel on real connections, with every delivery checked.
 //!
-//! [`parse`] reads a log, [`plan`] says which user does what when, [`actor`] does it on a connection for each user,
-//! [`mod@run`] is what they share. Every delivery goes into the [`ledger`]; [`mod@check`] holds that against the store.
+//! [`parse`] reads a log, [`plan`] schedules the actions of each user, [`actor`] performs them on one connection per user,
+//! and [`mod@run`] is what the actors share. Every delivery is recorded in the [`ledger`], which [`mod@check`] compares with
+//! the store at the end.
 
 use std::{
     fs,
@@ -10,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use quip_client::{Client, HistoryQuery, RequestError, Start, Target, UserId};
+use quip_client::{Client, HistoryQuery, RequestError, Start, UserId};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -20,6 +21,7 @@ use tokio::{
 };
 
 mod actor;
+mod args;
 mod check;
 mod follower;
 mod ledger;
@@ -27,40 +29,35 @@ mod parse;
 mod plan;
 mod report;
 mod run;
+mod stage;
 
-use check::{Store, check};
-use plan::{Plan, Step};
-use report::{Percentiles, Report};
-use run::{Run, Stage, Stay};
-
-use crate::{
-    args::{Common, ReplayArgs},
-    connect,
-    login::{self, Relay},
-    out,
-    token::DevelopmentKey,
+pub(crate) use self::args::Args;
+use self::{
+    check::{Store, Verdict, check},
+    plan::{Plan, Step},
+    report::{Percentiles, Report},
+    run::{Run, Stay},
+    stage::Stage,
 };
+use crate::{proc, report::Options};
 
-/// Plays the files, and exits with 1 when anything is wrong.
-pub(crate) fn run(common: &Common, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+/// Plays the files. Exits with 1 if anything is wrong.
+pub(crate) fn run(args: &Args, options: &Options) -> Result<ExitCode> {
     let plans = plans(args)?;
-    let key = DevelopmentKey::read(&login::data_folder(common)).context("a replay logs in as many users")?;
-    let relay = Relay::find(common)?;
-    let room = Target::room(&args.room).context("--room")?;
-    let stage = Stage { relay, key, room, patience: args.connect_timeout, drain: args.drain_timeout };
+    let stage = Stage::new(args)?;
     raise_open_files();
     let runtime = runtime(args.threads)?;
     let report = runtime.block_on(play(stage, plans, args))?;
     runtime.shutdown_background();
-    if common.json {
-        out::line(serde_json::to_string(&report)?)?
+    if options.json {
+        println!("{}", serde_json::to_string(&report)?)
     } else {
-        out::line(&report)?
+        println!("{report}")
     }
     Ok(if report.good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn plans(args: &ReplayArgs) -> anyhow::Result<Vec<Plan>> {
+fn plans(args: &Args) -> Result<Vec<Plan>> {
     let mut left = args.limit_lines.unwrap_or(usize::MAX);
     let mut plans = Vec::new();
     for path in &args.files {
@@ -85,16 +82,16 @@ fn runtime(threads: u8) -> std::io::Result<tokio::runtime::Runtime> {
     builder.worker_threads(threads.into()).enable_all().build()
 }
 
-/// Every client has a socket of its own.
+/// Raises the limit on open files: every client has a socket.
 fn raise_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // The lower limit may do as well; if not, the sockets say so.
+    // The lower limit may be enough; if not, creating sockets fails.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-async fn play(stage: Stage, plans: Vec<Plan>, args: &ReplayArgs) -> anyhow::Result<Report> {
+async fn play(stage: Stage, plans: Vec<Plan>, args: &Args) -> Result<Report> {
     let (run, observers) = observe(stage, args.observers).await?;
     let files = plans.len();
     let bar = progress(plans.iter().map(|plan| plan.lines as u64).sum(), &run);
@@ -112,23 +109,21 @@ async fn play(stage: Stage, plans: Vec<Plan>, args: &ReplayArgs) -> anyhow::Resu
     for trouble in troubles {
         verdict.say(|| trouble);
     }
-    let mut report = report(&run, args, &store, wall);
-    report.files = files;
-    report.judge(verdict);
+    let report = Report { files, ..report(&run, args, &store, wall, verdict)? };
     dismiss(observers).await;
     Ok(report)
 }
 
-/// A member that reads along for the whole run.
+/// A member for the whole run.
 struct Observer {
     client: Client,
     stay: Stay,
 }
 
-/// Lets the observers in. The run begins with what the first one receives.
-async fn observe(stage: Stage, count: u16) -> anyhow::Result<(Arc<Run>, Vec<Observer>)> {
+/// Connects and joins the observers. The run begins with the first event of the first observer.
+async fn observe(stage: Stage, count: u16) -> Result<(Arc<Run>, Vec<Observer>)> {
     let (user, client) = observer(&stage, 1).await?;
-    let room = stage.open(&client, Start::Now).await.context("the first observer cannot join")?;
+    let room = stage.open(&client, Start::Now).await.context("observer 1 cannot join")?;
     let after = room.1.cursor().seq;
     let run = Arc::new(Run::new(stage, after));
     let stay = run.stay(room, &user, after);
@@ -142,14 +137,14 @@ async fn observe(stage: Stage, count: u16) -> anyhow::Result<(Arc<Run>, Vec<Obse
     Ok((run, observers))
 }
 
-async fn observer(stage: &Stage, number: u16) -> anyhow::Result<(UserId, Client)> {
-    // No nick has a #.
+async fn observer(stage: &Stage, number: u16) -> Result<(UserId, Client)> {
+    // No nick contains a #.
     let user = UserId::parse(&format!("observer#{number}"))?;
-    let client = stage.connect(&user).await.map_err(|error| connect::explain(error, &stage.relay, false))?;
+    let client = stage.connect(&user).await.context("an observer cannot connect")?;
     Ok((user, client))
 }
 
-/// Plays one file: begins when the one before is over, and ends when everyone has left.
+/// Plays one file, until all users have left.
 async fn file(run: &Arc<Run>, plan: Plan, troubles: &mut Vec<String>) {
     let mut actors = JoinSet::new();
     let cues = plan.actors.into_iter().map(|user| {
@@ -159,71 +154,71 @@ async fn file(run: &Arc<Run>, plan: Plan, troubles: &mut Vec<String>) {
     });
     let cues: Vec<_> = cues.collect();
     let (epoch, start) = (run.epoch, Instant::now() + SETUP);
-    // Runtimes' timers have a resolution of a millisecond, which would be in every latency; a thread's sleep is finer.
+    // Timers of the runtime have a resolution of 1 ms, which would add to every latency; a thread's sleep is finer.
     let conductor = tokio::task::spawn_blocking(move || conduct(plan.steps, &cues, epoch, start));
     if conductor.await.is_err() {
-        troubles.push("the thread that gives the cues failed".to_owned());
+        troubles.push("the conductor thread panicked".to_owned());
     }
     let end = async {
         while let Some(result) = actors.join_next().await {
             match result {
                 Ok(Ok(())) => {}
                 Ok(Err(trouble)) => troubles.push(trouble),
-                Err(error) => troubles.push(format!("a user's task failed: {error}")),
+                Err(error) => troubles.push(format!("the task of a user failed: {error}")),
             }
         }
     };
     if timeout(run.stage.drain, end).await.is_err() {
-        troubles.push(format!("{} users were not done {:?} after the end of a file", actors.len(), run.stage.drain));
+        troubles.push(format!("{} users had not finished {:?} after the end of a file", actors.len(), run.stage.drain));
         actors.shutdown().await;
     }
 }
 
-/// Gives everyone the cue when it is due, whatever became of earlier ones.
+/// Sends each cue when it is due, independent of earlier ones (open loop).
 fn conduct(steps: Vec<Step>, cues: &[mpsc::UnboundedSender<actor::Cue>], epoch: Instant, start: Instant) {
-    for Step { at, actor, deed } in steps {
+    for Step { at, actor, action } in steps {
         let due = start + at;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let since = due.saturating_duration_since(epoch).as_micros() as u64;
-        // A user whose task failed is missed at the end.
-        let _ = cues[actor].send((since, deed));
+        // A failed task is reported at the end.
+        let _ = cues[actor].send((since, action));
     }
 }
 
-/// Waits until every observer has all that is stored; gives the newest event's seq.
-async fn settle(run: &Run, observers: &[Observer]) -> anyhow::Result<u64> {
+/// Waits until every observer has received every stored event; returns the seq of the newest one.
+async fn settle(run: &Run, observers: &[Observer]) -> Result<u64> {
     let until = Instant::now() + run.stage.drain;
     let room = observers[0].stay.sender.id();
     let newest = || observers[0].client.history(room, HistoryQuery::newest(1));
-    let head = patiently(until, newest).await.context("the store cannot be read")?.head;
-    let has_all = |observer: &Observer| run.ledger().followers[observer.stay.follower].next > head;
+    let head = patiently(until, newest).await.context("cannot read the store")?.head;
+    let has_all = |observer: &Observer| run.ledger().followers[observer.stay.follower].next() > head;
     while !observers.iter().all(has_all) && Instant::now() < until {
         sleep(GLANCE).await;
     }
     Ok(head)
 }
 
-/// Reads the run back from the store, as the first observer may.
-async fn read_store(run: &Run, client: &Client, head: u64) -> anyhow::Result<Store> {
+/// Reads the run back from the store, as the first observer.
+async fn read_store(run: &Run, client: &Client, head: u64) -> Result<Store> {
     let room = run.stage.room.conversation(client.user());
     let first = run.ledger().followers[0].from;
     let mut store = Store::from(first);
     while store.next() <= head {
         let query = HistoryQuery::after(store.next() - 1, PAGE);
         let until = Instant::now() + run.stage.drain;
-        let page = patiently(until, || client.history(room, query)).await.context("the store cannot be read")?;
+        let page = patiently(until, || client.history(room, query)).await.context("cannot read the store")?;
         let before = store.next();
         let ledger = run.ledger();
         page.events.iter().filter(|event| event.seq <= head).for_each(|event| store.add(event, &ledger));
         drop(ledger);
         if store.next() == before {
-            bail!("the relay says that event {head} is the newest one, and gives nothing after event {}", before - 1);
+            bail!("the relay reports head {head} but returns no events after {}", before - 1);
         }
     }
     Ok(store)
 }
 
-/// Asks again while that may help.
+/// Retries while that may succeed.
 async fn patiently<T, F>(until: Instant, ask: impl Fn() -> F) -> Result<T, RequestError>
 where
     F: Future<Output = Result<T, RequestError>>,
@@ -236,25 +231,18 @@ where
     }
 }
 
-fn report(run: &Run, args: &ReplayArgs, store: &Store, wall: Duration) -> Report {
+fn report(run: &Run, args: &Args, store: &Store, wall: Duration, verdict: Verdict) -> Result<Report> {
     let ledger = run.ledger();
     let counts = &run.counts;
-    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Report {
+    let cpu = proc::cpu_time(std::process::id())?;
+    Ok(Report {
         connections: counts.connections.load(Relaxed),
         sent: counts.sent.load(Relaxed),
         accepted: counts.accepted.load(Relaxed),
-        expected: 0,
-        delivered: 0,
-        lost: 0,
-        duplicated: 0,
-        reordered: 0,
-        altered: 0,
-        unaccepted: 0,
         latency_us: Percentiles::of(&ledger.latency),
         lag_us: Percentiles::of(&ledger.lag),
         wall_s: wall.as_secs_f64(),
-        cpu_s: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
+        cpu_s: cpu.as_secs_f64(),
         files: 0,
         speed: args.speed,
         users: ledger.users(),
@@ -263,12 +251,12 @@ fn report(run: &Run, args: &ReplayArgs, store: &Store, wall: Duration) -> Report
         memberships: ledger.followers.len(),
         reopened: counts.reopened.load(Relaxed),
         stored: store.len(),
-        good: false,
-        problems: Vec::new(),
-    }
+        good: verdict.is_good(),
+        verdict,
+    })
 }
 
-/// The room is left as it was found. What goes wrong here is no part of the run.
+/// Lets the observers leave. Errors here are not part of the run.
 async fn dismiss(observers: Vec<Observer>) {
     for Observer { client, stay } in observers {
         let leave = async {
@@ -281,7 +269,7 @@ async fn dismiss(observers: Vec<Observer>) {
     }
 }
 
-/// A bar on standard error, when that is a terminal.
+/// A progress bar, if standard error is a terminal.
 fn progress(lines: u64, run: &Arc<Run>) -> ProgressBar {
     let bar = ProgressBar::new(lines);
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} lines accepted, {msg}, {elapsed}");
@@ -299,14 +287,14 @@ fn progress(lines: u64, run: &Arc<Run>) -> ProgressBar {
     bar
 }
 
-/// Until the tasks of a file's users are ready for their first cue.
+/// Time for the tasks of a file's users to start.
 const SETUP: Duration = Duration::from_millis(50);
-/// How often to look whether the observers have everything.
+/// Between two checks whether the observers have everything.
 const GLANCE: Duration = Duration::from_millis(20);
 /// Between two attempts to read the store.
 const RETRY: Duration = Duration::from_millis(250);
-/// What the observers' leaving may take.
+/// How long the observers may take to leave.
 const GOODBYE: Duration = Duration::from_secs(5);
 const REDRAW: Duration = Duration::from_millis(200);
-/// What one request asks for; the relay may give less.
+/// Events per request; the relay may send fewer.
 const PAGE: u64 = 1_000;
