@@ -204,6 +204,53 @@ async fn a_server_that_is_killed_only_delays() -> Result<()> {
 }
 
 #[tokio::test]
+async fn one_server_of_three_may_be_away() -> Result<()> {
+    let Some(mut servers) = Servers::three() else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let (first, second) = (relay(folder.path(), "a", &servers)?, relay(folder.path(), "b", &servers)?);
+    let (alice, bob) = (login(&first, "alice").await?, login(&second, "bob").await?);
+    let (mut at_alice, opening) = alice.enter(&room("lobby:main")).await?;
+    let (mut at_bob, _) = bob.enter(&room("lobby:main")).await?;
+    let mut n = 1;
+    for victim in 0..3 {
+        servers.kill(victim);
+        for _ in 0..5 {
+            n += 1;
+            at_alice.post(n, &text(n)).await?;
+            at_bob.post(n, &text(n)).await?;
+        }
+        for stream in [&mut at_alice, &mut at_bob] {
+            // The two joins, and what both have said so far.
+            while stream.seen().await?.seq < 2 + 2 * (n - 1) {}
+        }
+        servers.restart(victim);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let head = 2 + 2 * (n - 1);
+    assert_eq!(whole(&alice, opening.id, head).await?, whole(&bob, opening.id, head).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_relay_whose_log_is_gone_stops_and_says_why() -> Result<()> {
+    let Some(mut servers) = Servers::alone() else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let mut relay = Relay::prepare(folder.path(), &cluster(&servers).replace("20s", "1s"));
+    relay.run()?;
+    let alice = login(&relay, "alice").await?;
+    let (mut stream, _) = alice.enter(&room("lobby:main")).await?;
+    stream.post_accepted(2, "stored").await?;
+    servers.kill(0);
+    servers.wipe(0);
+    servers.restart(0);
+    let status = relay.wait()?;
+    let log = relay.log();
+    ensure!(!status.success() && log.contains("the stream QUIP_0 is gone"), "{status}: {log}");
+    println!("{log}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_cannot_be_relied_upon_is_refused_at_the_start() -> Result<()> {
     let Some(careless) = Servers::careless() else { return Ok(()) };
     let folder = tempfile::tempdir()?;
