@@ -178,15 +178,13 @@ fn segments_are_recycled_once_they_are_not_needed() {
 #[test]
 fn what_a_segment_held_before_is_not_taken_for_new() {
     let folder = Folder::new();
-    let mut last = 0;
-    for _ in 0..4 * SEGMENTS as u64 {
+    for last in 0..4 * SEGMENTS as u64 {
         let (mut log, found) = folder.open(last).unwrap();
         assert!(found.is_empty());
         let next = batch(last + 1..=last + 1, 10 + 40 * last as usize);
         log.append(&next).unwrap();
         drop(log);
         assert_eq!(folder.open(last).unwrap().1, next);
-        last += 1;
     }
 }
 
