@@ -169,6 +169,12 @@ impl People {
         self.notifications.put_off();
     }
 
+    /// Nobody is here, and nobody is watched.
+    #[cfg(test)]
+    pub(super) fn assert_nobody_watches(&self) {
+        self.roster.assert_nobody_watches();
+    }
+
     /// Members of groups were read: who is notified of what.
     pub(super) fn notify(&mut self, pages: Vec<Result<Members, ReadError>>, now: Instant) -> Vec<Notification> {
         self.notifications.read(pages, now)

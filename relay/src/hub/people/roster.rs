@@ -155,6 +155,12 @@ impl<K: Copy + Eq + Hash> Roster<K> {
         self.forget(user);
     }
 
+    /// Nobody is here, and nobody is watched.
+    #[cfg(test)]
+    pub(super) fn assert_nobody_watches(&self) {
+        assert!(self.users.values().all(|entry| entry.connections.is_empty() && entry.watchers.is_empty()));
+    }
+
     /// Forgets a user who has no connection and no watcher.
     fn forget(&mut self, user: &UserId) {
         if self.users.get(user).is_some_and(Entry::is_idle) {

@@ -217,6 +217,14 @@ impl Rooms {
         }
     }
 
+    /// No conversation is open, and no memory is held for any.
+    #[cfg(test)]
+    pub(super) fn assert_empty(&self) {
+        assert!(self.conversations.is_empty() && self.by_id.is_empty());
+        assert!(self.followers.is_empty() && self.senders.is_empty());
+        assert_eq!(self.memory.held(), 0);
+    }
+
     /// A conversation has followers that may have something to write.
     fn fall_behind(&mut self, key: ConversationKey) {
         let Some(conversation) = self.conversations.get_mut(key) else { return };
@@ -362,9 +370,8 @@ mod tests {
         for stream in streams {
             assert_eq!(all.rooms.leave(stream).map(|left| left.watched), Some(Vec::new()));
         }
-        assert!(all.rooms.conversations.is_empty() && all.rooms.by_id.is_empty() && all.rooms.senders.is_empty());
+        all.rooms.assert_empty();
         assert_eq!(all.rooms.next_turns(), [], "it was behind");
-        assert_eq!(all.rooms.memory.held(), 0);
     }
 
     #[test]

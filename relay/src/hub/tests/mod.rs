@@ -1,5 +1,6 @@
 //! The hub as a whole, between clients that send frames and a world of lists.
 
+mod anything;
 mod delivery;
 pub(super) mod lists;
 mod opening;
@@ -52,6 +53,15 @@ struct Relay {
 struct Client {
     at: ConnectionKey,
     session: StreamKey,
+}
+
+impl Hub<Lists> {
+    /// Nothing is kept for connections that are gone.
+    fn assert_nothing_left(&self) {
+        assert_eq!(self.links.connections().count(), 0);
+        self.rooms.assert_empty();
+        self.people.assert_nobody_watches();
+    }
 }
 
 fn user(name: &str) -> UserId {
@@ -208,14 +218,14 @@ impl Relay {
     /// What was written to a stream since the last look.
     fn said(&mut self, stream: StreamKey) -> Vec<ToSee> {
         let written = std::mem::take(&mut self.world().streams[stream].written);
-        let mut seen = Vec::new();
-        let mut rest = &written[..];
-        while let Some((frame, length)) = frame::split(rest, 1 << 20).unwrap() {
-            rest = &rest[length..];
-            seen.push(to_see(ToClient::decode(frame).unwrap().expect("a known frame")));
-        }
-        assert!(rest.is_empty(), "half a frame");
+        let (seen, rest) = frames(&written);
+        assert_eq!(rest, 0, "half a frame");
         seen
+    }
+
+    /// The whole frames that were written to a stream since the last look.
+    fn said_so_far(&mut self, stream: StreamKey) -> Vec<ToSee> {
+        frames(&self.world().streams[stream].written).0
     }
 
     /// The code that a connection was closed with.
@@ -231,6 +241,17 @@ impl Relay {
             _ => None,
         }
     }
+}
+
+/// The frames in some bytes, and how many bytes are left.
+fn frames(bytes: &[u8]) -> (Vec<ToSee>, usize) {
+    let mut seen = Vec::new();
+    let mut rest = bytes;
+    while let Some((frame, length)) = frame::split(rest, 1 << 20).unwrap() {
+        rest = &rest[length..];
+        seen.push(to_see(ToClient::decode(frame).unwrap().expect("a known frame")));
+    }
+    (seen, rest.len())
 }
 
 /// What tests look at of a frame.
