@@ -1,5 +1,6 @@
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -259,6 +260,13 @@ fn a_segment_of_another_log_or_a_missing_one_is_noticed() {
         fs::write(&path, bytes).unwrap();
     }
     assert_eq!(folder.open(0).unwrap().1.len(), 40);
+}
+
+#[test]
+fn a_log_is_closed_to_other_users() {
+    let folder = Folder::new();
+    folder.open(0).unwrap();
+    assert_eq!(fs::metadata(&folder.path).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
