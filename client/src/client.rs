@@ -51,7 +51,7 @@ impl Client {
         let store = std::mem::replace(&mut config.store, Box::new(crate::MemoryStore::default()));
         let keeper = Keeper::load(store)?;
         let kept = keeper.identity();
-        let device = kept.as_ref().map_or_else(|| DeviceId(rand::random()), |(_, device)| *device);
+        let device = kept.as_ref().map_or_else(|| DeviceId(config.platform.random()), |(_, device)| *device);
         let mut dialer = Dialer::new(&config, device)?;
         let session = Driver::first(&mut dialer, config.timing.connect).await?;
         let user = session.greeting.user.clone();
@@ -62,11 +62,12 @@ impl Client {
             Some(_) => {}
             None => keeper.save(&[Change::Identity(user.clone(), device)])?,
         }
-        let hub = Arc::new(Hub::new(keeper, session.link.clone()));
+        let platform = config.platform.clone();
+        let hub = Arc::new(Hub::new(keeper, session.link.clone(), platform.clone()));
         let (state, watched) = watch::channel(ConnectionState::Online { relay: session.greeting.relay.clone() });
         let (orders, inbox) = mpsc::unbounded_channel();
         let base = Base { hub: hub.clone(), dialer, orders: inbox, user: user.clone() };
-        tokio::spawn(Driver { base, state }.run(session));
+        platform.spawn(Driver { base, state }.run(session));
         Ok(Self { inner: Arc::new(Inner { user, device, timing: config.timing, state: watched, hub, orders }) })
     }
 
@@ -103,7 +104,8 @@ impl Client {
 
     async fn open_now(&self, target: Target, options: OpenOptions) -> Result<Conversation, OpenError> {
         let hub = &self.inner.hub;
-        let limits = self.limits().await?;
+        // What the relay allows is known once there is a connection.
+        let limits = hub.links.link().await?.limits;
         let id = target.conversation(&self.inner.user);
         loop {
             let (opening, opened) = oneshot::channel();
@@ -121,22 +123,11 @@ impl Client {
             };
             // From here on dropping the handle ends the task, also if this future is cancelled.
             let conversation = Conversation::new(shared.clone(), self.inner.clone());
-            tokio::spawn(net::run(shared, hub.clone(), self.inner.orders.downgrade()));
+            hub.platform.spawn(net::run(shared, hub.clone(), self.inner.orders.downgrade()));
             return match opened.await {
                 Ok(result) => result.map(|()| conversation),
                 Err(_) => Err(OpenError::Closed(ClosedReason::ByApp)),
             };
-        }
-    }
-
-    /// Waits for a connection and returns the relay's limits.
-    async fn limits(&self) -> Result<net::Limits, OpenError> {
-        let mut links = self.inner.hub.links.subscribe();
-        let state = links.wait_for(|state| !matches!(state, LinkState::Down)).await.map(|state| state.clone());
-        match state {
-            Ok(LinkState::Up(link)) => Ok(link.limits),
-            Ok(LinkState::Closed(reason)) => Err(OpenError::Closed(reason)),
-            Ok(LinkState::Down) | Err(_) => Err(OpenError::Closed(ClosedReason::ByApp)),
         }
     }
 
@@ -245,7 +236,7 @@ impl Client {
 impl Inner {
     /// Sends a signal to all who have the conversation open, if there is a connection.
     pub(crate) fn signal(&self, id: ConversationId, kind: u64, body: &[u8]) {
-        let LinkState::Up(link) = self.hub.links.borrow().clone() else { return };
+        let LinkState::Up(link) = self.hub.links.now() else { return };
         if let Some(stream) = link.stream(id) {
             let signal = Signal { stream, user: "", kind, body: Blob(body) };
             link.connection.send_datagram(to_datagram(&signal)).ok();

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rustls_pki_types::CertificateDer;
 
-use crate::{MemoryStore, StateStore, TokenSource};
+use crate::{MemoryStore, Platform, StateStore, TokenSource, platform::System};
 
 /// Which certificates to trust.
 #[derive(Debug, Clone)]
@@ -24,6 +24,7 @@ pub struct Config {
     pub(crate) name: String,
     pub(crate) streams: u64,
     pub(crate) timing: Timing,
+    pub(crate) platform: Arc<dyn Platform>,
 }
 
 /// Timeouts of a client.
@@ -53,6 +54,7 @@ impl Config {
             name: NAME.into(),
             streams: STREAMS,
             timing: TIMING,
+            platform: Arc::new(System),
         }
     }
 
@@ -105,6 +107,13 @@ impl Config {
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.timing.idle = limit;
         self.timing.keepalive = limit / 3;
+        self
+    }
+
+    /// Runs the client on something else than the machine itself, such as a simulation.
+    #[must_use]
+    pub fn platform(mut self, platform: Arc<dyn Platform>) -> Self {
+        self.platform = platform;
         self
     }
 }

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use quip_protocol::{
     frame::to_bytes,
     limit,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     ConversationEvent, Cursor, InvalidContent, Opened, ReceiptError, SendError, client::Inner, kind, net::Shared, role,
@@ -39,8 +39,9 @@ pub struct Sender {
 
 /// The events of a conversation, in order, each once.
 ///
-/// An event counts as taken when the app asks for the next one, and the stored cursor follows. While the app takes nothing,
-/// up to 256 events are buffered and then the relay is held back, in this conversation only. Sending is not affected.
+/// An event counts as taken when the app asks for the next one or calls [`Events::acknowledge`], and the stored cursor
+/// follows. Dropping the reader acknowledges nothing, so that a handler that fails sees the event again. While the app takes
+/// nothing, up to 256 events are buffered and then the relay is held back, in this conversation only. Sending is not affected.
 pub struct Events {
     handle: Arc<Handle>,
 }
@@ -99,6 +100,11 @@ impl Conversation {
     /// Returns the next event, or `None` after the last one. Cancel safe.
     pub async fn next(&mut self) -> Option<ConversationEvent> {
         self.events.next().await
+    }
+
+    /// [`Events::acknowledge`].
+    pub fn acknowledge(&mut self) {
+        self.events.acknowledge();
     }
 
     /// The sending half, which has all commands.
@@ -294,6 +300,11 @@ impl Events {
     /// The cursor after the last returned event, to store together with the app's own data.
     pub fn cursor(&self) -> Cursor {
         self.handle.shared.with(|core| core.given())
+    }
+
+    /// Says that the app is done with the event that it was given last, without asking for the next one.
+    pub fn acknowledge(&mut self) {
+        self.handle.shared.with_task(|core| core.acknowledge(Instant::now()));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<ConversationEvent>> {

@@ -60,6 +60,7 @@ mod event;
 mod keeper;
 mod lock;
 mod net;
+mod platform;
 mod request;
 mod store;
 mod target;
@@ -74,6 +75,7 @@ pub use error::{
 pub use event::{
     ClientEvent, ClientEvents, ConnectionState, ConversationEvent, OwnedEvent, Presence, PresenceState, SkipReason,
 };
+pub use platform::Platform;
 pub use request::{Entry, History, HistoryQuery, Member, Page};
 pub use store::{Change, Cursor, FileStore, MemoryStore, Saved, SavedConversation, StateError, StateStore};
 pub use target::{OpenOptions, Opened, Start, Target};

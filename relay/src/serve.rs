@@ -19,11 +19,9 @@ use tokio::{
 use crate::{
     auth::{Authenticator, KeyError},
     config::Config,
+    hub::{Mailbox, Phase, Setup},
     identity::{DataFolder, IdentityError},
-    worker::{
-        Mailbox, Phase, Shared, Worker,
-        endpoint::{self, EndpointError},
-    },
+    net::{self, EndpointError, Parts},
 };
 
 /// Why a relay does not start, or stops by itself.
@@ -31,7 +29,7 @@ use crate::{
 pub enum ServeError {
     /// The data folder, certificate or keys.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
+    Credentials(#[from] IdentityError),
     /// The keys that tokens are checked with.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -93,7 +91,7 @@ pub fn serve_on(
     let certificate = folder.certificate(&config.tls)?;
     let keys = folder.node_keys()?;
     let authenticator = Authenticator::open(&config.auth, folder.path())?;
-    let socket = endpoint::bind(&config)?;
+    let socket = net::bind(&config)?;
     let watchdog = watchdog(&config)?;
     let (submit, order) = order(&folder.log(), order_config(&config, &watchdog))?;
     let store = Store::open(&folder.store(), store_config(&config), order.generation())?;
@@ -110,7 +108,7 @@ pub fn serve_on(
     let readers = Readers::start(view, readers)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
-    let endpoint = endpoint::start(socket, &config, &certificate, &keys)?;
+    let endpoint = net::start(socket, &config, net::Credentials { certificate: &certificate, keys: &keys })?;
     let listen = endpoint.local_addr()?;
     // Before anyone is told where the relay is, and may end it.
     let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -118,30 +116,37 @@ pub fn serve_on(
 
     let (phase, phases) = watch::channel(Phase::Running);
     let sequencing = spawn_sequencer(sequencer, phase.clone())?;
-    let shared = Arc::new(Shared { config, authenticator, submit, readers, generation, all_seen: Notify::new() });
+    let setup = Setup {
+        config: Arc::new(config),
+        authenticator,
+        generation,
+        clock: system_clock(),
+        last_seen_submitted: Notify::new(),
+    };
+    let parts = Arc::new(Parts { setup: Arc::new(setup), submit, readers: Arc::new(readers) });
     started(&Started { listen, fingerprint: certificate.fingerprint(), data: folder.path().to_owned() });
-    let worked = runtime.block_on(async {
+    let served = runtime.block_on(async {
         // A task like all others on the thread: between two of its turns each of them has one. What `block_on` runs itself
         // is polled before the others' queue is through, and then a large room is written to faster than the socket is read.
-        let mut worker = tokio::spawn(Worker::run(Arc::clone(&shared), mailbox, endpoint, phases));
+        let mut serving = tokio::spawn(net::run(Arc::clone(&parts), mailbox, endpoint, phases));
         tokio::select! {
-            worked = &mut worker => worked,
-            () = go_down(&shared, &phase, term, int) => worker.await,
+            served = &mut serving => served,
+            () = go_down(&parts, &phase, term, int) => serving.await,
         }
     });
-    worked.map_err(|_| ServeError::Panicked("network"))?;
+    served.map_err(|_| ServeError::Panicked("network"))?;
     sequencing.join().map_err(|_| ServeError::Panicked("sequencer"))??;
     Ok(())
 }
 
 /// Waits until the relay is to end, and lets it: what was taken is answered, and nothing more is taken.
-async fn go_down(shared: &Shared, phase: &watch::Sender<Phase>, term: Signal, int: Signal) {
+async fn go_down(parts: &Parts, phase: &watch::Sender<Phase>, term: Signal, int: Signal) {
     stopped(term, int, phase.subscribe()).await;
     drain(phase);
-    if tokio::time::timeout(LAST_SEEN_WITHIN, shared.all_seen.notified()).await.is_err() {
+    if tokio::time::timeout(LAST_SEEN_WITHIN, parts.setup.last_seen_submitted.notified()).await.is_err() {
         tracing::warn!("not everyone's last-seen time was written in {LAST_SEEN_WITHIN:?}");
     }
-    shared.submit.close();
+    parts.submit.close();
 }
 
 /// Waits for a signal, or for the sequencer to end by itself.
@@ -164,12 +169,12 @@ fn drain(phase: &watch::Sender<Phase>) {
     });
 }
 
-/// The sequencer's thread. When it ends, for whatever reason, so does the worker: nothing can be accepted.
+/// The sequencer's thread. When it ends, for whatever reason, so does the network thread: nothing can be accepted.
 fn spawn_sequencer(
     sequencer: Sequencer,
     phase: watch::Sender<Phase>,
 ) -> Result<JoinHandle<Result<(), SequencerError>>, std::io::Error> {
-    let stops = StopsWorkers(phase);
+    let stops = StopsNetwork(phase);
     std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
         let _stops = stops;
         let result = sequencer.run();
@@ -180,10 +185,10 @@ fn spawn_sequencer(
     })
 }
 
-/// Tells the workers to end when it is dropped, also by a panic.
-struct StopsWorkers(watch::Sender<Phase>);
+/// Ends the network thread when it is dropped, also by a panic.
+struct StopsNetwork(watch::Sender<Phase>);
 
-impl Drop for StopsWorkers {
+impl Drop for StopsNetwork {
     fn drop(&mut self) {
         self.0.send_replace(Phase::Stopping);
     }

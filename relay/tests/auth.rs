@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use quip_protocol::RoomName;
 use quip_relay::{
-    auth::{Action, AuthError, Authenticator, Grants, Identity, KeyError, MintError, MintKey, TokenRequest, mint},
+    auth::{AuthError, Authenticator, Grants, Identity, KeyError, MintError, MintKey, Permission, TokenRequest, mint},
     config::{AuthConfig, Config, KeyConfig, KeyMaterial, KeySource, Overrides, Secret, TokenConfig},
     identity::SigningKey,
 };
@@ -371,7 +371,8 @@ fn minted_tokens_are_good_for_what_was_asked() {
     assert_eq!(identity.user.as_str(), "alice");
     assert_eq!(identity.expires_at, Some(at(NOW + 90 + LEEWAY)));
     let [main, other] = ["lobby:main", "lobby:other"].map(|name| RoomName::parse(name).unwrap());
-    let granted = Action::ALL.map(|action| [&main, &other].map(|room| identity.grants.allows(action, room)));
+    let granted =
+        Permission::ALL.map(|permission| [&main, &other].map(|room| identity.grants.allows(permission, room)));
     assert_eq!(granted, [[true, true], [true, false], [false, false], [false, false]]);
 }
 

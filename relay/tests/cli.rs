@@ -93,7 +93,7 @@ fn token_makes_a_token_that_a_relay_on_the_same_folder_takes() {
         let (code, token, error) = outcome(folder.path(), &[&["token", "--user", "bob"], arguments].concat());
         assert_eq!((code, error.as_str()), (0, ""));
         let grants = relay.authenticate(token.trim_end(), SystemTime::now()).unwrap().grants;
-        quip_relay::auth::Action::ALL.map(|action| grants.allows(action, &room))
+        quip_relay::auth::Permission::ALL.map(|permission| grants.allows(permission, &room))
     };
     assert_eq!(grants(&[]), [true, true, true, false]);
     assert_eq!(grants(&["--join", "a:*", "--join", "lobby:*", "--post", "other:*"]), [true, false, true, false]);

@@ -7,7 +7,7 @@ use quip_protocol::{
     Code, ConversationId, DeviceId, InstanceId,
     conversation::{Accepted, Add, Leave, Mark, Remove, Start, Target},
     event::{kind, role},
-    request::{Entry, List},
+    request::{Entry, History, List, Members, PresenceIn},
     session::{Changed, Marked, Refresh, Refreshed},
 };
 use quip_relay::{
@@ -249,7 +249,7 @@ async fn a_new_token_holds_for_what_is_open() -> Result<()> {
     let relay = Relay::start()?;
     let mut alice = device(&relay, "alice", 1).await?;
     let (mut lobby, _) = alice.enter(&room("lobby:main")).await?;
-    let (mut staff, _) = alice.enter(&room("staff:main")).await?;
+    let (mut staff, at_staff) = alice.enter(&room("staff:main")).await?;
     let (mut with_bob, _) = alice.enter(&direct("bob")).await?;
     let all = [String::from("*")];
     let only_lobby = [String::from("lobby:*")];
@@ -260,6 +260,13 @@ async fn a_new_token_holds_for_what_is_open() -> Result<()> {
     assert!(refreshed.to::<Refreshed>().context("refreshed")?.expires > 0);
     assert_eq!(staff.frame().await?.end()?.0, Code::FORBIDDEN);
     assert_eq!(staff.try_frame().await?, None);
+    // Nor is it read in any other way.
+    let id = at_staff.id;
+    assert_eq!(alice.refused(&room("staff:main"), 0, Start::Now).await?.0, Code::FORBIDDEN);
+    let history = History { conversation: id, forward: true, from: 0, limit: 10 };
+    assert_eq!(alice.ask(&history).await?.1.0, Code::FORBIDDEN);
+    assert_eq!(alice.ask(&Members { conversation: id, after: "", limit: 10 }).await?.1.0, Code::FORBIDDEN);
+    assert_eq!(alice.ask(&PresenceIn { conversation: id, after: "", limit: 10 }).await?.1.0, Code::FORBIDDEN);
     with_bob.post_accepted(2, "not a matter of grants").await?;
     lobby.post(2, "without the grant to post").await?;
     assert_eq!(lobby.answer().await?.code(), Code::FORBIDDEN);

@@ -40,6 +40,7 @@ pub(crate) async fn run(common: &Common, args: &TailArgs) -> anyhow::Result<()> 
             _ => {}
         }
     }
+    conversation.acknowledge();
     drop(conversation);
     client.close().await;
     Ok(())

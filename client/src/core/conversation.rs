@@ -6,7 +6,7 @@ mod answers;
 use std::{
     collections::{BTreeMap, HashSet},
     task::Waker,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use quip_protocol::{
     ConversationId, UserId,
     conversation::{self as wire, Mark},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Ticket, delivery::Delivery, frames, outbox::Outbox};
 use crate::{Change, ConversationEvent, Cursor, OpenError, OpenOptions, Opened, SavedConversation, Target};
@@ -192,7 +192,13 @@ impl Core {
         self.delivery.given()
     }
 
-    /// The reader of events was dropped.
+    /// The app is done with every event that it was given.
+    pub(crate) fn acknowledge(&mut self, now: Instant) {
+        self.delivery.acknowledge();
+        self.plan_save(now);
+    }
+
+    /// The reader of events was dropped. The event that it was given last and did not acknowledge comes again.
     pub(crate) fn reader_gone(&mut self) {
         self.delivery.reader_dropped();
         self.save_cursor();

@@ -162,13 +162,16 @@ impl Delivery {
         self.discarding = true;
         self.queue.clear();
         (self.bytes, self.full) = (0, false);
-        // Dropping the reader takes the event returned last.
+    }
+
+    /// The app is done with what it was given.
+    pub(super) fn acknowledge(&mut self) {
         self.taken = self.given;
     }
 
     /// Returns the next event for the app; `Some(None)` after the last.
     pub(super) fn pop(&mut self, waker: &Waker) -> Option<Option<ConversationEvent>> {
-        self.taken = self.given;
+        self.acknowledge();
         if let Some((event, after)) = self.queue.pop_front() {
             if let ConversationEvent::Event(event) = &event {
                 self.bytes -= event.body.len();

@@ -1,9 +1,6 @@
 //! One rule of the protocol after the other: what comes in, and exactly what goes out.
 
-use std::{
-    task::Waker,
-    time::{Duration, Instant},
-};
+use std::{task::Waker, time::Duration};
 
 use bytes::Bytes;
 use quip_protocol::{
@@ -14,7 +11,7 @@ use quip_protocol::{
     event::kind,
     frame::{self, to_bytes},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Core, Next, Setup, Violation};
 use crate::{
@@ -504,9 +501,14 @@ fn the_cursor_is_kept_a_little_after_the_app_asks_for_more() {
     room.wait(1);
     room.poll();
     assert_eq!(room.kept().cursor.map(|cursor| cursor.seq), Some(5), "the app may still be at event 6");
+    room.event(7);
+    pop(&mut room);
+    room.core.acknowledge(room.now);
+    room.event(8);
+    room.core.pop(room.now, Waker::noop());
     room.core.reader_gone();
     room.poll();
-    assert_eq!(room.kept().cursor.map(|cursor| cursor.seq), Some(6), "dropping the reader is being done");
+    assert_eq!(room.kept().cursor.map(|cursor| cursor.seq), Some(7), "dropping the reader says nothing about event 8");
 }
 
 #[test]

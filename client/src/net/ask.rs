@@ -1,12 +1,12 @@
 //! Requests: one frame to the relay, and its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use quinn::{ReadError, RecvStream, WriteError};
 use quip_protocol::{Code, ToClient, frame::Message, frame::to_bytes};
 use tokio::time::timeout;
 
-use super::{Broken, Hub, Link, LinkState, buffer::Buffer, dial::CHUNK};
+use super::{Broken, Hub, Link, buffer::Buffer, dial::CHUNK};
 use crate::{ConnectionLost, RequestError};
 
 /// Sends a request and passes every frame of the answer to `each`. Returns whether there is more to fetch. Waits for a
@@ -19,20 +19,10 @@ pub(crate) async fn ask<M: Message>(
 ) -> Result<bool, RequestError> {
     let request = to_bytes(request);
     let asking = async {
-        let link = link(hub).await?;
+        let link = hub.links.link().await?;
         answer(&link, &request, each).await
     };
     timeout(limit, asking).await.unwrap_or(Err(ConnectionLost::Timeout(limit).into()))
-}
-
-async fn link(hub: &Hub) -> Result<Arc<Link>, RequestError> {
-    let mut links = hub.links.subscribe();
-    let state = links.wait_for(|state| !matches!(state, LinkState::Down)).await.map(|state| state.clone());
-    match state {
-        Ok(LinkState::Up(link)) => Ok(link),
-        Ok(LinkState::Closed(reason)) => Err(RequestError::Closed(reason)),
-        Ok(LinkState::Down) | Err(_) => Err(RequestError::Closed(crate::ClosedReason::ByApp)),
-    }
 }
 
 async fn answer(

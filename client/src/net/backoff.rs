@@ -14,11 +14,11 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The pause before the next attempt.
-    pub(crate) fn pause(&mut self) -> Duration {
+    /// The pause before the next attempt: this random share of the bound.
+    pub(crate) fn pause(&mut self, share: f64) -> Duration {
         let most = self.bound();
         self.attempt = self.attempt.saturating_add(1);
-        most.mul_f64(rand::random())
+        most.mul_f64(share)
     }
 
     /// Starts again with the shortest pause.
@@ -42,7 +42,7 @@ mod tests {
         for _ in 0..9 {
             bounds.push(backoff.bound().as_millis());
             let bound = backoff.bound();
-            assert!(backoff.pause() <= bound);
+            assert_eq!(backoff.pause(0.5), bound / 2);
         }
         assert_eq!(bounds, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
         backoff.reset();

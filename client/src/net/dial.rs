@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, crypto::rustls::QuicClientConfig,
+    ClientConfig, Endpoint, EndpointConfig, RecvStream, SendStream, crypto::rustls::QuicClientConfig,
 };
 use quip_protocol::{
     DeviceId, InstanceId, LEVEL, ToClient, UserId,
@@ -13,8 +13,8 @@ use quip_protocol::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Broken, Limits, Link, buffer::Buffer, socket, tls, transport};
-use crate::{Config, ConnectError, ConnectionLost, TokenSource, config::Timing};
+use super::{Broken, Limits, Link, buffer::Buffer, tls, transport};
+use crate::{Config, ConnectError, ConnectionLost, Platform, TokenSource, config::Timing};
 
 /// Makes connections.
 pub(crate) struct Dialer {
@@ -26,6 +26,7 @@ pub(crate) struct Dialer {
     tls: Arc<QuicClientConfig>,
     pub(crate) token: Arc<dyn TokenSource>,
     pub(crate) timing: Timing,
+    pub(crate) platform: Arc<dyn Platform>,
     device: DeviceId,
     instance: InstanceId,
     name: String,
@@ -69,8 +70,9 @@ impl Dialer {
             tls: Arc::new(tls::config(&config.trust).map_err(ConnectError::Trust)?),
             token: config.token.clone(),
             timing: config.timing,
+            platform: config.platform.clone(),
             device,
-            instance: InstanceId(rand::random()),
+            instance: InstanceId(config.platform.random()),
             name: config.name.clone(),
             streams: config.streams,
         })
@@ -90,6 +92,7 @@ impl Dialer {
             tls: self.tls.clone(),
             token: self.token.clone(),
             timing: self.timing,
+            platform: self.platform.clone(),
             device: self.device,
             instance: self.instance,
             name: self.name.clone(),
@@ -113,6 +116,7 @@ struct Attempt {
     tls: Arc<QuicClientConfig>,
     token: Arc<dyn TokenSource>,
     timing: Timing,
+    platform: Arc<dyn Platform>,
     device: DeviceId,
     instance: InstanceId,
     name: String,
@@ -154,7 +158,7 @@ impl Attempt {
     }
 
     async fn greet(&self, address: SocketAddr, token: &str) -> Result<Session, ConnectionLost> {
-        let endpoint = endpoint(address).map_err(|error| ConnectionLost::Transport(error.to_string().into()))?;
+        let endpoint = endpoint(&*self.platform, address).map_err(|error| ConnectionLost::Transport(error.to_string().into()))?;
         let mut config = ClientConfig::new(self.tls.clone());
         config.transport_config(transport::config(self.streams, self.timing.keepalive, self.timing.idle));
         let connection = endpoint
@@ -265,8 +269,10 @@ fn closed(
     }
 }
 
-fn endpoint(remote: SocketAddr) -> std::io::Result<Endpoint> {
-    Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket::bind(remote)?, Arc::new(TokioRuntime))
+fn endpoint(platform: &dyn Platform, remote: SocketAddr) -> std::io::Result<Endpoint> {
+    let mut config = EndpointConfig::default();
+    config.rng_seed(Some(platform.random()));
+    Endpoint::new_with_abstract_socket(config, None, platform.socket(remote)?, platform.runtime())
 }
 
 /// The name in `name:port`, without the brackets of an IPv6 address.

@@ -35,7 +35,7 @@ impl Driver {
                     Err(lost) if refusals.are_final(&lost, dialer.relays()) => return Err(ConnectError::Refused(lost)),
                     Err(lost) => last = lost,
                 }
-                sleep(backoff.pause()).await;
+                sleep(backoff.pause(dialer.platform.random_share())).await;
             }
         };
         match timeout(limit, trying).await {
@@ -58,12 +58,12 @@ impl Driver {
             let next = match exit {
                 Exit::Moved(next) => {
                     self.online(&next);
-                    retire(session);
+                    self.base.hub.platform.spawn(retire(session));
                     Ok(next)
                 }
                 Exit::Lost(lost) => {
                     tracing::info!(%lost, "the connection is lost");
-                    self.base.hub.links.send_replace(LinkState::Down);
+                    self.base.hub.links.set(LinkState::Down);
                     self.reconnect(lost, &mut backoff).await
                 }
                 Exit::End(End::Close(done)) => return self.goodbye(&session, done).await,
@@ -89,7 +89,7 @@ impl Driver {
                 return Err(End::Stop(reason(lost)));
             }
             self.state.send_replace(ConnectionState::Connecting { attempt });
-            let pause = backoff.pause().max(if is_later(&lost) { LATER } else { Duration::ZERO });
+            let pause = backoff.pause(self.base.hub.platform.random_share()).max(if is_later(&lost) { LATER } else { Duration::ZERO });
             if self.pause(pause).await? {
                 backoff.reset();
             }
@@ -110,7 +110,7 @@ impl Driver {
     fn online(&self, session: &Session) {
         let relay = session.greeting.relay.clone();
         tracing::info!(%relay, "connected");
-        self.base.hub.links.send_replace(LinkState::Up(session.link.clone()));
+        self.base.hub.links.set(LinkState::Up(session.link.clone()));
         self.state.send_replace(ConnectionState::Online { relay: relay.clone() });
         self.base.hub.tell(&ClientEvent::Reconnected { relay });
     }
@@ -120,6 +120,7 @@ impl Driver {
         let end = Instant::now() + pause;
         loop {
             tokio::select! {
+                biased;
                 () = sleep_until(end) => return Ok(false),
                 order = self.base.orders.recv() => match order {
                     Some(Order::Elsewhere(_)) => {}
@@ -135,6 +136,7 @@ impl Driver {
     async fn attend(&mut self, mut dialing: Dialing) -> Result<Result<Session, ConnectionLost>, End> {
         loop {
             tokio::select! {
+                biased;
                 result = &mut dialing => return Ok(result),
                 order = self.base.orders.recv() => match order {
                     Some(Order::Elsewhere(_) | Order::Rebind) => {}
@@ -160,6 +162,7 @@ impl Driver {
             }
         };
         tokio::select! {
+            biased;
             _ = timeout(LINGER, released) => {}
             _ = session.link.connection.closed() => {}
         }
@@ -197,12 +200,10 @@ impl Refusals {
 }
 
 /// Closes a session that another one has replaced, once its conversations have moved.
-fn retire(session: Box<Session>) {
-    tokio::spawn(async move {
-        sleep(OVERLAP).await;
-        session.link.close(Code::BYE, "");
-        timeout(IDLE, session.endpoint.wait_idle()).await.ok();
-    });
+async fn retire(session: Box<Session>) {
+    sleep(OVERLAP).await;
+    session.link.close(Code::BYE, "");
+    timeout(IDLE, session.endpoint.wait_idle()).await.ok();
 }
 
 fn reason(lost: ConnectionLost) -> ClosedReason {

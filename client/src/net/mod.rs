@@ -3,25 +3,26 @@
 //! * [`dial`] makes a connection and says Hello ([`tls`], [`transport`], [`socket`]);
 //! * [`session`] runs it: the session stream, tokens, and moving to another relay;
 //! * [`driver`] runs one session after another, reconnecting with pauses ([`backoff`]);
-//! * [`stream`] runs one conversation over the current connection;
+//! * [`stream`] runs one conversation over the current connection, which [`links`] has;
 //! * [`ask`] makes requests; [`buffer`] splits streams into frames.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex},
 };
 
 use quinn::{Connection, ConnectionError, VarInt};
 use quip_protocol::{Code, ConversationId, DecodeError, FrameError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use crate::{ClientEvent, ClosedReason, ConnectionLost, core::Violation, keeper::Keeper, lock::lock};
+use crate::{ClientEvent, ClosedReason, ConnectionLost, Platform, core::Violation, keeper::Keeper, lock::lock};
 
 mod ask;
 mod backoff;
 mod buffer;
 mod dial;
 mod driver;
+mod links;
 mod session;
 mod socket;
 mod stream;
@@ -31,27 +32,19 @@ mod transport;
 pub(crate) use ask::ask;
 pub(crate) use dial::Dialer;
 pub(crate) use driver::Driver;
+pub(crate) use links::{LinkState, Links};
 pub(crate) use session::{Base, Order};
+pub(crate) use socket::bind;
 pub(crate) use stream::{Shared, run};
 
 /// The state shared by the tasks and handles of a client.
 pub(crate) struct Hub {
     /// The connection, for conversations and requests.
-    pub(crate) links: watch::Sender<LinkState>,
+    pub(crate) links: Arc<Links>,
     pub(crate) keeper: Keeper,
-    conversations: Mutex<HashMap<ConversationId, Arc<Shared>>>,
+    pub(crate) platform: Arc<dyn Platform>,
+    conversations: Mutex<BTreeMap<ConversationId, Arc<Shared>>>,
     subscribers: Mutex<Vec<Subscriber>>,
-}
-
-/// The state of the connection.
-#[derive(Clone)]
-pub(crate) enum LinkState {
-    /// No connection.
-    Down,
-    /// Connected.
-    Up(Arc<Link>),
-    /// Closed for good.
-    Closed(ClosedReason),
 }
 
 /// A connection past `Welcome`.
@@ -59,7 +52,7 @@ pub(crate) struct Link {
     pub(crate) connection: Connection,
     pub(crate) limits: Limits,
     /// The conversation of each stream, for signals.
-    streams: Mutex<HashMap<u64, ConversationId>>,
+    streams: Mutex<BTreeMap<u64, ConversationId>>,
 }
 
 /// The parts of `Welcome` that conversations need.
@@ -87,10 +80,11 @@ pub(crate) struct Broken {
 }
 
 impl Hub {
-    pub(crate) fn new(keeper: Keeper, link: Arc<Link>) -> Self {
+    pub(crate) fn new(keeper: Keeper, link: Arc<Link>, platform: Arc<dyn Platform>) -> Self {
         Self {
-            links: watch::Sender::new(LinkState::Up(link)),
+            links: Links::new(LinkState::Up(link)),
             keeper,
+            platform,
             conversations: Mutex::default(),
             subscribers: Mutex::default(),
         }
@@ -100,7 +94,7 @@ impl Hub {
     pub(crate) fn subscribe(&self) -> mpsc::Receiver<ClientEvent> {
         let (outbox, inbox) = mpsc::channel(SUBSCRIBER);
         let mut subscribers = lock(&self.subscribers);
-        if !matches!(*self.links.borrow(), LinkState::Closed(_)) {
+        if !matches!(self.links.now(), LinkState::Closed(_)) {
             subscribers.push(Subscriber { outbox, missed: 0 });
         }
         inbox
@@ -113,7 +107,7 @@ impl Hub {
 
     /// Ends all conversations and subscriptions.
     pub(crate) fn close(&self, reason: ClosedReason) {
-        self.links.send_replace(LinkState::Closed(reason));
+        self.links.set(LinkState::Closed(reason));
         lock(&self.subscribers).clear();
     }
 

@@ -17,7 +17,6 @@ use super::{
     Broken, Dialer, Hub,
     backoff::Backoff,
     dial::{CHUNK, Session},
-    socket,
 };
 use crate::{ClientEvent, ClosedReason, ConnectionLost, Presence, TokenError};
 
@@ -108,13 +107,9 @@ impl<'a> Keeping<'a> {
 
     async fn step(&mut self) -> Result<(), Exit> {
         let refresh = self.session.greeting.refresh.filter(|_| self.token.is_none());
+        // In a fixed order, so that a run in a simulation can be repeated: what is rare goes first and keeps nobody waiting.
         tokio::select! {
-            chunk = self.session.recv.read_chunk(CHUNK, true) => self.on_read(chunk)?,
-            written = self.session.send.write(&self.out), if !self.out.is_empty() => self.on_written(written)?,
-            datagram = self.session.link.connection.read_datagram() => match datagram {
-                Ok(datagram) => self.on_signal(&datagram),
-                Err(error) => return Err(Exit::Lost(error.into())),
-            },
+            biased;
             order = self.base.orders.recv() => self.on_order(order)?,
             () = at(refresh) => self.fetch_token(),
             token = pending(&mut self.token) => self.on_token(token)?,
@@ -124,6 +119,12 @@ impl<'a> Keeping<'a> {
             }
             result = pending(&mut self.dialing) => self.on_dialed(result)?,
             _ = self.check.tick() => self.on_check(),
+            written = self.session.send.write(&self.out), if !self.out.is_empty() => self.on_written(written)?,
+            datagram = self.session.link.connection.read_datagram() => match datagram {
+                Ok(datagram) => self.on_signal(&datagram),
+                Err(error) => return Err(Exit::Lost(error.into())),
+            },
+            chunk = self.session.recv.read_chunk(CHUNK, true) => self.on_read(chunk)?,
         }
         Ok(())
     }
@@ -169,7 +170,7 @@ impl<'a> Keeping<'a> {
     /// Connects elsewhere; this session stays in use until then.
     fn move_now(&mut self) {
         if self.dialing.is_none() && self.dial_at.is_none() {
-            self.dial_at = Some(Instant::now() + self.backoff.pause());
+            self.dial_at = Some(Instant::now() + self.backoff.pause(self.base.hub.platform.random_share()));
         }
     }
 
@@ -199,7 +200,7 @@ impl<'a> Keeping<'a> {
             }
             Some(Order::Rebind) => {
                 let remote = self.session.link.connection.remote_address();
-                let rebound = socket::bind(remote).and_then(|socket| self.session.endpoint.rebind_abstract(socket));
+                let rebound = self.base.hub.platform.socket(remote).and_then(|socket| self.session.endpoint.rebind_abstract(socket));
                 if let Err(error) = rebound {
                     tracing::warn!(%error, "could not move to a new socket");
                 }

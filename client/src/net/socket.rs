@@ -14,7 +14,7 @@ use quinn::{
 };
 
 /// A socket from which `remote` can be reached.
-pub(super) fn bind(remote: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+pub(crate) fn bind(remote: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
     let socket = match remote {
         SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     sync::{Arc, Mutex, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,10 +11,10 @@ use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use quip_protocol::Code;
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
-    time::{sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK};
+use super::{Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK, links::Follower};
 use crate::{
     ClosedReason, OpenError,
     core::{Core, Next},
@@ -109,7 +109,7 @@ impl Shared {
 
 /// Runs a conversation until it is over.
 pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUnboundedSender<Order>) {
-    let mut links = hub.links.subscribe();
+    let mut links = hub.links.follow();
     let mut backoff = Backoff::default();
     while let Some(link) = next_link(&shared, &mut links).await {
         let begun = Instant::now();
@@ -126,7 +126,7 @@ pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUn
                 if let Some(orders) = orders.upgrade() {
                     orders.send(Order::Elsewhere(link.connection.stable_id())).ok();
                 }
-                wait(&shared, &link, sleep(backoff.pause())).await;
+                wait(&shared, &link, sleep(backoff.pause(hub.platform.random_share()))).await;
             }
         }
     }
@@ -140,14 +140,13 @@ pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUn
 }
 
 /// Waits for a connection; `None` if the conversation is over.
-async fn next_link(shared: &Shared, links: &mut watch::Receiver<LinkState>) -> Option<Arc<Link>> {
+async fn next_link(shared: &Shared, links: &mut Follower) -> Option<Arc<Link>> {
     loop {
-        let state = links.borrow_and_update().clone();
+        let state = links.latest();
         match state {
             LinkState::Up(link) if link.connection.close_reason().is_none() => return usable(shared).then_some(link),
             LinkState::Up(_) | LinkState::Down => match attend(shared, links.changed()).await {
-                Some(Ok(())) => {}
-                Some(Err(_)) => close(shared, ClosedReason::ByApp),
+                Some(()) => {}
                 None => return None,
             },
             LinkState::Closed(reason) => close(shared, reason),
@@ -170,6 +169,7 @@ fn close(shared: &Shared, reason: ClosedReason) {
 async fn wait<T>(shared: &Shared, link: &Link, until: impl Future<Output = T>) {
     let until = async {
         tokio::select! {
+            biased;
             _ = until => {}
             _ = link.connection.closed() => {}
         }
@@ -186,6 +186,7 @@ async fn attend<T>(shared: &Shared, until: impl Future<Output = T>) -> Option<T>
             return None;
         }
         tokio::select! {
+            biased;
             result = &mut until => return Some(result),
             () = shared.wake.notified() => {}
             () = at(timer) => {}
@@ -194,11 +195,12 @@ async fn attend<T>(shared: &Shared, until: impl Future<Output = T>) -> Option<T>
 }
 
 /// Drives one stream on one connection.
-async fn drive(shared: &Shared, link: &Link, links: &mut watch::Receiver<LinkState>) -> Exit {
+async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
     let opening = async {
         tokio::select! {
+            biased;
+            () = links.changed() => None,
             opened = link.connection.open_bi() => opened.ok(),
-            _ = links.changed() => None,
         }
     };
     let (send, recv) = match attend(shared, opening).await {
@@ -258,19 +260,21 @@ impl From<Broken> for Failed {
 }
 
 impl Stream {
-    async fn run(&mut self, shared: &Shared, links: &mut watch::Receiver<LinkState>) -> Result<Exit, Failed> {
+    async fn run(&mut self, shared: &Shared, links: &mut Follower) -> Result<Exit, Failed> {
         loop {
             let (timer, wants_read) = match self.turn(shared)? {
                 Turn::Exit(exit) => return Ok(exit),
                 Turn::Wait { timer, wants_read } => (timer, wants_read),
             };
-            // Read and write concurrently, so that neither blocks the other.
+            // Read and write concurrently, so that neither blocks the other. The order is fixed, so that a run in a simulation
+            // can be repeated; every turn does what the timer and the wake ask for.
             tokio::select! {
-                chunk = self.recv.read_chunk(CHUNK, true), if wants_read && !self.read_all => self.on_read(shared, chunk)?,
+                biased;
+                () = links.changed() => return Ok(Exit::Lost),
                 written = self.send.write(&self.out), if !self.out.is_empty() => self.on_written(written)?,
+                chunk = self.recv.read_chunk(CHUNK, true), if wants_read && !self.read_all => self.on_read(shared, chunk)?,
                 () = shared.wake.notified() => {}
                 () = at(timer) => {}
-                _ = links.changed() => return Ok(Exit::Lost),
             }
         }
     }
@@ -380,7 +384,7 @@ impl Drop for Named<'_> {
 
 async fn at(timer: Option<Instant>) {
     match timer {
-        Some(at) => sleep_until(at.into()).await,
+        Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -4,7 +4,7 @@ use quip_protocol::RoomName;
 
 /// Something that needs a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum Permission {
     /// Become a member of a room, or read it.
     Join,
     /// Say something in a room.
@@ -15,7 +15,7 @@ pub enum Action {
     Moderate,
 }
 
-impl Action {
+impl Permission {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Join, Self::Post, Self::Create, Self::Moderate];
 
@@ -35,19 +35,19 @@ impl Action {
 pub struct Grants([Box<[Pattern]>; 4]);
 
 impl Grants {
-    /// Every action in every room.
+    /// Every permission in every room.
     pub fn everything() -> Self {
         Self([(); 4].map(|()| [Pattern("*".into())].into()))
     }
 
-    /// True when one of the action's patterns matches the room.
-    pub fn allows(&self, action: Action, room: &RoomName<'_>) -> bool {
-        self.0[action as usize].iter().any(|pattern| pattern.matches(room))
+    /// True when one of the permission's patterns matches the room.
+    pub fn allows(&self, permission: Permission, room: &RoomName<'_>) -> bool {
+        self.0[permission as usize].iter().any(|pattern| pattern.matches(room))
     }
 
-    /// Sets the patterns of one action.
-    pub(super) fn set(&mut self, action: Action, patterns: Vec<Pattern>) {
-        self.0[action as usize] = patterns.into();
+    /// Sets the patterns of one permission.
+    pub(super) fn set(&mut self, permission: Permission, patterns: Vec<Pattern>) {
+        self.0[permission as usize] = patterns.into();
     }
 }
 
@@ -56,7 +56,7 @@ impl Grants {
 pub(super) struct Pattern(Box<str>);
 
 impl Pattern {
-    /// Most patterns for one action: each is looked at for each room that is opened.
+    /// Most patterns for one permission: each is looked at for each room that is opened.
     pub(super) const MOST: usize = 64;
 
     /// Checks a pattern: with a letter in place of each star it must be a room's name.
@@ -110,10 +110,10 @@ mod tests {
             ("*:main", "anything:domain", false),
         ] {
             let mut grants = Grants::default();
-            grants.set(Action::Post, vec![Pattern::parse(pattern).unwrap()]);
+            grants.set(Permission::Post, vec![Pattern::parse(pattern).unwrap()]);
             let room = RoomName::parse(room).unwrap();
-            assert_eq!(grants.allows(Action::Post, &room), matches, "{pattern} {room:?}");
-            assert!(!grants.allows(Action::Moderate, &room), "one action's grant is not another's");
+            assert_eq!(grants.allows(Permission::Post, &room), matches, "{pattern} {room:?}");
+            assert!(!grants.allows(Permission::Moderate, &room), "one permission's grant is not another's");
         }
     }
 
@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn nothing_is_granted_by_default_and_everything_by_everything() {
         let room = RoomName::parse("lobby:main").unwrap();
-        for action in Action::ALL {
-            assert!(!Grants::default().allows(action, &room));
-            assert!(Grants::everything().allows(action, &room));
+        for permission in Permission::ALL {
+            assert!(!Grants::default().allows(permission, &room));
+            assert!(Grants::everything().allows(permission, &room));
         }
     }
 }

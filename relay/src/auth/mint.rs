@@ -11,7 +11,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
-    grants::{Action, Pattern},
+    grants::{Pattern, Permission},
     keys::{self, KeyError},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub enum MintError {
     #[error("\"{0}\" is not a pattern; use \"*\", \"lobby:*\" or \"lobby:main\"")]
     Pattern(String),
     /// More patterns than the relay accepts.
-    #[error("more than 64 patterns for one action")]
+    #[error("more than 64 patterns for one permission")]
     TooManyPatterns,
     /// It would expire at once, or beyond what clocks hold.
     #[error("a token must be good for at least a second and at most 100 years")]
@@ -135,8 +135,8 @@ impl MintKey {
 /// When the relay would refuse it, or the key cannot sign.
 pub fn mint(key: &MintKey, request: &TokenRequest<'_>, now: SystemTime) -> Result<String, MintError> {
     UserId::parse(request.user)?;
-    for action in Action::ALL {
-        check_patterns(request.patterns(action))?;
+    for permission in Permission::ALL {
+        check_patterns(request.patterns(permission))?;
     }
     if !(SHORTEST..=LONGEST).contains(&request.ttl) {
         return Err(MintError::Ttl);
@@ -163,12 +163,12 @@ impl<'a> TokenRequest<'a> {
         Self { user, ttl, audience: "quip", issuer: None, join: &[], post: &[], create: &[], moderate: &[] }
     }
 
-    fn patterns(&self, action: Action) -> &'a [String] {
-        match action {
-            Action::Join => self.join,
-            Action::Post => self.post,
-            Action::Create => self.create,
-            Action::Moderate => self.moderate,
+    fn patterns(&self, permission: Permission) -> &'a [String] {
+        match permission {
+            Permission::Join => self.join,
+            Permission::Post => self.post,
+            Permission::Create => self.create,
+            Permission::Moderate => self.moderate,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who a client is and what it may do, from the token in its `Hello`.
 //!
 //! A token is a JWT that someone the operator trusts has signed: `sub` is the user, `exp` the end, and `join`, `post`,
-//! `create`, `moderate` list the rooms for each action. A claim that is absent grants nothing.
+//! `create`, `moderate` list the rooms for each permission. A claim that is absent grants nothing.
 //! Direct conversations and groups need no grant: their members decide.
 //!
 //! Keys are fixed (`keys`), or belong to sets that somebody else changes and a thread of their own follows (`follow`).
@@ -23,7 +23,7 @@ mod token;
 
 pub use fetch::FetchError;
 pub use follow::{FollowError, JwksError, KeySetReport, look_at};
-pub use grants::{Action, Grants};
+pub use grants::{Grants, Permission};
 pub use jwks::DocumentError;
 pub use keys::KeyError;
 pub use mint::{MintError, MintKey, TokenRequest, mint};

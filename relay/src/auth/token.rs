@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::{
     follow::{Followed, Known},
-    grants::{Action, Grants, Pattern},
+    grants::{Grants, Pattern, Permission},
     key::VerifyingKey,
 };
 use crate::config::TokenConfig;
@@ -199,16 +199,16 @@ impl Verifier {
 impl Claims {
     fn grants(&self) -> Result<Grants, AuthError> {
         let mut grants = Grants::default();
-        for action in Action::ALL {
-            let said = match action {
-                Action::Join => &self.join,
-                Action::Post => &self.post,
-                Action::Create => &self.create,
-                Action::Moderate => &self.moderate,
+        for permission in Permission::ALL {
+            let said = match permission {
+                Permission::Join => &self.join,
+                Permission::Post => &self.post,
+                Permission::Create => &self.create,
+                Permission::Moderate => &self.moderate,
             };
             if let Some(said) = said {
-                let patterns = patterns(said).ok_or(AuthError::BadGrant { claim: action.claim() })?;
-                grants.set(action, patterns);
+                let patterns = patterns(said).ok_or(AuthError::BadGrant { claim: permission.claim() })?;
+                grants.set(permission, patterns);
             }
         }
         Ok(grants)

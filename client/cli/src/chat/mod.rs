@@ -56,6 +56,7 @@ pub(crate) async fn run(common: &Common, args: &ChatArgs) -> anyhow::Result<()> 
         }
         chat.work().await?;
     }
+    events.acknowledge();
     drop((chat, events));
     client.close().await;
     Ok(())

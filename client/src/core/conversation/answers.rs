@@ -1,12 +1,13 @@
 //! Handling of frames from the relay.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quip_protocol::{
     Code, Event, Retry, ToClient, UserId,
     conversation::{self as wire, End, Rejected, Skip},
 };
+use tokio::time::Instant;
 
 use super::{
     super::{Violation, frames},

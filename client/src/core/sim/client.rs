@@ -1,6 +1,6 @@
 //! An app and its library on one device.
 
-use std::{task::Waker, time::Instant};
+use std::task::Waker;
 
 use bytes::Bytes;
 use quip_protocol::{
@@ -9,7 +9,7 @@ use quip_protocol::{
     event::kind,
     frame::{self, to_bytes},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     super::{Core, Next, Setup},

@@ -3,9 +3,10 @@
 mod client;
 mod relay;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
 
 use self::{client::Client, relay::Relay};
 

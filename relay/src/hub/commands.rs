@@ -1,0 +1,137 @@
+//! Numbered commands and read marks, from a stream to the order.
+
+use std::time::Duration;
+
+use quip_core::{Action, By, Command};
+use quip_order::SubmitError;
+use quip_protocol::{
+    Code, ToRelay,
+    conversation::{Mark, Rejected},
+};
+use quip_store::Busy;
+
+use super::{
+    Hub,
+    intake::Next,
+    keys::{ConnectionKey, StreamKey},
+    links::{Numbered, ReadFor, numbered},
+    port::Port,
+    reads::{Query, RETRY_AFTER_MS},
+};
+
+impl<P: Port> Hub<P> {
+    /// A numbered command arrived.
+    pub(super) fn command(&mut self, stream: StreamKey, at: ConnectionKey, message: &ToRelay<'_>) -> Next {
+        let limits = &self.setup.config.limits;
+        let Some(Numbered { n, action }) = numbered(message, limits.message_bytes) else {
+            return self.violation(at, Code::UNEXPECTED);
+        };
+        if n == 0 {
+            return self.violation(at, Code::MALFORMED);
+        }
+        match self.rooms.admit(stream, n, limits.unanswered_per_stream).and(action) {
+            Ok(action) => self.submit(stream, n, action),
+            Err(code) => {
+                let wait = (code == Code::UNANSWERED).then_some(Duration::from_millis(RETRY_AFTER_MS));
+                self.reject(stream, n, code, wait)
+            }
+        }
+    }
+
+    /// Gives a numbered command of a stream to the order. If its rows may not be in memory, a reader has it first and what
+    /// comes behind it on the stream waits, so that the order of `n` is kept.
+    pub(super) fn submit(&mut self, stream: StreamKey, n: u64, action: Action) -> Next {
+        let Some(seat) = self.rooms.seat(stream) else { return Next::Frame };
+        if let Err(wait) = self.links.take_command(&seat.user, self.now) {
+            return self.reject(stream, n, Code::RATE, Some(wait));
+        }
+        match self.rooms.command(stream, n, action) {
+            Some((command, false)) => self.order(stream, n, command),
+            Some((command, true)) => match self.try_ask(ReadFor::Stream(stream), Query::Warm(Box::new(command))) {
+                Ok(()) => Next::Hold,
+                Err(Busy) => self.reject(stream, n, Code::BUSY, Some(Duration::from_millis(RETRY_AFTER_MS))),
+            },
+            None => Next::Frame,
+        }
+    }
+
+    /// The rows of a command are in memory.
+    pub(super) fn warmed(&mut self, stream: StreamKey, command: Command) {
+        let By::Device { n, .. } = command.by else { return };
+        if n == 0 {
+            return self.order_mark(stream, command);
+        }
+        // Of a stream that is gone nothing is known. The client sends again what it wants decided.
+        if self.rooms.seat(stream).is_none() {
+            return;
+        }
+        let joining = self.rooms.is_joining(stream);
+        self.order(stream, n, command);
+        if !joining {
+            self.release(stream);
+        }
+    }
+
+    fn order(&mut self, stream: StreamKey, n: u64, command: Command) -> Next {
+        match self.port.submit(command) {
+            Ok(()) => {
+                if self.rooms.submitted(stream, n, self.now) {
+                    self.deadlines.await_answer(stream, self.now);
+                }
+                Next::Frame
+            }
+            Err(SubmitError::Full { retry_after_ms }) => {
+                self.reject(stream, n, Code::FULL, Some(Duration::from_millis(retry_after_ms)))
+            }
+            Err(SubmitError::Closed) => self.reject(stream, n, Code::SHUTDOWN, None),
+        }
+    }
+
+    /// Refuses a command before it is ordered.
+    fn reject(&mut self, stream: StreamKey, n: u64, code: Code, wait: Option<Duration>) -> Next {
+        // Rounded up: a client that comes back a moment too early would be refused again.
+        let retry_after = wait.map_or(0, |wait| wait.as_micros().div_ceil(1000) as u64);
+        if self.rooms.refused(stream, n, code) {
+            self.end_after(stream, code, retry_after);
+        } else {
+            self.links.say(stream, &Rejected { n, code, retry_after, info: 0 });
+        }
+        Next::Frame
+    }
+
+    /// A read mark arrived. It goes on its way with the next tick.
+    pub(super) fn mark(&mut self, stream: StreamKey, mark: Mark) -> Next {
+        if self.rooms.mark(stream, mark) {
+            self.deadlines.mark(stream);
+        }
+        Next::Frame
+    }
+
+    /// Submits the read mark of a stream, which may be `leaving`. If its rows may not be in memory, a reader has it first.
+    pub(super) fn submit_mark(&mut self, stream: StreamKey, leaving: bool) {
+        match self.rooms.take_mark(stream, leaving) {
+            None => {}
+            Some((command, false)) => self.order_mark(stream, command),
+            Some((command, true)) => {
+                let query = Query::Warm(Box::new(command));
+                self.try_ask(ReadFor::Mark(stream), query).unwrap_or_else(|Busy| self.mark_again(stream));
+            }
+        }
+    }
+
+    /// The stream may be gone by now: what its user has read stays read.
+    fn order_mark(&mut self, stream: StreamKey, command: Command) {
+        let Action::Mark { seq, .. } = command.action else { return };
+        if self.port.submit(command).is_ok() {
+            self.rooms.mark_submitted(stream, seq);
+        }
+        self.mark_again(stream);
+    }
+
+    /// No reader has a stream's mark any longer.
+    pub(super) fn mark_again(&mut self, stream: StreamKey) {
+        if self.rooms.mark_again(stream) {
+            self.deadlines.mark(stream);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What follows from a committed batch.
+
+use quip_core::Effect;
+use quip_protocol::{
+    ConversationId, UserId,
+    conversation::Outcome,
+    event::role,
+    session::{Changed, Marked},
+};
+use quip_store::{Change, Committed};
+
+use super::{
+    Hub,
+    port::Port,
+    rooms::{Reply, Watching},
+};
+
+impl<P: Port> Hub<P> {
+    /// A batch is durable.
+    pub(super) fn committed(&mut self, batch: &Committed) {
+        self.rooms.in_epoch(batch.cache_epoch);
+        for change in &batch.changes {
+            if let Some(event) = &change.event {
+                self.people.event(change.conversation, event, self.now);
+                self.rooms.event(change.conversation, event);
+            }
+            if let Some(outcome) = &change.outcome {
+                self.decided(change, outcome);
+            }
+            for effect in &change.effects {
+                self.effect(change, effect);
+            }
+        }
+    }
+
+    /// A command is decided: the stream that carried it says so.
+    fn decided(&mut self, change: &Change, outcome: &Outcome) {
+        let links = &self.links;
+        let reply = self.rooms.outcome(change, outcome, |stream| links.is_blocked(stream));
+        let Some((stream, reply)) = reply else { return };
+        match reply {
+            Reply::Opening(opening) => return self.go_on_opening(stream, opening),
+            Reply::Ack(ack) => self.links.say(stream, &ack),
+            Reply::Rejected(rejected) => self.links.say(stream, &rejected),
+        }
+        self.pump(stream);
+    }
+
+    fn effect(&mut self, change: &Change, effect: &Effect) {
+        let conversation = change.conversation;
+        let (head, number) = change.event.as_ref().map_or((0, 0), |event| (event.seq, event.number));
+        match effect {
+            Effect::Visible { user, to, role, .. } => {
+                self.membership(conversation, user, *to);
+                self.tell_changed(user, &Changed { conversation, head, number, role: *role });
+            }
+            Effect::Touched { user } => {
+                self.tell_changed(user, &Changed { conversation, head, number, role: role::MEMBER });
+            }
+            Effect::Marked { user, mark } => {
+                for at in self.people.connections(user) {
+                    self.tell(at, &Marked { conversation, seq: mark.seq, number: mark.number });
+                }
+            }
+            Effect::Seen { user, at } => self.people.written(user, *at),
+            Effect::Rewritten { seq, record } => self.rooms.rewritten(conversation, *seq, &record.frame),
+            // What is given up is not read any more: openings and pages look at the conversation's record.
+            Effect::Trimmed { .. } => {}
+        }
+    }
+
+    /// A user may see a conversation up to event `to` from now on; `u64::MAX` for a present member.
+    fn membership(&mut self, id: ConversationId, user: &UserId, to: u64) {
+        let present = to == u64::MAX;
+        if !present {
+            let connections = self.people.connections(user).into_iter();
+            let theirs: Vec<_> = connections.filter_map(|at| self.links.stream_of(at, id)).collect();
+            self.rooms.membership_ended(id, &theirs, to);
+        }
+        for change in self.rooms.members_changed(id, user, present) {
+            match change {
+                Watching::Also(at, user) => {
+                    let now = self.people.watch(&user, at, 0);
+                    self.tell(at, &now.message(&user));
+                }
+                Watching::NoLonger(at, users) => self.people.unwatch(&users, at),
+            }
+        }
+        self.people.members_changed(id);
+    }
+}

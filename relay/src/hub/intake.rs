@@ -1,0 +1,116 @@
+//! From the bytes of a stream to the frames that the hub acts on.
+
+use bytes::Bytes;
+use quip_protocol::{
+    Code, Frame, Message, ToRelay,
+    conversation::Open,
+    frame::split,
+    request::{History, List, Members, PresenceIn},
+    session::Hello,
+};
+
+use super::{
+    Hub,
+    keys::{ConnectionKey, StreamKey},
+    links::Role,
+    port::{DisconnectReason, Port},
+};
+
+/// What follows from a frame for those behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// They are looked at.
+    Frame,
+    /// They wait until this one is decided.
+    Hold,
+}
+
+impl<P: Port> Hub<P> {
+    /// Handles the whole frames among the bytes of a stream and keeps the rest.
+    pub(super) fn take_in(&mut self, stream: StreamKey, bytes: &Bytes) {
+        let mut kept = self.links.take_partial(stream);
+        let buffer = if kept.is_empty() {
+            &bytes[..]
+        } else {
+            kept.extend_from_slice(bytes);
+            &kept[..]
+        };
+        let Some(used) = self.frames(stream, buffer) else { return };
+        self.links.keep_partial(stream, &buffer[used..], &mut self.port);
+        self.pump(stream);
+    }
+
+    /// Says how many bytes the whole frames in `buffer` took; `None` if the stream is over.
+    fn frames(&mut self, stream: StreamKey, buffer: &[u8]) -> Option<usize> {
+        let mut used = 0;
+        while let (Some(role), Some(at)) = (self.links.role(stream), self.links.connection_of(stream)) {
+            match split(&buffer[used..], self.setup.config.limits.frame_bytes) {
+                Ok(None) => return Some(used),
+                Ok(Some((frame, length))) => {
+                    used += length;
+                    if self.frame(stream, at, role, frame) == Next::Hold {
+                        self.links.hold(stream);
+                        return Some(used);
+                    }
+                }
+                Err(error) => self.links.close(at, error.code(), &mut self.port),
+            }
+        }
+        None
+    }
+
+    fn frame(&mut self, stream: StreamKey, at: ConnectionKey, role: Role, frame: Frame<'_>) -> Next {
+        let welcome = self.links.session(at).is_some();
+        match role {
+            Role::Session if !welcome && frame.kind != Hello::TYPE => return self.violation(at, Code::UNEXPECTED),
+            Role::Fresh if frame.kind == Hello::TYPE => return self.violation(at, Code::UNEXPECTED),
+            Role::Fresh if !opens_a_stream(frame.kind) => {
+                self.links.reset(stream, Code::UNKNOWN_STREAM, &mut self.port);
+                return Next::Frame;
+            }
+            _ => {}
+        }
+        let message = match ToRelay::decode(frame) {
+            Ok(Some(message)) => message,
+            Ok(None) => return Next::Frame,
+            Err(error) => return self.violation(at, error.code()),
+        };
+        match (role, message) {
+            (Role::Session, ToRelay::Hello(hello)) => self.hello(stream, at, &hello),
+            (Role::Session, ToRelay::Refresh(refresh)) => self.refresh(stream, at, refresh.token),
+            (Role::Fresh, ToRelay::Open(open)) => self.open(stream, at, &open),
+            (Role::Fresh, request) => self.request(stream, at, &request),
+            (Role::Conversation, ToRelay::Mark(mark)) => self.mark(stream, mark),
+            (Role::Conversation, command) => self.command(stream, at, &command),
+            (Role::Ending, _) => Next::Frame,
+            (Role::Session | Role::Request, _) => self.violation(at, Code::UNEXPECTED),
+        }
+    }
+
+    /// The client finished its side.
+    pub(super) fn input_ended(&mut self, stream: StreamKey) {
+        let (Some(role), Some(at)) = (self.links.role(stream), self.links.connection_of(stream)) else { return };
+        if self.links.has_partial(stream) {
+            self.violation(at, Code::TRUNCATED);
+            return;
+        }
+        match role {
+            Role::Request | Role::Ending => {}
+            Role::Session => {
+                self.links.ends_by(at, DisconnectReason::Goodbye);
+                self.links.close(at, Code::BYE, &mut self.port);
+            }
+            Role::Fresh | Role::Conversation => self.end_quietly(stream),
+        }
+    }
+
+    /// Closes a connection that broke the protocol.
+    pub(super) fn violation(&mut self, at: ConnectionKey, code: Code) -> Next {
+        self.links.close(at, code, &mut self.port);
+        Next::Frame
+    }
+}
+
+fn opens_a_stream(kind: u64) -> bool {
+    [Open::TYPE, History::TYPE, List::TYPE, Members::TYPE, PresenceIn::TYPE].contains(&kind)
+}

@@ -1,0 +1,418 @@
+//! Connections and their streams: who each client is, what arrives and leaves, and how much of it.
+//!
+//! A connection or stream that is over stays here, and does nothing any more, until its owner has settled what follows
+//! from it: see [`Links::next_over`].
+
+mod connection;
+mod numbered;
+mod rate;
+mod read_queue;
+mod silence;
+mod stream;
+mod streams;
+
+use std::{sync::Arc, time::Duration};
+
+use quip_core::Timestamp;
+use quip_protocol::{
+    Code, ConversationId, Message, UserId, frame,
+    session::{Signal, Welcome},
+};
+use slotmap::SecondaryMap;
+use tokio::time::Instant;
+
+pub(super) use connection::Session;
+pub(super) use numbered::{Numbered, numbered};
+pub(super) use read_queue::ReadFor;
+pub(super) use stream::Role;
+
+use super::{
+    authority::Rights,
+    keys::{ConnectionKey, StreamKey},
+    port::{DisconnectReason, Port, Priority},
+};
+use crate::config::Config;
+use connection::Connection;
+use rate::UserRates;
+use stream::Stream;
+
+/// Connections, streams and how fast users may send.
+pub(super) struct Links {
+    connections: SecondaryMap<ConnectionKey, Connection>,
+    streams: SecondaryMap<StreamKey, Stream>,
+    rates: UserRates,
+    /// Bytes that each connection may have in flight.
+    send_window: u64,
+    /// What is over and still to be settled.
+    over: Vec<Over>,
+    config: Arc<Config>,
+}
+
+/// What is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// A connection and all of its streams.
+    Connection(ConnectionKey),
+    /// A stream.
+    Stream(StreamKey),
+}
+
+/// What is to be known of a connection that is gone.
+pub(super) struct Departure {
+    pub(super) user: UserId,
+    pub(super) reason: DisconnectReason,
+    /// When the client was last heard.
+    pub(super) heard: Timestamp,
+}
+
+/// Bytes that may wait on a session stream. A client that does not read it has to connect again.
+const SESSION_BYTES: usize = 256 << 10;
+/// Streams that a client may open before the relay knows how many it wants, and beside its conversations after that.
+/// quinn allocates their slots up front, so the credit is raised once, by `Welcome`.
+pub(crate) const STREAMS_BEFORE_HELLO: u32 = 8;
+
+impl Links {
+    /// No connections.
+    pub(super) fn new(config: Arc<Config>) -> Self {
+        Self {
+            connections: SecondaryMap::new(),
+            streams: SecondaryMap::new(),
+            rates: UserRates::new(config.limits.message_rate()),
+            send_window: config.limits.send_window_bytes as u64,
+            over: Vec::new(),
+            config,
+        }
+    }
+
+    /// A client connected.
+    pub(super) fn connected(&mut self, key: ConnectionKey, now: Instant) {
+        self.connections.insert(key, Connection::new(now));
+    }
+
+    /// All connections.
+    pub(super) fn connections(&self) -> impl Iterator<Item = ConnectionKey> + '_ {
+        self.connections.keys()
+    }
+
+    /// Who a client is, once it said so.
+    pub(super) fn session(&self, key: ConnectionKey) -> Option<&Session> {
+        self.connections.get(key)?.session.as_ref()
+    }
+
+    /// When a client was last heard; 0 for one that is gone.
+    pub(super) fn heard(&self, key: ConnectionKey) -> Timestamp {
+        self.connections.get(key).map_or(0, |connection| connection.heard.time)
+    }
+
+    /// The stream on which a connection has a conversation open.
+    pub(super) fn stream_of(&self, key: ConnectionKey, id: ConversationId) -> Option<StreamKey> {
+        self.connections.get(key)?.stream_of(id)
+    }
+
+    /// Lets a client in: its session stream says so, and its other streams are read from now on.
+    pub(super) fn welcome(
+        &mut self,
+        stream: StreamKey,
+        session: Session,
+        welcome: &Welcome<'_>,
+        now: Instant,
+        port: &mut impl Port,
+    ) {
+        let Some(Stream { connection: key, out, .. }) = self.streams.get_mut(stream) else { return };
+        let key = *key;
+        out.control(welcome);
+        port.set_priority(stream, Priority::Session);
+        port.allow_streams(key, stream_credit(session.streams));
+        port.set_send_window(key, self.send_window);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        (connection.heard.at, connection.heard.time) = (now, welcome.time);
+        connection.session = Some(session);
+        connection.streams.iter().filter(|other| **other != stream).for_each(|other| port.read_again(*other));
+    }
+
+    /// A newer connection of the same user was let in as `newer`. If it is the same device, this one gives way: after a
+    /// while if it is the same process, which is moving between networks or relays, and otherwise at once.
+    pub(super) fn give_way(&mut self, key: ConnectionKey, newer: &Session, now: Instant, port: &mut impl Port) {
+        let Some(older) = self.connections.get_mut(key).and_then(|connection| connection.session.as_mut()) else {
+            return;
+        };
+        if older.device != newer.device {
+            return;
+        }
+        if older.instance == newer.instance {
+            // Connecting again and again does not keep the older ones open.
+            older.overlap_until.get_or_insert(now + self.config.limits.device_overlap);
+        } else {
+            self.close(key, Code::REPLACED, port);
+        }
+    }
+
+    /// Takes one of the new tokens that a connection may bring. False when there are too many.
+    pub(super) fn take_refresh(&mut self, key: ConnectionKey, now: Instant) -> bool {
+        let session = self.connections.get_mut(key).and_then(|connection| connection.session.as_mut());
+        session.is_some_and(|session| session.refreshes.take(now).is_ok())
+    }
+
+    /// A connection brought a new token. Gives the conversations that it has open.
+    pub(super) fn refreshed(&mut self, key: ConnectionKey, rights: Rights) -> Vec<StreamKey> {
+        let Some(connection) = self.connections.get_mut(key) else { return Vec::new() };
+        if let Some(session) = &mut connection.session {
+            session.rights = rights;
+        }
+        connection.open.iter().map(|(_, stream)| *stream).collect()
+    }
+
+    /// Takes one of the commands that a user may send, or says how long to wait.
+    pub(super) fn take_command(&mut self, user: &UserId, now: Instant) -> Result<(), Duration> {
+        self.rates.take(user, now)
+    }
+
+    /// Puts a message on a connection's session stream and writes it.
+    pub(super) fn tell<M: Message>(&mut self, key: ConnectionKey, message: &M, port: &mut impl Port) {
+        let Some(stream) = self.connections.get(key).and_then(|connection| connection.session_stream) else { return };
+        let Some(out) = self.streams.get_mut(stream).filter(|stream| !stream.over).map(|stream| &mut stream.out) else {
+            return;
+        };
+        out.control(message);
+        if out.control_waiting() > SESSION_BYTES {
+            return self.close(key, Code::OVERLOADED, port);
+        }
+        while let Some(out) = self.writable(stream) {
+            if out.is_empty() {
+                out.put_control();
+            }
+            if !self.write(stream, port) {
+                return;
+            }
+        }
+    }
+
+    /// A client sent a signal on one of its streams. Gives that stream, unless there were too many signals.
+    pub(super) fn take_signal(&mut self, key: ConnectionKey, stream: u64, now: Instant) -> Option<StreamKey> {
+        let connection = self.connections.get_mut(key)?;
+        connection.session.as_mut()?.signals.take(now).ok()?;
+        let theirs = |key: &StreamKey| self.streams.get(*key).is_some_and(|its| its.id == stream);
+        connection.open.iter().map(|(_, key)| *key).find(theirs)
+    }
+
+    /// Sends a signal to the client of a stream, unless it was sent too many.
+    pub(super) fn signal(&mut self, stream: StreamKey, signal: Signal<'_>, now: Instant, port: &mut impl Port) {
+        let Some(Stream { connection, id, .. }) = self.streams.get(stream) else { return };
+        let session = self.connections.get_mut(*connection).and_then(|connection| connection.session.as_mut());
+        if session.is_some_and(|session| session.signals_out.take(now).is_ok()) {
+            port.send_datagram(*connection, frame::to_datagram(&Signal { stream: *id, ..signal }));
+        }
+    }
+
+    /// Notes how a connection ends, if it ends now.
+    pub(super) fn ends_by(&mut self, key: ConnectionKey, reason: DisconnectReason) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.reason = reason;
+        }
+    }
+
+    /// Closes a connection with a code and its text.
+    pub(super) fn close(&mut self, key: ConnectionKey, code: Code, port: &mut impl Port) {
+        self.close_because(key, code, &code.to_string(), port);
+    }
+
+    /// Closes a connection with a code and a text of its own.
+    pub(super) fn close_because(&mut self, key: ConnectionKey, code: Code, reason: &str, port: &mut impl Port) {
+        let Some(connection) = self.connections.get(key).filter(|connection| !connection.over) else { return };
+        let user = connection.session.as_ref().map(|session| session.rights.user());
+        tracing::debug!(?user, ?code, "closing a connection");
+        port.close(key, code, reason);
+        self.disconnected(key);
+    }
+
+    /// A connection is over.
+    pub(super) fn disconnected(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if !std::mem::replace(&mut connection.over, true) {
+            for stream in &connection.streams {
+                if let Some(stream) = self.streams.get_mut(*stream) {
+                    stream.over = true;
+                }
+            }
+            self.over.push(Over::Connection(key));
+        }
+    }
+
+    /// Something that is over and still to be settled: [`Links::remove_stream`] and [`Links::remove_connection`] end that.
+    pub(super) fn next_over(&mut self) -> Option<Over> {
+        self.over.pop()
+    }
+
+    /// The streams of a connection.
+    pub(super) fn streams_of(&self, key: ConnectionKey) -> Vec<StreamKey> {
+        self.connections.get(key).map_or_else(Vec::new, |connection| connection.streams.clone())
+    }
+
+    /// Forgets a connection that is over.
+    pub(super) fn remove_connection(&mut self, key: ConnectionKey, port: &mut impl Port) -> Option<Departure> {
+        let connection = self.connections.remove(key)?;
+        for stream in connection.streams {
+            self.streams.remove(stream);
+            port.forget_stream(stream);
+        }
+        port.forget_connection(key);
+        let user = connection.session?.rights.user().clone();
+        Some(Departure { user, reason: connection.reason, heard: connection.heard.time })
+    }
+}
+
+/// Streams that a client may have at once, so that it can always ask something with all its conversations open: quinn
+/// gives credit back only once more than an eighth of it is used up.
+fn stream_credit(conversations: usize) -> u32 {
+    (conversations as u32 + 1 + STREAMS_BEFORE_HELLO) * 8 / 7 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use quip_protocol::{
+        DeviceId, InstanceId,
+        session::{GoAway, Hello},
+    };
+
+    use super::*;
+    use crate::{
+        auth::{Grants, Identity},
+        hub::{authority::Rules, reads::Query, tests::lists::Lists},
+    };
+
+    fn links() -> (Links, Lists, Instant) {
+        (Links::new(Arc::new(Config::development(None, None))), Lists::default(), Instant::now())
+    }
+
+    /// A connection with its session stream.
+    fn connect(links: &mut Links, port: &mut Lists, now: Instant) -> (ConnectionKey, StreamKey) {
+        let (key, stream) = (port.connect(), port.open());
+        links.connected(key, now);
+        links.stream_opened(key, stream, 0, port);
+        (key, stream)
+    }
+
+    fn session(links: &Links, device: u8, instance: u8, now: Instant) -> Session {
+        let user = UserId::parse("ann").unwrap();
+        let identity = Identity { user, expires_at: None, grants: Grants::default() };
+        let rights = Rights::new(identity, &Arc::new(Rules::new(&links.config)));
+        let (device, instance) = (DeviceId([device; 16]), InstanceId([instance; 16]));
+        let hello = Hello { token: "", device, instance, client: "", level: 1, streams: 4 };
+        Session::new(rights, &hello, &links.config.limits, now)
+    }
+
+    fn welcome(links: &mut Links, port: &mut Lists, stream: StreamKey, now: Instant) {
+        let session = session(links, 1, 1, now);
+        let welcome = Welcome {
+            user: "ann",
+            level: 1,
+            generation: 1,
+            time: 5,
+            expires: 0,
+            keepalive: 1,
+            idle_timeout: 1,
+            streams: 4,
+            frame: 1,
+            message: 1,
+            unanswered: 1,
+            relay: "",
+            relays: quip_protocol::Items::encode([]),
+        };
+        links.welcome(stream, session, &welcome, now, port);
+    }
+
+    #[test]
+    fn what_is_over_is_settled_once_and_does_nothing_before_that() {
+        let (mut links, mut port, now) = links();
+        let (key, stream) = connect(&mut links, &mut port, now);
+        links.close(key, Code::IDLE, &mut port);
+        links.close(key, Code::BYE, &mut port);
+        links.given_up(stream);
+        links.disconnected(key);
+        assert_eq!(port.connections[key].closed, Some(Code::IDLE));
+        assert!(links.role(stream).is_none() && !links.takes_input(stream) && links.writable(stream).is_none());
+        assert_eq!((links.next_over(), links.next_over()), (Some(Over::Connection(key)), None));
+        assert!(links.remove_connection(key, &mut port).is_none(), "nobody had come");
+        assert!(port.connections[key].forgotten && port.streams[stream].forgotten);
+        let late = port.open();
+        links.stream_opened(key, late, 4, &mut port);
+        assert!(port.streams[late].forgotten, "a stream that arrives after that");
+    }
+
+    #[test]
+    fn a_departure_says_who_and_when_they_were_last_heard() {
+        let (mut links, mut port, now) = links();
+        let (key, stream) = connect(&mut links, &mut port, now);
+        welcome(&mut links, &mut port, stream, now);
+        port.connections[key].frames = 9;
+        assert_eq!(links.look_at(key, now, 77, &mut port), None);
+        links.given_up(stream);
+        assert_eq!(links.next_over(), Some(Over::Stream(stream)));
+        port.connections[key].over = Some(DisconnectReason::Silent);
+        links.remove_stream(stream, &mut port);
+        assert_eq!(links.next_over(), Some(Over::Connection(key)), "a session stream takes its connection with it");
+        let gone = links.remove_connection(key, &mut port).unwrap();
+        assert_eq!((gone.user.as_str(), gone.reason, gone.heard), ("ann", DisconnectReason::Silent, 77));
+    }
+
+    #[test]
+    fn silence_is_noticed_in_steps() {
+        let (mut links, mut port, start) = links();
+        let (key, stream) = connect(&mut links, &mut port, start);
+        welcome(&mut links, &mut port, stream, start);
+        let presence = links.config.presence.clone();
+        let mut look = |after: Duration| links.look_at(key, start + after, 9, &mut port).map(|change| change.reachable);
+        assert_eq!(look(presence.keepalive * 2 - Duration::from_millis(1)), None);
+        assert_eq!(look(presence.keepalive * 2), Some(false));
+        assert_eq!(look(presence.keepalive * 2), None, "said already");
+        assert_eq!(look(presence.idle_timeout), None);
+        assert_eq!(port.connections[key].closed, Some(Code::IDLE));
+    }
+
+    #[test]
+    fn all_connections_share_what_may_be_in_flight() {
+        let (mut links, mut port, now) = links();
+        let keys: Vec<_> = (0..1000).map(|_| connect(&mut links, &mut port, now).0).collect();
+        links.share_send_window(&mut port);
+        let limits = &links.config.limits;
+        let share = (limits.send_window_total_bytes / 1000) as u64;
+        assert!(keys.iter().all(|key| port.connections[*key].send_window == share));
+        assert!(share < limits.send_window_bytes as u64);
+    }
+
+    #[test]
+    fn reads_of_a_connection_take_turns() {
+        let (mut links, mut port, now) = links();
+        let (key, stream) = connect(&mut links, &mut port, now);
+        welcome(&mut links, &mut port, stream, now);
+        let query = || Query::List {
+            user: UserId::parse("ann").unwrap(),
+            ask: quip_protocol::request::List { after: ConversationId([0; 16]), limit: 1 },
+            limit: 1,
+        };
+        let most = links.config.limits.reads_per_connection;
+        let mut begun = 0;
+        for _ in 0..most + 3 {
+            begun += usize::from(links.begin_read(ReadFor::Stream(stream), query()).is_some());
+        }
+        assert_eq!(begun, most);
+        assert!(links.next_read(key).is_some(), "one is done and the next one begins");
+        links.begin_ending(stream);
+        assert!(links.next_read(key).is_none(), "a stream that ends takes what waits with it");
+    }
+
+    #[test]
+    fn a_session_stream_that_is_not_read_ends_its_connection() {
+        let (mut links, mut port, now) = links();
+        let (key, stream) = connect(&mut links, &mut port, now);
+        welcome(&mut links, &mut port, stream, now);
+        port.streams[stream].room = 0;
+        let message = GoAway { code: Code::SHUTDOWN, within: 1 };
+        let told = (0..1_000_000).take_while(|_| {
+            links.tell(key, &message, &mut port);
+            port.connections[key].closed.is_none()
+        });
+        assert!((1000..=SESSION_BYTES).contains(&told.count()));
+        assert_eq!(port.connections[key].closed, Some(Code::OVERLOADED));
+    }
+}

@@ -1,0 +1,50 @@
+//! One stream that a client opened.
+
+use crate::hub::{keys::ConnectionKey, out::Out};
+
+/// One stream.
+pub(super) struct Stream {
+    pub(super) connection: ConnectionKey,
+    /// QUIC's number for it.
+    pub(super) id: u64,
+    pub(super) role: Role,
+    /// The beginning of a frame whose end has not arrived, or frames that wait while `held`.
+    pub(super) partial: Vec<u8>,
+    /// It began with a request.
+    pub(super) is_request: bool,
+    /// Frames wait until what came before them is decided.
+    pub(super) held: bool,
+    pub(super) out: Out,
+    /// It is over and still to be settled.
+    pub(super) over: bool,
+}
+
+/// What a stream is for, as its first frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::hub) enum Role {
+    /// Nothing has arrived yet.
+    Fresh,
+    /// QUIC stream 0.
+    Session,
+    /// Its request is being answered.
+    Request,
+    /// A conversation.
+    Conversation,
+    /// Finished once everything is written.
+    Ending,
+}
+
+impl Stream {
+    pub(super) fn new(connection: ConnectionKey, id: u64) -> Self {
+        Self {
+            connection,
+            id,
+            role: if id == 0 { Role::Session } else { Role::Fresh },
+            partial: Vec::new(),
+            is_request: false,
+            held: false,
+            out: Out::default(),
+            over: false,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What arrives on streams and what leaves on them.
+
+use quip_protocol::{Code, ConversationId, Message};
+
+use super::{Links, Over, ReadFor, Role, STREAMS_BEFORE_HELLO, stream::Stream};
+use crate::hub::{
+    keys::{ConnectionKey, StreamKey},
+    out::Out,
+    port::{Port, Wrote},
+    reads::Query,
+};
+
+/// Requests of one connection that are under way or not yet taken by the client. Each answer may be a page.
+const REQUESTS: usize = STREAMS_BEFORE_HELLO as usize;
+
+impl Links {
+    /// A client opened a stream, which QUIC knows as `id`.
+    pub(in crate::hub) fn stream_opened(&mut self, at: ConnectionKey, key: StreamKey, id: u64, port: &mut impl Port) {
+        let Some(connection) = self.connections.get_mut(at).filter(|connection| !connection.over) else {
+            return port.forget_stream(key);
+        };
+        connection.streams.push(key);
+        let stream = Stream::new(at, id);
+        if stream.role == Role::Session {
+            connection.session_stream = Some(key);
+        }
+        self.streams.insert(key, stream);
+        port.read_again(key);
+    }
+
+    /// The connection of a stream.
+    pub(in crate::hub) fn connection_of(&self, key: StreamKey) -> Option<ConnectionKey> {
+        self.streams.get(key).map(|stream| stream.connection)
+    }
+
+    /// What a stream is for; `None` once it is over.
+    pub(in crate::hub) fn role(&self, key: StreamKey) -> Option<Role> {
+        self.streams.get(key).filter(|stream| !stream.over).map(|stream| stream.role)
+    }
+
+    /// True while the input of a stream is to be read: its client is known, what came before is decided, and the answers
+    /// are taken.
+    pub(in crate::hub) fn takes_input(&self, key: StreamKey) -> bool {
+        let Some(stream) = self.streams.get(key) else { return false };
+        let full = stream.out.control_waiting() > self.config.limits.control_bytes_per_stream;
+        let known = stream.role == Role::Session || self.session(stream.connection).is_some();
+        known && !full && !stream.held && !stream.over
+    }
+
+    /// Takes the beginning of a frame that waits for its end, or frames that were held.
+    pub(in crate::hub) fn take_partial(&mut self, key: StreamKey) -> Vec<u8> {
+        let Some(stream) = self.streams.get_mut(key) else { return Vec::new() };
+        let partial = std::mem::take(&mut stream.partial);
+        if let Some(connection) = self.connections.get_mut(stream.connection) {
+            connection.partial -= partial.len();
+        }
+        partial
+    }
+
+    /// Keeps the beginning of a frame until its end arrives, or frames that are held.
+    pub(in crate::hub) fn keep_partial(&mut self, key: StreamKey, partial: &[u8], port: &mut impl Port) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let at = stream.connection;
+        let Some(connection) = self.connections.get_mut(at) else { return };
+        if connection.partial + partial.len() > self.config.limits.partial_frame_bytes_per_connection {
+            return self.close(at, Code::BUFFERED, port);
+        }
+        connection.partial += partial.len();
+        stream.partial = partial.to_vec();
+    }
+
+    /// True when the stream's input ended within a frame, or with frames that were held.
+    pub(in crate::hub) fn has_partial(&self, key: StreamKey) -> bool {
+        self.streams.get(key).is_some_and(|stream| !stream.partial.is_empty())
+    }
+
+    /// Holds the frames of a conversation stream until [`Links::release`].
+    pub(in crate::hub) fn hold(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.held = stream.role == Role::Conversation;
+        }
+    }
+
+    /// Goes on with the frames of a stream. True when some were held.
+    pub(in crate::hub) fn release(&mut self, key: StreamKey, port: &mut impl Port) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
+        stream.held = false;
+        port.read_again(key);
+        !stream.partial.is_empty()
+    }
+
+    /// Whether one more conversation may be opened on a connection.
+    ///
+    /// # Errors
+    /// The code of the refusal.
+    pub(in crate::hub) fn may_open(&self, at: ConnectionKey, id: ConversationId) -> Result<(), Code> {
+        let Some(connection) = self.connections.get(at) else { return Err(Code::BUSY) };
+        let streams = connection.session.as_ref().map_or(0, |session| session.streams);
+        if connection.stream_of(id).is_some() {
+            Err(Code::ALREADY_OPEN)
+        } else if connection.open.len() >= streams {
+            Err(Code::TOO_MANY_STREAMS)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A stream becomes that of a conversation.
+    pub(in crate::hub) fn begin_conversation(&mut self, key: StreamKey, id: ConversationId) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.role = Role::Conversation;
+        if let Some(connection) = self.connections.get_mut(stream.connection) {
+            connection.open.push((id, key));
+        }
+    }
+
+    /// A stream becomes that of a request.
+    ///
+    /// # Errors
+    /// When its connection has too many of them.
+    pub(in crate::hub) fn begin_request(&mut self, key: StreamKey) -> Result<(), Code> {
+        let Some(stream) = self.streams.get_mut(key) else { return Err(Code::BUSY) };
+        let Some(connection) = self.connections.get_mut(stream.connection) else { return Err(Code::BUSY) };
+        if connection.requests >= REQUESTS {
+            return Err(Code::BUSY);
+        }
+        connection.requests += 1;
+        (stream.is_request, stream.role) = (true, Role::Request);
+        Ok(())
+    }
+
+    /// A stream is finished once what it has to say is written.
+    pub(in crate::hub) fn begin_ending(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        (stream.role, stream.held) = (Role::Ending, false);
+        if let Some(connection) = self.connections.get_mut(stream.connection) {
+            connection.open.retain(|(_, open)| *open != key);
+            connection.reads.forget(key);
+        }
+    }
+
+    /// Puts a frame on a stream before any further event.
+    pub(in crate::hub) fn say<M: Message>(&mut self, key: StreamKey, message: &M) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.out.control(message);
+        }
+    }
+
+    /// Puts encoded frames on a stream before any further event.
+    pub(in crate::hub) fn say_frames(&mut self, key: StreamKey, frames: &[u8]) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.out.control_bytes(frames);
+        }
+    }
+
+    /// True while a stream takes no more.
+    pub(in crate::hub) fn is_blocked(&self, key: StreamKey) -> bool {
+        self.streams.get(key).is_none_or(|stream| stream.out.blocked())
+    }
+
+    /// A stream takes more again.
+    pub(in crate::hub) fn unblock(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.out.unblock();
+        }
+    }
+
+    /// What a stream has to write.
+    pub(in crate::hub) fn out(&mut self, key: StreamKey) -> Option<&mut Out> {
+        self.streams.get_mut(key).map(|stream| &mut stream.out)
+    }
+
+    /// What a stream has to write, if it takes any more.
+    pub(in crate::hub) fn writable(&mut self, key: StreamKey) -> Option<&mut Out> {
+        let stream = self.streams.get_mut(key)?;
+        (!stream.over && !stream.out.blocked()).then_some(&mut stream.out)
+    }
+
+    /// Writes what a stream has to write. True when it takes more.
+    pub(in crate::hub) fn write(&mut self, key: StreamKey, port: &mut impl Port) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
+        let gone = if !stream.out.is_empty() {
+            match stream.out.write(key, port) {
+                Wrote::All => return true,
+                Wrote::Blocked => false,
+                Wrote::Gone => true,
+            }
+        } else if stream.role == Role::Ending {
+            port.finish(key);
+            true
+        } else {
+            false
+        };
+        if gone {
+            self.given_up(key);
+        }
+        false
+    }
+
+    /// Ends both sides of a stream at once.
+    pub(in crate::hub) fn reset(&mut self, key: StreamKey, code: Code, port: &mut impl Port) {
+        port.reset(key, code);
+        self.given_up(key);
+    }
+
+    /// A stream is over.
+    pub(in crate::hub) fn given_up(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key)
+            && !std::mem::replace(&mut stream.over, true)
+        {
+            self.over.push(Over::Stream(key));
+        }
+    }
+
+    /// Forgets a stream that is over. A connection whose session stream is given up is over too.
+    pub(in crate::hub) fn remove_stream(&mut self, key: StreamKey, port: &mut impl Port) {
+        port.forget_stream(key);
+        let Some(stream) = self.streams.remove(key) else { return };
+        let at = stream.connection;
+        let Some(connection) = self.connections.get_mut(at) else { return };
+        connection.partial -= stream.partial.len();
+        connection.streams.retain(|other| *other != key);
+        connection.requests -= usize::from(stream.is_request);
+        if connection.session_stream == Some(key) {
+            connection.session_stream = None;
+            connection.reason = port.disconnected(at).unwrap_or(super::DisconnectReason::Goodbye);
+            self.close(at, Code::BYE, port);
+        }
+    }
+
+    /// A stream wants something from the store. Gives the query back if it may begin; otherwise it waits its turn.
+    pub(in crate::hub) fn begin_read(&mut self, purpose: ReadFor, query: Query) -> Option<(ConnectionKey, Query)> {
+        let at = self.streams.get(purpose.stream())?.connection;
+        let most = self.config.limits.reads_per_connection;
+        let query = self.connections.get_mut(at)?.reads.begin(purpose, query, most)?;
+        Some((at, query))
+    }
+
+    /// A read of a connection is done, or did not begin. Gives the next one, which begins now.
+    pub(in crate::hub) fn next_read(&mut self, at: ConnectionKey) -> Option<(ReadFor, Query)> {
+        self.connections.get_mut(at)?.reads.done()
+    }
+}

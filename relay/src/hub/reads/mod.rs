@@ -1,0 +1,238 @@
+//! What the hub asks of the store's reader threads, and what they answer.
+
+mod pages;
+mod requests;
+
+use quip_core::{Command, ConversationRecord, MarkRecord, MemberRecord, MemberState, Naming, SendsRecord, Timestamp};
+use quip_protocol::{
+    Code, ConversationId, DeviceId, Retry, UserId,
+    conversation::End,
+    frame,
+    request::{History, List},
+};
+use quip_store::{Members, Page, PageLimit, ReadError, View};
+
+use super::{
+    authority::Rights,
+    keys::{ConnectionKey, StreamKey},
+};
+
+/// One read of the store.
+#[derive(Debug)]
+pub struct Read(pub(super) Wanted);
+
+/// What one [`Read`] came to.
+#[derive(Debug)]
+pub struct ReadDone(pub(super) Got);
+
+/// What is wanted, and for whom.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// Something for a stream.
+    ForStream { connection: ConnectionKey, stream: StreamKey, query: Query },
+    /// The rows of these commands in memory, which say when users were last seen.
+    LastSeen(Vec<Command>),
+    /// Members of these groups. A group with more than `most` has none here.
+    GroupMembers { places: Vec<Place>, most: usize },
+}
+
+/// What was wanted, now read.
+#[derive(Debug)]
+pub(super) enum Got {
+    /// For a stream.
+    ForStream { connection: ConnectionKey, stream: StreamKey, found: Found },
+    /// The rows of these commands are in memory.
+    LastSeen(Vec<Command>),
+    /// A page of members for each group that the read came to.
+    GroupMembers(Vec<Result<Members, ReadError>>),
+}
+
+/// What a stream wants from the store.
+#[derive(Debug)]
+pub(super) enum Query {
+    /// The rows that opening needs. `companions` is the largest group whose members see each other's presence live.
+    Rows { id: ConversationId, user: UserId, device: DeviceId, companions: usize },
+    /// Events `first..=last`, as one chunk that a stream writes without copying.
+    Page { id: ConversationId, first: u64, last: u64, bytes: usize },
+    /// The rows of a command in memory.
+    Warm(Box<Command>),
+    /// A page of history.
+    History { rights: Rights, ask: History, limit: PageLimit },
+    /// A page of the user's conversations.
+    List { user: UserId, ask: List, limit: usize },
+    /// A page of a conversation's members.
+    Members { rights: Rights, of: MembersOf },
+    /// Members whose presence is asked for.
+    Present { rights: Rights, of: MembersOf },
+}
+
+/// Which members.
+#[derive(Debug)]
+pub(super) struct MembersOf {
+    pub(super) id: ConversationId,
+    /// Exclusive; empty = from the start.
+    pub(super) after: String,
+    pub(super) limit: usize,
+}
+
+/// What was found for a stream.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// `None` when there is no such conversation.
+    Rows(Result<Option<Box<OpenRows>>, ReadError>),
+    /// The next events of a follower.
+    Page(Result<Page, ReadError>),
+    /// The rows of this command are in memory.
+    Warm(Box<Command>),
+    /// A whole answer to a request.
+    Frames(Vec<u8>),
+    /// Members, and whether there are more.
+    Present(Result<(Vec<UserSeen>, bool), Code>),
+}
+
+/// A user, and when the store says that they were last seen; 0 = never.
+pub(super) type UserSeen = (UserId, Timestamp);
+
+/// Where to go on with the members of a group.
+pub(super) type Place = (ConversationId, Option<UserId>);
+
+/// The rows that opening needs.
+#[derive(Debug, Clone)]
+pub(super) struct OpenRows {
+    pub(super) conversation: ConversationRecord,
+    pub(super) member: Option<MemberRecord>,
+    pub(super) sends: SendsRecord,
+    pub(super) mark: MarkRecord,
+    /// All other members, where they are few enough to see each other's presence live.
+    pub(super) companions: Option<Vec<UserSeen>>,
+}
+
+/// How long a client waits before it asks again where nothing better is known, in milliseconds.
+pub(super) const RETRY_AFTER_MS: u64 = 100;
+/// Members in one page of a group, and in all pages of one read but for the last.
+const GROUP_MEMBERS: usize = 256;
+
+impl Read {
+    /// Reads it.
+    pub fn run(self, view: &View) -> ReadDone {
+        ReadDone(match self.0 {
+            Wanted::ForStream { connection, stream, query } => {
+                Got::ForStream { connection, stream, found: query.run(view) }
+            }
+            Wanted::LastSeen(commands) => {
+                commands.iter().for_each(|command| view.warm(&quip_core::keys(command)));
+                Got::LastSeen(commands)
+            }
+            Wanted::GroupMembers { places, most } => Got::GroupMembers(group_members(view, &places, most)),
+        })
+    }
+}
+
+impl Query {
+    fn run(self, view: &View) -> Found {
+        match self {
+            Self::Rows { id, user, device, companions } => Found::Rows(open_rows(view, id, &user, device, companions)),
+            Self::Page { id, first, last, bytes } => Found::Page(pages::forward(view, id, first..=last, bytes)),
+            Self::Warm(command) => {
+                view.warm(&quip_core::keys(&command));
+                Found::Warm(command)
+            }
+            Self::History { rights, ask, limit } => Found::Frames(requests::history(view, &rights, &ask, limit)),
+            Self::List { user, ask, limit } => Found::Frames(requests::list(view, &user, &ask, limit)),
+            Self::Members { rights, of } => Found::Frames(requests::members(view, &rights, &of)),
+            Self::Present { rights, of } => Found::Present(requests::present(view, &rights, &of)),
+        }
+    }
+}
+
+/// Reads what opening needs.
+fn open_rows(
+    view: &View,
+    id: ConversationId,
+    user: &UserId,
+    device: DeviceId,
+    companions: usize,
+) -> Result<Option<Box<OpenRows>>, ReadError> {
+    let Some(conversation) = view.conversation(id)? else { return Ok(None) };
+    let member = view.member(id, user)?;
+    // Who is here is for those who are in.
+    let is_in = member.as_ref().is_some_and(|row| row.state == MemberState::Member);
+    let companions = match &conversation.naming {
+        _ if !is_in => None,
+        Naming::Direct(a, b) => Some(vec![a.clone(), b.clone()]),
+        Naming::Group(_) if conversation.members as usize <= companions => {
+            Some(view.members(id, None, companions)?.members.into_iter().map(|(user, _)| user).collect())
+        }
+        _ => None,
+    };
+    let others = |all: Vec<UserId>| {
+        all.into_iter().filter(|companion| companion != user).map(|user| last_seen(view, user)).collect()
+    };
+    Ok(Some(Box::new(OpenRows {
+        member,
+        sends: view.sends(id, user, device)?.unwrap_or_default(),
+        mark: view.mark(user, id)?.unwrap_or_default(),
+        conversation,
+        companions: companions.map(others),
+    })))
+}
+
+/// Reads when a user was last seen. A damaged record is no reason to show nobody.
+fn last_seen(view: &View, user: UserId) -> UserSeen {
+    let row = view.user(&user).unwrap_or_else(|error| {
+        tracing::error!(%error, "could not read when a user was last seen");
+        None
+    });
+    (user, row.map_or(0, |row| row.seen))
+}
+
+/// Members of these groups, each from the place where it was left off, until there are enough of them.
+fn group_members(view: &View, places: &[Place], most: usize) -> Vec<Result<Members, ReadError>> {
+    let (mut pages, mut found) = (Vec::new(), 0);
+    for (id, after) in places {
+        let page = members_of_group(view, *id, after.as_ref(), most);
+        found += page.as_ref().map_or(0, |page| page.members.len());
+        pages.push(page);
+        if found >= GROUP_MEMBERS {
+            break;
+        }
+    }
+    pages
+}
+
+fn members_of_group(
+    view: &View,
+    id: ConversationId,
+    after: Option<&UserId>,
+    most: usize,
+) -> Result<Members, ReadError> {
+    match view.conversation(id)? {
+        Some(group) if group.members as usize <= most => view.members(id, after, GROUP_MEMBERS),
+        _ => Ok(Members::default()),
+    }
+}
+
+/// What a conversation is called for one of its members.
+pub(super) fn name<'a>(naming: &'a Naming, user: &UserId) -> &'a str {
+    match naming {
+        Naming::Direct(a, b) if a == user => b.as_str(),
+        Naming::Direct(a, _) => a.as_str(),
+        Naming::Group(title) => title,
+        Naming::Room(name, _) => name,
+    }
+}
+
+/// The code that tells a client of a failed read.
+pub(super) fn read_code(error: &ReadError) -> Code {
+    match error {
+        ReadError::Damaged { .. } => Code::STORED_DAMAGED,
+        _ => Code::INTERNAL,
+    }
+}
+
+/// Appends an `End` whose pause follows from its code.
+pub(super) fn encode_end(code: Code, info: u64, out: &mut Vec<u8>) {
+    let retry_after = if code.retry() == Retry::Later { RETRY_AFTER_MS } else { 0 };
+    let text = if code == Code::DONE { String::new() } else { code.to_string() };
+    frame::encode(&End { code, retry_after, info, text: &text }, out);
+}

@@ -1,0 +1,133 @@
+//! The commands and read marks that streams carry, and their outcomes.
+
+use quip_core::{Action, By, Command};
+use quip_protocol::{
+    Code,
+    conversation::{Ack, Mark, Outcome, Rejected},
+};
+use quip_store::Change;
+use tokio::time::Instant;
+
+use super::{
+    Rooms,
+    follower::{Follower, Phase},
+    opening::Opening,
+    sends::Answer,
+};
+use crate::hub::keys::StreamKey;
+
+/// What a stream says about an outcome.
+#[derive(Debug)]
+pub(in crate::hub) enum Reply {
+    /// Its own command was accepted.
+    Ack(Ack),
+    /// Its own command was refused.
+    Rejected(Rejected),
+    /// The join that it waited for is decided.
+    Opening(Opening),
+}
+
+impl Rooms {
+    /// Whether command `n` of a stream may be submitted; `most` may be unanswered.
+    ///
+    /// # Errors
+    /// The code of the refusal.
+    pub(in crate::hub) fn admit(&mut self, stream: StreamKey, n: u64, most: usize) -> Result<(), Code> {
+        self.followers.get_mut(stream).map_or(Ok(()), |follower| follower.sends.admit(n, most as u64))
+    }
+
+    /// A numbered command of a stream, and whether its rows may be on the disk alone.
+    pub(in crate::hub) fn command(&self, stream: StreamKey, n: u64, action: Action) -> Option<(Command, bool)> {
+        let follower = self.followers.get(stream)?;
+        let command = follower.command(n, action);
+        let cold = follower.warmth.is_cold(&quip_core::keys(&command), self.cache_epoch);
+        Some((command, cold))
+    }
+
+    /// Command `n` of a stream was submitted. True when its answer is to be awaited from now on, see [`Rooms::overdue`].
+    pub(in crate::hub) fn submitted(&mut self, stream: StreamKey, n: u64, now: Instant) -> bool {
+        let Some(follower) = self.followers.get_mut(stream) else { return false };
+        follower.warmth.used(false, self.cache_epoch);
+        follower.sends.submitted(n, now)
+    }
+
+    /// Whether a stream's command waits for its outcome since `since` or longer; `None` when none waits.
+    pub(in crate::hub) fn overdue(&mut self, stream: StreamKey, since: Instant) -> Option<bool> {
+        self.followers.get_mut(stream)?.sends.overdue(since)
+    }
+
+    /// Command `n` of a stream is refused before it is ordered, and with it every later one until it comes again. True
+    /// when it was the join that the stream waits for.
+    pub(in crate::hub) fn refused(&mut self, stream: StreamKey, n: u64, code: Code) -> bool {
+        let Some(follower) = self.followers.get_mut(stream) else { return false };
+        if code != Code::BLOCKED {
+            follower.sends.refuse(n);
+        }
+        follower.opening.phase == Phase::Joining { n }
+    }
+
+    /// True when a stream waits for its join.
+    pub(in crate::hub) fn is_joining(&self, stream: StreamKey) -> bool {
+        self.followers.get(stream).is_some_and(|follower| matches!(follower.opening.phase, Phase::Joining { .. }))
+    }
+
+    /// Routes the outcome of a command to the stream that carried it. `blocked` says whether a stream takes no more.
+    pub(in crate::hub) fn outcome(
+        &mut self,
+        change: &Change,
+        outcome: &Outcome,
+        blocked: impl FnOnce(StreamKey) -> bool,
+    ) -> Option<(StreamKey, Reply)> {
+        let By::Device { user, device, .. } = &change.by else { return None };
+        let stream = *self.senders.get(&(change.conversation, user.clone(), *device))?;
+        let follower = self.followers.get_mut(stream)?;
+        if follower.opening.phase == (Phase::Joining { n: outcome.n }) {
+            return Some((stream, Reply::Opening(self.joined(stream, outcome))));
+        }
+        // A page may have brought the event before the batch did.
+        let at_head = follower.delivery.live && follower.delivery.cursor < outcome.seq && !blocked(stream);
+        match follower.sends.decided(outcome, change.event.is_some(), at_head) {
+            Answer::Nothing => None,
+            Answer::Ack(ack) => Some((stream, Reply::Ack(ack))),
+            Answer::Rejected(rejected) => Some((stream, Reply::Rejected(rejected))),
+        }
+    }
+
+    /// A read mark arrived: the highest one counts. True when it is to be submitted with the next tick.
+    pub(in crate::hub) fn mark(&mut self, stream: StreamKey, mark: Mark) -> bool {
+        self.followers.get_mut(stream).is_some_and(|follower| follower.marks.put(mark))
+    }
+
+    /// The read mark of a stream as a command, and whether its rows may be on the disk alone; `None` while a reader has
+    /// one. A stream that is `leaving` does not wait for that.
+    pub(in crate::hub) fn take_mark(&mut self, stream: StreamKey, leaving: bool) -> Option<(Command, bool)> {
+        let follower = self.followers.get_mut(stream)?;
+        let mark = follower.marks.next(leaving)?;
+        let command = follower.command(0, Action::Mark { seq: mark.seq, number: mark.number });
+        let cold = follower.warmth.is_cold(&quip_core::keys(&command), self.cache_epoch);
+        if cold {
+            follower.marks.lend();
+        }
+        Some((command, cold))
+    }
+
+    /// The read mark of a stream up to `seq` was submitted.
+    pub(in crate::hub) fn mark_submitted(&mut self, stream: StreamKey, seq: u64) {
+        let Some(follower) = self.followers.get_mut(stream) else { return };
+        follower.warmth.used(true, self.cache_epoch);
+        follower.marks.submitted(seq);
+    }
+
+    /// No reader has a stream's mark any longer. True when one is to be submitted with the next tick: a mark has no number
+    /// to refuse, so what is not submitted, or came meanwhile, waits.
+    pub(in crate::hub) fn mark_again(&mut self, stream: StreamKey) -> bool {
+        self.followers.get_mut(stream).is_some_and(|follower| follower.marks.is_back())
+    }
+}
+
+impl Follower {
+    fn command(&self, n: u64, action: Action) -> Command {
+        let by = By::Device { user: self.seat.user.clone(), device: self.seat.device, n };
+        Command { conversation: self.id, by, authority: self.authority, action }
+    }
+}

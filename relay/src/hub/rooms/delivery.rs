@@ -1,0 +1,125 @@
+//! From a conversation's events to the streams that follow it.
+
+use quip_protocol::{
+    Code,
+    conversation::{Skip, skip},
+    frame,
+};
+use quip_store::{Page, ReadError};
+
+use super::{Rooms, follower::Follower};
+use crate::hub::{
+    keys::StreamKey,
+    out::Out,
+    port::Priority,
+    reads::{Query, read_code},
+};
+
+/// What a stream does after it was given what is in memory.
+#[derive(Debug)]
+pub(in crate::hub) enum Filled {
+    /// It writes what it has, and nothing else changes.
+    Same,
+    /// It writes with this priority.
+    Follows(Priority),
+    /// It also needs events that are only in the store.
+    Behind(Query),
+    /// It ends: everything visible was delivered.
+    Complete,
+}
+
+/// Streams written to before everything else on the thread has its turn.
+const WRITES_A_TURN: usize = 8;
+/// Bytes of one page for a follower that catches up.
+const PAGE_BYTES: usize = 16 << 10;
+
+impl Rooms {
+    /// The followers that have the next turns, of conversations that may be behind.
+    pub(in crate::hub) fn next_turns(&mut self) -> Vec<StreamKey> {
+        let mut turns = Vec::new();
+        while turns.len() < WRITES_A_TURN
+            && let Some(key) = self.behind.pop_front()
+        {
+            let Some(conversation) = self.conversations.get_mut(key) else { continue };
+            if conversation.take_turns(WRITES_A_TURN - turns.len(), &mut turns) {
+                self.behind.push_back(key);
+            } else {
+                conversation.queued = false;
+            }
+        }
+        turns
+    }
+
+    /// True when more followers wait for a turn.
+    pub(in crate::hub) fn has_turns(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Puts what is in memory for a stream, which has nothing being written: its control frames, then events.
+    pub(in crate::hub) fn fill(&mut self, stream: StreamKey, out: &mut Out) -> Filled {
+        out.put_control();
+        let Some(follower) = self.followers.get_mut(stream) else { return Filled::Same };
+        let Some(conversation) = self.conversations.get(follower.conversation) else { return Filled::Same };
+        if !follower.is_following() || follower.delivery.reading {
+            return Filled::Same;
+        }
+        let last = conversation.head.min(follower.delivery.until);
+        while follower.delivery.cursor < last && out.has_room() {
+            let Some(event) = conversation.ring.get(follower.delivery.cursor + 1) else {
+                return Filled::Behind(catch_up(follower, last, out));
+            };
+            follower.delivery.cursor += 1;
+            out.put(match follower.sends.take_in_place(follower.delivery.cursor) {
+                Some(accepted) => frame::to_bytes(&accepted),
+                None => event.clone(),
+            });
+        }
+        if follower.delivery.cursor >= follower.delivery.until && out.is_empty() {
+            return Filled::Complete;
+        }
+        follower.delivery.live = true;
+        // What memory has of a catch-up is no more urgent than the rest of it.
+        let has_everything = follower.delivery.cursor >= last;
+        Filled::Follows(if has_everything { Priority::Live } else { Priority::CatchingUp })
+    }
+
+    /// A follower's next events were read: puts them.
+    ///
+    /// # Errors
+    /// The code with which the stream ends.
+    pub(in crate::hub) fn page(
+        &mut self,
+        stream: StreamKey,
+        page: Result<Page, ReadError>,
+        out: &mut Out,
+    ) -> Result<(), Code> {
+        let Some(follower) = self.followers.get_mut(stream) else { return Ok(()) };
+        follower.delivery.reading = false;
+        let cursor = follower.delivery.cursor;
+        match page {
+            Ok(page) if page.count > 0 => {
+                follower.delivery.cursor = page.last;
+                if page.first > cursor + 1 {
+                    out.put(frame::to_bytes(&Skip { to: page.first - 1, why: skip::TRIMMED }));
+                }
+                out.put(page.frames);
+                Ok(())
+            }
+            // Trimmed meanwhile. Opening again finds what is kept.
+            Ok(_) => Err(Code::BUSY),
+            Err(error) => {
+                tracing::error!(%error, "a follower cannot catch up");
+                Err(read_code(&error))
+            }
+        }
+    }
+}
+
+/// A follower goes on from the store, up to event `last`. Its commands are answered at once from now on.
+fn catch_up(follower: &mut Follower, last: u64, out: &mut Out) -> Query {
+    follower.delivery.live = false;
+    follower.delivery.reading = true;
+    follower.sends.give_up_places().for_each(|ack| out.control(&ack));
+    out.put_control();
+    Query::Page { id: follower.id, first: follower.delivery.cursor + 1, last, bytes: PAGE_BYTES }
+}

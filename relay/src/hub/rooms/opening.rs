@@ -1,0 +1,308 @@
+//! Opening a conversation on a stream.
+
+use quip_core::{Action, JoinAs, MemberRecord, MemberState};
+use quip_protocol::{
+    Code, ConversationId, Items, Kind, UserId,
+    conversation::{Opened, Outcome, Skip, Start, Target, skip},
+    frame, limit,
+};
+use quip_store::ReadError;
+
+use super::{
+    Rooms,
+    follower::{Follower, Phase, Seat},
+};
+use crate::hub::{
+    authority::{Membership, Rights, may_read, room_name},
+    keys::StreamKey,
+    reads::{OpenRows, Query, UserSeen, name, read_code},
+};
+
+/// What a client asks for with `Open`.
+#[derive(Debug)]
+pub(in crate::hub) struct OpenRequest<'a> {
+    pub(in crate::hub) target: Target<'a>,
+    pub(in crate::hub) start: Start,
+    /// The `n` of the join; 0 = none.
+    pub(in crate::hub) join: u64,
+}
+
+/// What an opening needs next, or what it came to.
+#[derive(Debug)]
+pub(in crate::hub) enum Opening {
+    /// The stream does not open anything, or not any longer.
+    Nothing,
+    /// Something from the store.
+    Read(Query),
+    /// Command `n`, its join.
+    Join { n: u64, action: Action },
+    /// To look again a little later: the cursor is ahead of this relay.
+    Later,
+    /// It is open. These frames go first, and then the presence of the companions.
+    Open { frames: Vec<u8>, companions: Vec<UserSeen> },
+    /// It is refused.
+    End { code: Code, info: u64 },
+}
+
+/// How many looks at the store a cursor ahead of it is given, one a tick: 2 s.
+const LOOKS_AHEAD: u32 = 20;
+
+impl OpenRequest<'_> {
+    /// The conversation, which for a direct one depends on who asks.
+    pub(in crate::hub) fn id(&self, user: &UserId) -> ConversationId {
+        match &self.target {
+            Target::Id(id) | Target::NewGroup(id) => *id,
+            Target::Direct(other) => ConversationId::direct(user, other),
+            Target::Room(name) => ConversationId::room(name),
+        }
+    }
+
+    /// The name of a room, if it was asked for by that.
+    fn room(&self) -> Option<&str> {
+        match &self.target {
+            Target::Room(name) => Some(name.as_str()),
+            Target::Id(_) | Target::NewGroup(_) | Target::Direct(_) => None,
+        }
+    }
+
+    fn join_as(&self) -> JoinAs {
+        match &self.target {
+            Target::Id(_) => JoinAs::Existing,
+            Target::Direct(other) => JoinAs::Direct(other.clone()),
+            Target::Room(name) => JoinAs::Room(name.as_str().to_owned()),
+            Target::NewGroup(_) => JoinAs::NewGroup,
+        }
+    }
+}
+
+impl Rooms {
+    /// A stream begins to open a conversation.
+    pub(in crate::hub) fn open(
+        &mut self,
+        stream: StreamKey,
+        request: &OpenRequest<'_>,
+        seat: Seat,
+        rights: &Rights,
+    ) -> Opening {
+        let id = request.id(&seat.user);
+        let conversations = &mut self.conversations;
+        let key = *self.by_id.entry(id).or_insert_with(|| conversations.insert(super::Conversation::default()));
+        if let Some(conversation) = self.conversations.get_mut(key) {
+            conversation.followers.push(stream);
+            if conversation.room.is_none() {
+                conversation.room = request.room().map(str::to_owned);
+            }
+        }
+        self.senders.insert((id, seat.user.clone(), seat.device), stream);
+        let authority = rights.authority(id, request.room()).unwrap_or_default();
+        let follower = Follower::new(id, key, seat, request.start, authority);
+        self.followers.insert(stream, Box::new(follower));
+        match (request.join, request.join_as()) {
+            (0, _) => self.read_rows(stream),
+            // What the token allows there is known once the name is.
+            (join, JoinAs::Existing) => {
+                self.set_phase(stream, Phase::Naming { join });
+                self.read_rows(stream)
+            }
+            (n, join) => self.join(stream, n, join),
+        }
+    }
+
+    fn set_phase(&mut self, stream: StreamKey, phase: Phase) {
+        if let Some(follower) = self.followers.get_mut(stream) {
+            follower.opening.phase = phase;
+        }
+    }
+
+    fn join(&mut self, stream: StreamKey, n: u64, join: JoinAs) -> Opening {
+        self.set_phase(stream, Phase::Joining { n });
+        Opening::Join { n, action: Action::Join(join) }
+    }
+
+    /// The join of a stream is decided.
+    pub(super) fn joined(&mut self, stream: StreamKey, outcome: &Outcome) -> Opening {
+        match outcome.code {
+            Code::DONE | Code::KNOWN => {
+                if let Some(follower) = self.followers.get_mut(stream) {
+                    follower.opening.joined_at = outcome.seq;
+                    follower.opening.phase = Phase::Opening;
+                    // The answer is `Opened`.
+                    let _ = follower.sends.decided(outcome, false, false);
+                }
+                self.read_rows(stream)
+            }
+            Code::MISSING => Opening::End { code: Code::MISSING, info: outcome.seq },
+            code => Opening::End { code, info: 0 },
+        }
+    }
+
+    fn read_rows(&mut self, stream: StreamKey) -> Opening {
+        let Some(follower) = self.followers.get_mut(stream) else { return Opening::Nothing };
+        follower.opening.outdated = false;
+        let Seat { user, device, .. } = follower.seat.clone();
+        let companions = self.config.limits.presence_group_members;
+        Opening::Read(Query::Rows { id: follower.id, user, device, companions })
+    }
+
+    /// Looks again for a stream whose cursor was ahead of this relay.
+    pub(in crate::hub) fn look_again(&mut self, stream: StreamKey) -> Opening {
+        match self.followers.get(stream) {
+            Some(follower) if matches!(follower.opening.phase, Phase::Ahead { .. }) => self.read_rows(stream),
+            _ => Opening::Nothing,
+        }
+    }
+
+    /// The rows that a stream's opening needs were read.
+    pub(in crate::hub) fn rows(
+        &mut self,
+        stream: StreamKey,
+        rows: Result<Option<Box<OpenRows>>, ReadError>,
+        rights: &Rights,
+    ) -> Opening {
+        let Some(follower) = self.followers.get_mut(stream) else { return Opening::Nothing };
+        if follower.opening.outdated {
+            return self.read_rows(stream);
+        }
+        let rows = match rows {
+            Ok(Some(rows)) => rows,
+            Ok(None) => return Opening::End { code: Code::NOT_FOUND, info: 0 },
+            Err(error) => {
+                tracing::error!(%error, "could not open a conversation");
+                return Opening::End { code: read_code(&error), info: 0 };
+            }
+        };
+        let room = room_name(&rows.conversation.naming);
+        if let Some(conversation) = self.conversations.get_mut(follower.conversation)
+            && conversation.room.is_none()
+        {
+            conversation.room = room.map(str::to_owned);
+        }
+        let Some(authority) = rights.authority(follower.id, room) else {
+            return Opening::End { code: Code::NOT_FOUND, info: 0 };
+        };
+        follower.authority = authority;
+        let by_id = follower.id.kind() == Some(Kind::Room) && authority.join;
+        match follower.opening.phase {
+            // To one who was never there and may not join by it, an id tells nothing.
+            Phase::Naming { .. } if rows.member.is_none() && !by_id => Opening::End { code: Code::NOT_FOUND, info: 0 },
+            Phase::Naming { join } => self.join(stream, join, JoinAs::Existing),
+            _ => match (may_read(&authority, Membership::of(rows.member.as_ref())), rows.member) {
+                (Ok(()), Some(member)) => self.opened(stream, &rows, &member),
+                (Err(code), _) => Opening::End { code, info: 0 },
+                (Ok(()), None) => Opening::End { code: Code::NOT_FOUND, info: 0 },
+            },
+        }
+    }
+
+    fn opened(&mut self, stream: StreamKey, rows: &OpenRows, member: &MemberRecord) -> Opening {
+        let Some(follower) = self.followers.get_mut(stream) else { return Opening::Nothing };
+        let visible = Visible::new(rows, member);
+        let wanted = wanted(follower, visible.last, self.generation);
+        if wanted > visible.last + 1 && member.to == u64::MAX {
+            return ahead(follower, visible.last);
+        }
+        let start = wanted.max(visible.first);
+        follower.delivery.cursor = start - 1;
+        follower.delivery.until = member.to;
+        follower.opening.phase = Phase::Following;
+        follower.watching = rows.companions.as_ref().map(|all| all.iter().map(|(user, _)| user.clone()).collect());
+        let mut present = 0;
+        if let Some(conversation) = self.conversations.get_mut(follower.conversation) {
+            conversation.head = conversation.head.max(rows.conversation.head);
+            present = conversation.followers.len() as u64;
+        }
+        let mut frames = Vec::new();
+        let opened_at = OpenedAt { generation: self.generation, start, present };
+        encode_opened(follower, rows, member, &visible, opened_at, &mut frames);
+        if matches!(follower.opening.start, Start::After { .. }) && wanted < visible.first {
+            let joined_later = member.from > rows.conversation.first_kept;
+            let why = if joined_later { skip::NOT_VISIBLE } else { skip::TRIMMED };
+            frame::encode(&Skip { to: start - 1, why }, &mut frames);
+        }
+        Opening::Open { frames, companions: rows.companions.clone().unwrap_or_default() }
+    }
+}
+
+/// The first event that a client asked for.
+fn wanted(follower: &Follower, last: u64, generation: u64) -> u64 {
+    match follower.opening.start {
+        Start::Now if follower.opening.joined_at > 0 => follower.opening.joined_at,
+        Start::Now => last + 1,
+        Start::Last(count) => (last + 1).saturating_sub(count),
+        Start::After { generation: other, .. } if other != generation => 1,
+        Start::After { seq, .. } => seq.saturating_add(1),
+    }
+}
+
+/// The cursor is ahead. This relay may yet come up to it.
+fn ahead(follower: &mut Follower, head: u64) -> Opening {
+    let looks = match follower.opening.phase {
+        Phase::Ahead { looks: 0 } => return Opening::End { code: Code::BEHIND, info: head },
+        Phase::Ahead { looks } => looks - 1,
+        _ => LOOKS_AHEAD,
+    };
+    follower.opening.phase = Phase::Ahead { looks };
+    Opening::Later
+}
+
+/// What a member may see of a conversation.
+struct Visible {
+    first: u64,
+    last: u64,
+    role: u8,
+}
+
+impl Visible {
+    fn new(rows: &OpenRows, member: &MemberRecord) -> Self {
+        Self {
+            first: member.from.max(rows.conversation.first_kept),
+            last: member.to.min(rows.conversation.head),
+            role: if member.state == MemberState::Member { member.role } else { 0 },
+        }
+    }
+}
+
+/// Where delivery starts, and among how many streams.
+struct OpenedAt {
+    generation: u64,
+    start: u64,
+    present: u64,
+}
+
+fn encode_opened(
+    follower: &Follower,
+    rows: &OpenRows,
+    member: &MemberRecord,
+    visible: &Visible,
+    opened_at: OpenedAt,
+    into: &mut Vec<u8>,
+) {
+    let sends = &rows.sends;
+    let kept = sends.latest.len().min(limit::UNANSWERED as usize);
+    let first = sends.last + 1 - kept as u64;
+    let latest = sends.latest.iter().skip(sends.latest.len() - kept);
+    let outcomes = latest.zip(first..).map(|(recorded, n)| Outcome {
+        n,
+        code: recorded.code,
+        seq: recorded.seq,
+        number: recorded.number,
+        at: recorded.at,
+    });
+    let opened = Opened {
+        conversation: follower.id,
+        generation: opened_at.generation,
+        first_kept: visible.first,
+        head: visible.last,
+        number: rows.conversation.number,
+        start: opened_at.start,
+        role: visible.role,
+        last_n: sends.last,
+        outcomes: Items::encode(outcomes),
+        read: rows.mark.seq,
+        read_number: rows.mark.number.max(member.number),
+        name: name(&rows.conversation.naming, &follower.seat.user),
+        members: rows.conversation.members,
+        present: opened_at.present,
+    };
+    frame::encode(&opened, into);
+}

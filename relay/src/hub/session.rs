@@ -1,0 +1,148 @@
+//! The session stream: who a client is, and what it hears besides conversations.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use quip_protocol::{
+    Code, Items, Message, UserId, limit,
+    session::{Changed, GoAway, Hello, Refreshed, Welcome},
+};
+
+use super::{
+    Hub, Setup,
+    authority::Rights,
+    intake::Next,
+    keys::{ConnectionKey, StreamKey},
+    links::Session,
+    people::Shown,
+    port::Port,
+};
+use crate::auth::AuthError;
+
+/// How long clients are given to connect elsewhere, in milliseconds.
+const GO_AWAY_WITHIN_MS: u64 = 1_000;
+
+impl<P: Port> Hub<P> {
+    /// The first frame of a connection.
+    pub(super) fn hello(&mut self, stream: StreamKey, at: ConnectionKey, hello: &Hello<'_>) -> Next {
+        if self.links.session(at).is_some() {
+            return self.violation(at, Code::UNEXPECTED);
+        }
+        if hello.token.len() > limit::TOKEN || hello.client.len() > limit::TEXT {
+            return self.violation(at, Code::MALFORMED);
+        }
+        let identity = match self.setup.authenticator.authenticate(hello.token, self.wall()) {
+            Ok(identity) => identity,
+            Err(error) => return self.turn_away(at, &error),
+        };
+        let rights = Rights::new(identity, &self.rules);
+        let session = Session::new(rights, hello, &self.setup.config.limits, self.now);
+        let user = session.rights.user().clone();
+        tracing::debug!(%user, device = %session.device, client = hello.client, "welcome");
+        for other in self.people.connections(&user) {
+            self.links.give_way(other, &session, self.now, &mut self.port);
+        }
+        let setup = &*self.setup;
+        let rights = session.rights.clone();
+        let welcome = welcome(setup, &rights, session.level, session.streams, (setup.clock)());
+        self.links.welcome(stream, session, &welcome, self.now, &mut self.port);
+        let shown = self.people.came(&user, at, self.now);
+        self.show(shown);
+        Next::Frame
+    }
+
+    fn turn_away(&mut self, at: ConnectionKey, error: &AuthError) -> Next {
+        tracing::info!(%error, "a client was turned away");
+        self.links.close_because(at, auth_code(error), &error.to_string(), &mut self.port);
+        Next::Frame
+    }
+
+    /// A new token.
+    pub(super) fn refresh(&mut self, stream: StreamKey, at: ConnectionKey, token: &str) -> Next {
+        if token.len() > limit::TOKEN {
+            return self.violation(at, Code::MALFORMED);
+        }
+        if !self.links.take_refresh(at, self.now) {
+            self.links.close_because(at, Code::RATE, "too many new tokens a minute", &mut self.port);
+            return Next::Frame;
+        }
+        let identity = match self.setup.authenticator.authenticate(token, self.wall()) {
+            Ok(identity) => identity,
+            Err(error) => return self.turn_away(at, &error),
+        };
+        if self.links.session(at).is_some_and(|session| *session.rights.user() != identity.user) {
+            return self.violation(at, Code::USER_CHANGED);
+        }
+        self.links.say(stream, &Refreshed { expires: identity.expires_at.map_or(0, to_millis) });
+        let rights = Rights::new(identity, &self.rules);
+        // What the new token allows holds for open streams too.
+        for open in self.links.refreshed(at, rights.clone()) {
+            if let Err(code) = self.rooms.refreshed(open, &rights) {
+                self.end(open, code, 0);
+            }
+        }
+        Next::Frame
+    }
+
+    /// Puts a message on a connection's session stream.
+    pub(super) fn tell<M: Message>(&mut self, at: ConnectionKey, message: &M) {
+        self.links.tell(at, message, &mut self.port);
+    }
+
+    /// Tells a user's connections that do not have a conversation open that it changed.
+    pub(super) fn tell_changed(&mut self, user: &UserId, changed: &Changed) {
+        for at in self.people.connections(user) {
+            if self.links.stream_of(at, changed.conversation).is_none() {
+                self.tell(at, changed);
+            }
+        }
+    }
+
+    /// Tells the watchers of users whose presence changed.
+    pub(super) fn show(&mut self, shown: impl IntoIterator<Item = Shown<ConnectionKey>>) {
+        for shown in shown {
+            for watcher in &shown.watchers {
+                self.links.tell(*watcher, &shown.now.message(&shown.user), &mut self.port);
+            }
+        }
+    }
+
+    /// Tells all clients to connect elsewhere.
+    pub(super) fn go_away(&mut self) {
+        let all: Vec<_> = self.links.connections().collect();
+        for at in all {
+            self.tell(at, &GoAway { code: Code::SHUTDOWN, within: GO_AWAY_WITHIN_MS });
+        }
+    }
+}
+
+fn welcome<'a>(setup: &'a Setup, rights: &'a Rights, level: u64, streams: usize, time: u64) -> Welcome<'a> {
+    let config = &setup.config;
+    Welcome {
+        user: rights.user().as_str(),
+        level,
+        generation: setup.generation,
+        time,
+        expires: rights.identity().expires_at.map_or(0, to_millis),
+        keepalive: config.presence.keepalive.as_millis() as u64,
+        idle_timeout: config.presence.idle_timeout.as_millis() as u64,
+        streams: streams as u64,
+        frame: config.limits.frame_bytes as u64,
+        message: config.limits.message_bytes as u64,
+        unanswered: config.limits.unanswered_per_stream as u64,
+        relay: &config.name,
+        relays: Items::encode(config.relays.iter().map(String::as_str)),
+    }
+}
+
+fn auth_code(error: &AuthError) -> Code {
+    match error {
+        AuthError::Expired => Code::TOKEN_EXPIRED,
+        AuthError::WrongAudience { .. } => Code::WRONG_AUDIENCE,
+        AuthError::KeyPending => Code::KEY_PENDING,
+        _ => Code::UNAUTHENTICATED,
+    }
+}
+
+fn to_millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

@@ -1,0 +1,214 @@
+//! From commits to streams, and from streams to the order.
+
+use quip_core::Effect;
+use quip_order::SubmitError;
+
+use super::*;
+
+#[test]
+fn events_reach_a_follower_as_they_are_committed() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    relay.commit(vec![event(6), event(7)]);
+    assert_eq!(relay.said(stream), [ToSee::Event(6), ToSee::Event(7)]);
+    assert_eq!(relay.world().streams[stream].priority, crate::hub::Priority::Live);
+}
+
+#[test]
+fn a_follower_that_is_behind_reads_one_page_at_a_time() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 50, Start::After { generation: GENERATION, seq: 0 });
+    assert_eq!(relay.world().streams[stream].priority, crate::hub::Priority::CatchingUp);
+    for first in [1, 21, 41] {
+        assert_eq!(relay.world().reads.len(), 1, "one page is under way");
+        assert_eq!(relay.found_page(20).0, first);
+    }
+    assert!(relay.world().reads.is_empty());
+    let all: Vec<_> = (1..=50).map(ToSee::Event).collect();
+    assert_eq!(relay.said(stream), all);
+}
+
+#[test]
+fn a_stream_is_written_to_only_as_far_as_it_takes_it() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 0, Start::Now);
+    let frame = event_frame(1).len();
+    relay.world().streams[stream].room = 2 * frame;
+    relay.commit((1..=100).map(event).collect());
+    assert_eq!(relay.said(stream), [ToSee::Event(1), ToSee::Event(2)]);
+    relay.commit(vec![event(101)]);
+    assert_eq!(relay.said(stream), []);
+    relay.world().streams[stream].room = usize::MAX;
+    relay.hub.writable(stream);
+    relay.turns();
+    let rest: Vec<_> = (3..=101).map(ToSee::Event).collect();
+    assert_eq!(relay.said(stream), rest);
+}
+
+#[test]
+fn a_slow_follower_reads_from_the_store_what_the_ring_has_dropped_and_holds_up_nobody() {
+    let mut relay = Relay::with(|config| config.limits.ring_bytes_per_conversation = 1000);
+    let (ann, bob) = (relay.client("ann"), relay.client("bob"));
+    let (slow, quick) = (relay.open(ann, 0, Start::Now), relay.open(bob, 0, Start::Now));
+    relay.world().streams[slow].room = 0;
+    for seq in 1..=200 {
+        relay.commit(vec![event(seq)]);
+    }
+    let all: Vec<_> = (1..=200).map(ToSee::Event).collect();
+    assert_eq!(relay.said(quick), all);
+    relay.world().streams[slow].room = usize::MAX;
+    relay.hub.writable(slow);
+    let (first, last) = relay.found_page(1000);
+    assert_eq!(last, 200);
+    assert!(first > 1, "what it had been given is not read again");
+    assert_eq!(relay.said(slow), all);
+}
+
+#[test]
+fn an_event_without_its_frame_is_read_from_the_store() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 0, Start::Now);
+    let mut bare = event(1);
+    bare.event.as_mut().unwrap().record.frame = Bytes::new();
+    relay.commit(vec![bare]);
+    assert_eq!(relay.said(stream), []);
+    relay.found_page(10);
+    relay.commit(vec![event(2)]);
+    assert_eq!(relay.said(stream), [ToSee::Event(1), ToSee::Event(2)]);
+}
+
+#[test]
+fn an_own_message_is_answered_in_its_place_at_the_head_and_by_an_ack_elsewhere() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    relay.send(stream, &post(1));
+    relay.warmed();
+    relay.commit(vec![event(6), own_event(7, "ann", 1)]);
+    assert_eq!(relay.said(stream), [ToSee::Event(6), ToSee::Accepted(7)]);
+    relay.send(stream, &post(2));
+    assert_eq!(relay.world().submitted.len(), 2, "its rows are known to be in memory");
+    relay.world().streams[stream].room = 1;
+    relay.commit(vec![event(8)]);
+    relay.commit(vec![own_event(9, "ann", 2)]);
+    relay.world().streams[stream].room = usize::MAX;
+    relay.hub.writable(stream);
+    relay.turns();
+    assert_eq!(relay.said(stream), [ToSee::Event(8), ToSee::Ack(9), ToSee::Event(9)]);
+}
+
+#[test]
+fn after_a_refusal_later_commands_are_refused_until_it_comes_again() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    relay.send(stream, &post(1));
+    relay.warmed();
+    relay.world().refusal = Some(SubmitError::Full { retry_after_ms: 50 });
+    relay.send(stream, &post(2));
+    relay.world().refusal = None;
+    relay.send(stream, &post(3));
+    let refused = [ToSee::Rejected(2, Code::FULL), ToSee::Rejected(3, Code::BLOCKED)];
+    assert_eq!(relay.said(stream), refused);
+    relay.send(stream, &post(2));
+    relay.send(stream, &post(3));
+    assert_eq!(relay.world().submitted.len(), 3);
+}
+
+#[test]
+fn a_user_sends_no_faster_than_the_limit_on_all_connections_together() {
+    let mut relay = Relay::with(|config| {
+        (config.limits.messages_per_second, config.limits.messages_burst) = (10, 2);
+    });
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    relay.send(stream, &post(1));
+    relay.warmed();
+    relay.send(stream, &post(2));
+    relay.send(stream, &post(3));
+    assert_eq!(relay.said(stream), [ToSee::Rejected(3, Code::RATE)]);
+    relay.wait(Duration::from_millis(100));
+    relay.send(stream, &post(3));
+    assert_eq!(relay.world().submitted.len(), 3);
+}
+
+#[test]
+fn an_answer_that_does_not_come_ends_the_stream() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    relay.send(stream, &post(1));
+    relay.warmed();
+    for _ in 0..14 {
+        relay.wait(Duration::from_secs(1));
+        relay.world().connections[client.at].frames += 1;
+    }
+    assert_eq!(relay.said(stream), []);
+    relay.wait(Duration::from_secs(2));
+    assert_eq!(relay.ended(stream), Some(Code::LOST));
+}
+
+#[test]
+fn the_end_of_a_membership_is_delivered_and_then_the_stream_ends() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    let left = Effect::Visible { user: user("ann"), from: 1, to: 6, role: 0 };
+    relay.commit(vec![Change { effects: vec![left], ..event(6) }, event(7)]);
+    assert_eq!(relay.said(stream), [ToSee::Event(6), ToSee::End(Code::ENDED)]);
+}
+
+#[test]
+fn a_read_mark_goes_with_the_next_tick_and_is_kept_when_its_connection_is_closed() {
+    use quip_protocol::conversation::Mark;
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    relay.send(stream, &Mark { seq: 2, number: 2 });
+    relay.send(stream, &Mark { seq: 4, number: 4 });
+    relay.send(stream, &Mark { seq: 3, number: 3 });
+    relay.hub.disconnected(client.at, crate::hub::DisconnectReason::Broken);
+    assert!(relay.world().connections[client.at].forgotten);
+    relay.warmed();
+    let command = relay.world().submitted.pop().unwrap();
+    assert_eq!(command.action, quip_core::Action::Mark { seq: 4, number: 4 });
+    assert!(relay.world().reads.is_empty() && relay.world().submitted.is_empty());
+}
+
+#[test]
+fn signals_reach_the_other_members_and_nobody_else() {
+    use quip_protocol::session::Signal;
+    let mut relay = Relay::new();
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| relay.client(name));
+    relay.open(ann, 5, Start::Now);
+    relay.open(bob, 5, Start::Now);
+    relay.ask(eve, 1, &Target::Id(group()), 0, Start::Now);
+    let typing = frame::to_datagram(&Signal { stream: 1, user: "", kind: 1, body: Blob(b"") });
+    relay.hub.datagram(ann.at, &typing);
+    relay.hub.datagram(eve.at, &typing);
+    let received = [ann, bob, eve].map(|client| relay.world().connections[client.at].datagrams.len());
+    assert_eq!(received, [0, 1, 0]);
+    (0..100).for_each(|_| relay.hub.datagram(ann.at, &typing));
+    assert_eq!(relay.world().connections[bob.at].datagrams.len(), 20, "as many as a client may send in a second");
+}
+
+#[test]
+fn a_stream_that_goes_while_it_is_written_to_takes_nobody_else_with_it() {
+    let mut relay = Relay::new();
+    let clients: Vec<_> = (0..12).map(|index| relay.client(&format!("user{index}"))).collect();
+    let streams: Vec<_> = clients.iter().map(|client| relay.open(*client, 0, Start::Now)).collect();
+    for stream in streams.iter().step_by(2) {
+        relay.world().streams[*stream].gone = true;
+    }
+    relay.commit(vec![event(1)]);
+    relay.commit(vec![event(2)]);
+    for (index, stream) in streams.into_iter().enumerate() {
+        let said = relay.said(stream);
+        assert_eq!(said.len(), if index % 2 == 0 { 0 } else { 2 });
+        assert_eq!(relay.world().streams[stream].forgotten, index % 2 == 0);
+    }
+}

@@ -1,0 +1,179 @@
+//! Opening conversations, and what tokens allow.
+
+use quip_protocol::{RoomName, session::Refresh};
+
+use super::*;
+
+fn lobby() -> Target<'static> {
+    Target::Room(RoomName::parse("lobby:main").unwrap())
+}
+
+fn decided(id: ConversationId, n: u64, code: Code, seq: u64) -> Change {
+    Change {
+        conversation: id,
+        by: By::Device { user: user("ann"), device: DeviceId([1; 16]), n },
+        outcome: Some(Outcome { n, code, seq, number: seq, at: TIME }),
+        event: None,
+        effects: Vec::new(),
+    }
+}
+
+#[test]
+fn what_comes_behind_an_open_waits_until_it_is_decided() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.stream(client.at, 1);
+    let target = Target::Id(group());
+    let mut both = frame::to_bytes(&Open::new(&target, 0, Start::Now)).to_vec();
+    both.extend_from_slice(&frame::to_bytes(&post(1)));
+    relay.hub.received(stream, &both.into());
+    assert!(!relay.hub.takes_input(stream));
+    relay.found_rows(rows(group_row(5), Some(present())));
+    assert_eq!(relay.said(stream), [ToSee::Opened(6)]);
+    assert!(!relay.hub.takes_input(stream), "the first command's rows are read");
+    relay.warmed();
+    assert_eq!(relay.world().submitted.len(), 1);
+    assert!(relay.hub.takes_input(stream));
+}
+
+#[test]
+fn a_join_is_ordered_and_then_the_rows_are_read() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.ask(client, 1, &lobby(), 4, Start::Now);
+    relay.warmed();
+    let command = relay.world().submitted.pop().unwrap();
+    assert!(command.authority.join && command.authority.create);
+    let id = command.conversation;
+    relay.commit(vec![decided(id, 4, Code::DONE, 3)]);
+    relay.found_rows(rows(room_row("lobby:main"), Some(present())));
+    assert_eq!(relay.said(stream), [ToSee::Opened(3)], "from the join on");
+}
+
+#[test]
+fn a_refused_join_ends_the_stream_with_its_code() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.ask(client, 1, &lobby(), 4, Start::Now);
+    relay.warmed();
+    let id = relay.world().submitted[0].conversation;
+    relay.commit(vec![decided(id, 4, Code::BANNED, 0)]);
+    assert_eq!(relay.ended(stream), Some(Code::BANNED));
+}
+
+#[test]
+fn a_join_that_finds_the_order_full_ends_the_stream_for_now() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    relay.world().refusal = Some(quip_order::SubmitError::Full { retry_after_ms: 50 });
+    let stream = relay.ask(client, 1, &lobby(), 1, Start::Now);
+    relay.warmed();
+    assert_eq!(relay.ended(stream), Some(Code::FULL));
+}
+
+#[test]
+fn busy_readers_end_an_opening_for_now() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    relay.world().busy = true;
+    let stream = relay.ask(client, 1, &Target::Id(group()), 0, Start::Now);
+    assert_eq!(relay.ended(stream), Some(Code::BUSY));
+}
+
+#[test]
+fn a_cursor_ahead_of_the_relay_is_looked_at_again_for_two_seconds() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let start = Start::After { generation: GENERATION, seq: 9 };
+    let stream = relay.ask(client, 1, &Target::Id(group()), 0, start);
+    let mut looks = 0;
+    while !relay.world().reads.is_empty() {
+        relay.found_rows(rows(group_row(5), Some(present())));
+        relay.wait(TICK);
+        looks += 1;
+    }
+    assert_eq!((relay.ended(stream), looks), (Some(Code::BEHIND), 22));
+}
+
+#[test]
+fn a_conversation_is_open_once_on_a_connection() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    relay.open(client, 5, Start::Now);
+    let again = relay.ask(client, 2, &Target::Id(group()), 0, Start::Now);
+    assert_eq!(relay.ended(again), Some(Code::ALREADY_OPEN));
+}
+
+#[test]
+fn a_refresh_while_a_rooms_name_is_not_known_decides_nothing() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let id = ConversationId::room(&RoomName::parse("lobby:main").unwrap());
+    let stream = relay.ask(client, 1, &Target::Id(id), 0, Start::Now);
+    let token = relay.token("ann", &["*"]);
+    relay.send(client.session, &Refresh { token: &token });
+    assert_eq!(relay.said(client.session), [ToSee::Refreshed]);
+    assert_eq!(relay.said(stream), []);
+    relay.found_rows(rows(room_row("lobby:main"), Some(present())));
+    assert_eq!(relay.said(stream), [ToSee::Opened(4)]);
+}
+
+#[test]
+fn a_refresh_between_open_and_its_rows_counts() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.ask(client, 1, &lobby(), 0, Start::Now);
+    let token = relay.token("ann", &["staff:*"]);
+    relay.send(client.session, &Refresh { token: &token });
+    assert_eq!(relay.said(stream), [], "nothing is said of a conversation that may not be there");
+    relay.found_rows(rows(room_row("lobby:main"), Some(present())));
+    assert_eq!(relay.ended(stream), Some(Code::FORBIDDEN));
+}
+
+#[test]
+fn a_token_that_no_longer_grants_a_room_ends_its_stream_and_opening_it_again_does_not_help() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let room = relay.ask(client, 1, &lobby(), 0, Start::Now);
+    relay.found_rows(rows(room_row("lobby:main"), Some(present())));
+    let stream = relay.ask(client, 2, &Target::Id(group()), 0, Start::Now);
+    relay.found_rows(rows(group_row(5), Some(present())));
+    relay.said(room);
+    relay.said(stream);
+    let token = relay.token("ann", &["staff:*"]);
+    relay.send(client.session, &Refresh { token: &token });
+    assert_eq!(relay.ended(room), Some(Code::FORBIDDEN));
+    assert_eq!(relay.said(stream), [], "a group needs no grant");
+    let again = relay.ask(client, 3, &lobby(), 0, Start::Now);
+    relay.found_rows(rows(room_row("lobby:main"), Some(present())));
+    assert_eq!(relay.ended(again), Some(Code::FORBIDDEN));
+    let never = relay.ask(client, 4, &lobby(), 0, Start::Now);
+    relay.found_rows(rows(room_row("lobby:main"), None));
+    assert_eq!(relay.ended(never), Some(Code::NOT_FOUND), "an id tells nothing to one who was never there");
+}
+
+#[test]
+fn a_former_member_reads_up_to_the_end_of_the_membership() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.ask(client, 1, &Target::Id(group()), 0, Start::Last(2));
+    let former = MemberRecord { state: MemberState::Left, to: 4, ..present() };
+    relay.found_rows(rows(group_row(9), Some(former)));
+    assert_eq!(relay.found_page(10), (3, 4));
+    let said = relay.said(stream);
+    assert_eq!(said, [ToSee::Opened(3), ToSee::Event(3), ToSee::Event(4), ToSee::End(Code::ENDED)]);
+}
+
+#[test]
+fn rows_that_were_read_before_a_membership_ended_are_read_again() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.ask(client, 1, &Target::Id(group()), 0, Start::Now);
+    let left = quip_core::Effect::Visible { user: user("ann"), from: 1, to: 5, role: 0 };
+    relay.commit(vec![Change { effects: vec![left], ..event(6) }]);
+    relay.found_rows(rows(group_row(5), Some(present())));
+    assert_eq!(relay.said(stream), []);
+    let former = MemberRecord { state: MemberState::Left, to: 5, ..present() };
+    relay.found_rows(rows(group_row(6), Some(former)));
+    assert_eq!(relay.said(stream), [ToSee::Opened(6), ToSee::End(Code::ENDED)]);
+}

@@ -1,0 +1,130 @@
+//! Connections, sessions and what a client may send.
+
+use super::*;
+
+#[test]
+fn a_client_is_welcomed_and_may_open_streams_then() {
+    let mut relay = Relay::new();
+    let client = relay.connect();
+    let early = relay.stream(client.at, 1);
+    assert!(!relay.hub.takes_input(early), "not before the relay knows who it is");
+    let token = relay.token("ann", &[]);
+    relay.world().read_again.clear();
+    relay.hello(client, &token, 1, 1);
+    assert_eq!(relay.said(client.session), [ToSee::Welcome("ann".to_owned())]);
+    assert!(relay.hub.takes_input(early) && relay.world().read_again.contains(&early));
+    assert!(relay.world().connections[client.at].streams > 8 + 1);
+    relay.hello(client, &token, 1, 1);
+    assert_eq!(relay.closed(client), Some(Code::UNEXPECTED), "one Hello is enough");
+    assert!(relay.world().connections[client.at].forgotten && relay.world().streams[early].forgotten);
+}
+
+#[test]
+fn a_client_that_says_nothing_is_closed() {
+    let mut relay = Relay::new();
+    let client = relay.connect();
+    relay.wait(Duration::from_secs(4));
+    assert_eq!(relay.closed(client), None);
+    relay.wait(Duration::from_secs(6));
+    assert_eq!(relay.closed(client), Some(Code::NO_HELLO));
+}
+
+#[test]
+fn a_newer_process_replaces_an_older_one_and_the_same_one_overlaps() {
+    let mut relay = Relay::new();
+    let token = relay.token("ann", &[]);
+    let [first, second, third] = [(); 3].map(|()| relay.connect());
+    relay.hello(first, &token, 1, 1);
+    relay.hello(second, &token, 1, 2);
+    assert_eq!((relay.closed(first), relay.closed(second)), (Some(Code::REPLACED), None));
+    relay.hello(third, &token, 1, 2);
+    assert_eq!(relay.closed(second), None, "the same process moves between networks");
+    for _ in 0..40 {
+        relay.wait(Duration::from_secs(1));
+        relay.world().connections[second.at].frames += 1;
+        relay.world().connections[third.at].frames += 1;
+    }
+    assert_eq!((relay.closed(second), relay.closed(third)), (Some(Code::REPLACED), None));
+}
+
+#[test]
+fn frames_may_come_in_pieces_and_half_ones_are_bounded() {
+    let mut relay = Relay::with(|config| config.limits.partial_frame_bytes_per_connection = 100);
+    let client = relay.client("ann");
+    let target = Target::Id(group());
+    let open = frame::to_bytes(&Open::new(&target, 0, Start::Now));
+    let stream = relay.stream(client.at, 1);
+    for byte in open.chunks(1) {
+        assert!(relay.world().reads.is_empty());
+        relay.hub.received(stream, &Bytes::copy_from_slice(byte));
+    }
+    assert_eq!(relay.world().reads.len(), 1);
+    let hostile = relay.stream(client.at, 2);
+    let large = frame::to_bytes(&Post { n: 1, kind: 1, body: Blob(&[0; 1000]) });
+    relay.hub.received(hostile, &large.slice(..100));
+    assert_eq!(relay.closed(client), None);
+    relay.hub.received(hostile, &large.slice(100..101));
+    assert_eq!(relay.closed(client), Some(Code::BUFFERED));
+}
+
+#[test]
+fn a_client_that_does_not_read_its_session_stream_is_closed_and_its_watchers_learn_of_it() {
+    let mut relay = Relay::new();
+    let ann = relay.client("ann");
+    relay.world().streams[ann.session].room = 0;
+    let marked = |seq| Change {
+        by: By::Relay,
+        event: None,
+        effects: vec![quip_core::Effect::Marked { user: user("ann"), mark: quip_core::MarkRecord { seq, number: seq } }],
+        ..event(1)
+    };
+    let changes = (0..60_000).map(marked).collect();
+    relay.commit(changes);
+    assert_eq!(relay.closed(ann), Some(Code::OVERLOADED));
+    assert!(relay.world().connections[ann.at].forgotten);
+}
+
+#[test]
+fn the_end_of_the_session_stream_is_a_goodbye() {
+    let mut relay = Relay::new();
+    let (ann, bob) = (relay.client("ann"), relay.client("bob"));
+    relay.hub.finished(ann.session);
+    assert_eq!(relay.closed(ann), Some(Code::BYE));
+    relay.hub.given_up(bob.session);
+    assert_eq!(relay.closed(bob), Some(Code::BYE));
+    assert!(relay.world().connections[bob.at].forgotten);
+}
+
+#[test]
+fn while_draining_nothing_is_taken_and_everyone_is_told_to_go_elsewhere() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    relay.hub.enter(Phase::Draining);
+    assert_eq!(relay.said(client.session), [ToSee::GoAway]);
+    assert!(!relay.hub.takes_input(client.session));
+    relay.hub.tick();
+    assert_eq!(relay.world().submitted.len(), 1, "when ann was last seen");
+}
+
+#[test]
+fn requests_of_a_connection_are_bounded_and_each_is_answered() {
+    use quip_protocol::request::List;
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let list = List { after: ConversationId([0; 16]), limit: 10 };
+    let streams: Vec<_> = (1..=9).map(|id| relay.stream(client.at, id)).collect();
+    streams.iter().for_each(|stream| relay.send(*stream, &list));
+    assert_eq!(relay.ended(streams[8]), Some(Code::BUSY));
+    assert_eq!(relay.world().reads.len(), 4, "a few at a time are with the readers");
+    let mut end = Vec::new();
+    super::super::reads::encode_end(Code::DONE, 0, &mut end);
+    for stream in &streams[..8] {
+        let (connection, asked, query) = relay.world().reads.pop_front().unwrap();
+        assert!(asked == *stream && matches!(query, Query::List { limit: 10, .. }));
+        relay.found(connection, asked, Found::Frames(end.clone()));
+        assert_eq!(relay.ended(*stream), Some(Code::DONE));
+    }
+    let again = relay.stream(client.at, 10);
+    relay.send(again, &list);
+    assert_eq!(relay.world().reads.len(), 1);
+}

@@ -1,0 +1,82 @@
+//! What is done in ticks: marks, looks at connections, presence, notifications.
+
+use quip_protocol::{Code, session::Changed};
+use quip_store::{Members, ReadError};
+
+use super::{
+    Hub, Phase,
+    deadlines::Tick,
+    keys::ConnectionKey,
+    port::Port,
+    reads::{Read, Wanted},
+};
+
+impl<P: Port> Hub<P> {
+    /// Does what is due in one tick.
+    pub(super) fn do_tick(&mut self, tick: Tick) {
+        for stream in tick.marked {
+            self.submit_mark(stream, false);
+        }
+        for stream in tick.ahead {
+            let opening = self.rooms.look_again(stream);
+            self.go_on_opening(stream, opening);
+        }
+        self.give_up_unanswered();
+        if self.phase == Phase::Running {
+            self.write_last_seen();
+        }
+        self.people.tick();
+        self.read_members();
+        let shown = self.people.expire(self.now);
+        self.show(shown);
+        if tick.sweep {
+            self.begin_sweep();
+        }
+        self.deadlines.swept().into_iter().for_each(|at| self.look_at(at));
+    }
+
+    /// Ends streams whose commands do not come back: an order may lose one. The client opens again, sees what was
+    /// decided, and sends the rest again.
+    fn give_up_unanswered(&mut self) {
+        while let Some((stream, since)) = self.deadlines.unanswered(self.now) {
+            match self.rooms.overdue(stream, since) {
+                Some(true) => self.end_after(stream, Code::LOST, 0),
+                Some(false) => self.deadlines.await_answer(stream, self.now),
+                None => {}
+            }
+        }
+    }
+
+    fn begin_sweep(&mut self) {
+        self.links.share_send_window(&mut self.port);
+        self.links.forget_rates(self.now);
+        self.deadlines.begin_sweep(self.links.connections());
+        self.rooms.forget_rings();
+    }
+
+    fn look_at(&mut self, at: ConnectionKey) {
+        let time = self.time();
+        let Some(change) = self.links.look_at(at, self.now, time, &mut self.port) else { return };
+        let shown = self.people.reachable(&change.user, at, change.reachable, change.heard);
+        self.show(shown);
+    }
+
+    /// Has members of groups with new messages read, if it is time for some.
+    fn read_members(&mut self) {
+        let Some((places, most)) = self.people.next_groups(self.now) else { return };
+        if self.port.read(Read(Wanted::GroupMembers { places, most })).is_err() {
+            self.people.put_off();
+        }
+    }
+
+    /// Members of groups with new messages were read.
+    pub(super) fn notify(&mut self, pages: Vec<Result<Members, ReadError>>) {
+        for notification in self.people.notify(pages, self.now) {
+            let (conversation, head, number) = (notification.id, notification.head, notification.number);
+            for (user, role) in notification.members {
+                self.tell_changed(&user, &Changed { conversation, head, number, role });
+            }
+        }
+        self.read_members();
+    }
+}
