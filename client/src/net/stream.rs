@@ -14,7 +14,9 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK, links::Follower};
+use super::{
+    Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK, links::Follower,
+};
 use crate::{
     ClosedReason, OpenError,
     core::{Core, Next},

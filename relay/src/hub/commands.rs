@@ -66,6 +66,10 @@ impl<P: Port> Hub<P> {
             return;
         }
         let joining = self.rooms.is_joining(stream);
+        // An earlier stream may have submitted the same join, and then it may be decided by now.
+        if matches!(command.action, Action::Join(_)) && !joining {
+            return;
+        }
         self.order(stream, n, command);
         if !joining {
             self.release(stream);

@@ -51,6 +51,21 @@ fn a_join_is_ordered_and_then_the_rows_are_read() {
 }
 
 #[test]
+fn a_join_that_is_decided_twice_is_answered_once() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.ask(client, 1, &lobby(), 4, Start::Now);
+    let id = ConversationId::room(&RoomName::parse("lobby:main").unwrap());
+    // An earlier stream submitted the join as well, and that one is decided while this one's records are read.
+    relay.commit(vec![decided(id, 4, Code::DONE, 3)]);
+    relay.warmed();
+    relay.commit(vec![decided(id, 4, Code::DONE, 3)]);
+    assert_eq!(relay.said(stream), []);
+    relay.found_rows(rows(room_row("lobby:main"), Some(present())));
+    assert_eq!(relay.said(stream), [ToSee::Opened(3)]);
+}
+
+#[test]
 fn a_refused_join_ends_the_stream_with_its_code() {
     let mut relay = Relay::new();
     let client = relay.client("ann");

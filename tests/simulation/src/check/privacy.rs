@@ -1,0 +1,152 @@
+//! Nobody learns what is not for them.
+
+use std::time::Duration;
+
+use quip_client::{ClientEvent, History as Page, OwnedEvent};
+use quip_protocol::{ConversationId, UserId};
+
+use super::{Found, Promise, Violation};
+use crate::{
+    history::{App, Device, History, Reading},
+    truth::{Conversation, Truth},
+};
+
+/// Judges what apps learned.
+pub(super) fn check(history: &History, truth: &Truth) -> Vec<Violation> {
+    let mut check = Check { history, found: Found::new(truth), readings: Vec::new() };
+    for (at, device, app) in history.apps() {
+        check.step(at, device, app);
+    }
+    check.found.violations
+}
+
+struct Check<'a> {
+    history: &'a History,
+    found: Found<'a>,
+    readings: Vec<(Reading, ConversationId)>,
+}
+
+impl Check<'_> {
+    fn step(&mut self, now: Duration, device: Device, app: &App) {
+        let user = self.history.user(device);
+        match app {
+            App::Opened { conversation, reading, .. } => self.readings.push((*reading, *conversation)),
+            App::Delivered { reading, event } => {
+                let of = self.readings.iter().rev().find(|(known, _)| known == reading);
+                if let Some((_, id)) = of {
+                    self.event(now, user, *id, event);
+                }
+            }
+            App::Read { conversation, page } => self.page(now, user, *conversation, page),
+            App::Members { conversation, members } => self.members(now, user, *conversation, members.iter()),
+            App::Present { conversation, members } => {
+                self.members(now, user, *conversation, members.iter().map(|presence| &presence.user));
+            }
+            App::Listed(entries) => {
+                for entry in entries {
+                    self.notified(now, user, entry.conversation, entry.head, entry.number);
+                }
+            }
+            App::Told(event) => self.told(now, user, event),
+            _ => {}
+        }
+    }
+
+    fn told(&mut self, now: Duration, user: &UserId, event: &ClientEvent) {
+        let since = now.saturating_sub(UNDER_WAY);
+        match event {
+            ClientEvent::Presence(presence) => {
+                let other = &presence.user;
+                if other != user && !self.found.truth.were_together(user, other, since, now) {
+                    self.leak(now, user, format!("the presence of {other}"));
+                }
+            }
+            ClientEvent::Changed { conversation, head, number, role } => {
+                self.notified(now, user, *conversation, *head, *number);
+                let known = self.found.truth.conversations.get(conversation);
+                // A change of role is an event; this tells only of memberships, begun and ended.
+                let was = known.is_some_and(|known| {
+                    known.seen_between(user, since, now).any(|visible| (visible.role == 0) == (*role == 0))
+                });
+                if !was {
+                    self.leak(now, user, format!("news of {conversation} as role {role}"));
+                }
+            }
+            ClientEvent::Marked { conversation, seq, .. } => {
+                let marks = self.found.truth.marks.get(&(*conversation, user.clone()));
+                if !marks.is_some_and(|marks| marks.iter().any(|mark| mark.seq == *seq)) {
+                    self.leak(now, user, format!("a read mark at {seq} in {conversation} that was never set"));
+                }
+            }
+            ClientEvent::Signal { conversation, user: from, .. } => {
+                let known = self.found.truth.conversations.get(conversation);
+                let member = |who| known.is_some_and(|known| is_member(known, who, since, now));
+                if !member(user) || !member(from) {
+                    self.leak(now, user, format!("a signal of {from} in {conversation}"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn event(&mut self, now: Duration, user: &UserId, id: ConversationId, event: &OwnedEvent) {
+        let known = self.found.truth.conversations.get(&id);
+        if !known.is_some_and(|known| known.ranges(user).any(|(from, to)| from <= event.seq && event.seq <= to)) {
+            self.leak(now, user, format!("event {} of {id}", event.seq));
+        }
+    }
+
+    fn page(&mut self, now: Duration, user: &UserId, id: ConversationId, page: &Page) {
+        for event in &page.events {
+            self.event(now, user, id, event);
+        }
+        let dense = page.events.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq);
+        if !dense {
+            self.found.add(now, Promise::OnceInOrder, format!("{user} was given a page of {id} with a hole: {page:?}"));
+        }
+    }
+
+    fn members<'b>(
+        &mut self,
+        now: Duration,
+        user: &UserId,
+        id: ConversationId,
+        members: impl Iterator<Item = &'b UserId>,
+    ) {
+        let since = now.saturating_sub(UNDER_WAY);
+        let Some(known) = self.found.truth.conversations.get(&id) else {
+            return self.leak(now, user, format!("members of {id}, which there is not"));
+        };
+        if !is_member(known, user, since, now) {
+            self.leak(now, user, format!("members of {id}"));
+        }
+        for member in members {
+            if !is_member(known, member, since, now) {
+                self.leak(now, user, format!("{member} as a member of {id}"));
+            }
+        }
+    }
+
+    /// Told of a conversation and its newest event.
+    fn notified(&mut self, now: Duration, user: &UserId, id: ConversationId, head: u64, number: u64) {
+        let known = self.found.truth.conversations.get(&id);
+        let stored = known.and_then(|known| known.events.get(head.checked_sub(1)? as usize));
+        if head > 0 && stored.is_none_or(|stored| stored.number != number || stored.ordered > now) {
+            self.found.add(now, Promise::OnceInOrder, format!("{user} was told of event {head} of {id}, which is not there"));
+        }
+        if !known.is_some_and(|known| known.seen_between(user, Duration::ZERO, now).next().is_some()) {
+            self.leak(now, user, format!("that there is {id}"));
+        }
+    }
+
+    fn leak(&mut self, now: Duration, user: &UserId, what: String) {
+        self.found.add(now, Promise::Private, format!("{user} learned {what}"));
+    }
+}
+
+fn is_member(known: &Conversation, user: &UserId, since: Duration, until: Duration) -> bool {
+    known.seen_between(user, since, until).any(|visible| visible.role > 0)
+}
+
+/// How long something that a relay has told may be under way: until its connection is given up.
+const UNDER_WAY: Duration = Duration::from_secs(40);

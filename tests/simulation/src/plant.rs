@@ -1,0 +1,52 @@
+//! Faults that are planted on purpose, to see that the checker finds them.
+
+use crate::check::Promise;
+
+/// A fault of the product that a run pretends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// An app is not given an event.
+    EventLost,
+    /// An app is given an event twice.
+    EventRepeated,
+    /// An app is given two events in the wrong order.
+    EventsSwapped,
+    /// An app is given an event that its user may not see.
+    EventLeaked,
+    /// The log loses what it had called durable.
+    AckBeforeDurability,
+    /// A command is refused for good without a reason.
+    FinalCode,
+    /// An app is told the presence of a stranger.
+    PresenceLeaked,
+    /// An app is told of a conversation that is none of its user's.
+    NotificationLeaked,
+    /// The library keeps a cursor behind an event that the app never handled.
+    UnhandledAcknowledged,
+}
+
+impl Plant {
+    /// Every fault.
+    pub const ALL: [Self; 9] = [
+        Self::EventLost,
+        Self::EventRepeated,
+        Self::EventsSwapped,
+        Self::EventLeaked,
+        Self::AckBeforeDurability,
+        Self::FinalCode,
+        Self::PresenceLeaked,
+        Self::NotificationLeaked,
+        Self::UnhandledAcknowledged,
+    ];
+
+    /// The promise that it breaks.
+    pub fn breaks(self) -> Promise {
+        match self {
+            Self::EventLost | Self::EventRepeated | Self::EventsSwapped => Promise::OnceInOrder,
+            Self::EventLeaked | Self::PresenceLeaked | Self::NotificationLeaked => Promise::Private,
+            Self::AckBeforeDurability => Promise::Durable,
+            Self::FinalCode => Promise::Fate,
+            Self::UnhandledAcknowledged => Promise::Acknowledged,
+        }
+    }
+}

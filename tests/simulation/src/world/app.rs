@@ -1,0 +1,190 @@
+//! An app on a device: it connects, opens conversations, and does what its user might do.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use quip_client::{Client, ClientEvent, ConnectionState, OpenError, Sender, Trust};
+use quip_protocol::ConversationId;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use super::{
+    place::{Place, options},
+    reader::Reader,
+    shared::Process,
+};
+use crate::{history::App as Entry, plant::Plant};
+
+/// An app while it is connected.
+pub(super) struct App {
+    pub(super) process: Arc<Process>,
+    pub(super) client: Client,
+    pub(super) open: BTreeMap<ConversationId, Open>,
+    /// Counts what the app composed.
+    pub(super) composed: u64,
+}
+
+/// A conversation that the app has open.
+pub(super) struct Open {
+    pub(super) sender: Sender,
+    /// Lets the events go. `None` when they are let go.
+    stop: Option<watch::Sender<bool>>,
+    /// True when the conversation ended.
+    ended: watch::Receiver<bool>,
+}
+
+/// Runs an app until its process dies.
+pub(super) async fn run(process: Arc<Process>) {
+    process.note(Entry::Started);
+    // How quickly one thing follows the other, in milliseconds.
+    let pace = [100, 500, 2000][process.host.draw(3) as usize];
+    loop {
+        let client = connect(&process).await;
+        let mut app = App { process: process.clone(), client, open: BTreeMap::new(), composed: 0 };
+        app.watch();
+        app.arrive().await;
+        while !process.shared.is_calm() {
+            let pause = Duration::from_millis(process.host.draw(pace));
+            sleep(pause).await;
+            if process.host.draw(150) == 0 {
+                break;
+            }
+            app.act().await;
+            app.forget_ended();
+        }
+        if process.shared.is_calm() {
+            app.settle().await;
+        }
+        app.open.clear();
+        app.client.close().await;
+        sleep(Duration::from_millis(process.host.draw(3000))).await;
+    }
+}
+
+async fn connect(process: &Arc<Process>) -> Client {
+    loop {
+        let Process { device, user, host, disk, shared } = &**process;
+        let store = disk.store(*device, host, &shared.recorder, shared.plant);
+        let config = quip_client::Config::new(
+            [shared.relay.to_string()],
+            Trust::Fingerprint(shared.fingerprint),
+            user.as_str().to_owned(),
+        );
+        match Client::connect(config.state(store).platform(Arc::new(host.clone()))).await {
+            Ok(client) => {
+                process.note(Entry::Connected { id: client.device() });
+                return client;
+            }
+            Err(error) => {
+                process.note(Entry::Refused { why: error.to_string(), may_retry: error.may_retry() });
+                sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+impl App {
+    /// Notes what the client tells outside of conversations.
+    fn watch(&self) {
+        let (mut events, process) = (self.client.events(), self.process.clone());
+        self.process.host.spawn(async move {
+            while let Some(event) = events.next().await {
+                process.note(Entry::Told(event));
+                process.pretend();
+            }
+        });
+        let (mut state, process) = (self.client.state(), self.process.clone());
+        self.process.host.spawn(async move {
+            let closed = state.wait_for(|state| matches!(state, ConnectionState::Closed(_))).await;
+            if let Ok(ConnectionState::Closed(reason)) = closed.as_deref()
+                && !matches!(reason, quip_client::ClosedReason::ByApp)
+            {
+                process.note(Entry::Refused { why: reason.to_string(), may_retry: reason.may_retry() });
+            }
+        });
+    }
+
+    /// Opens some conversations to begin with.
+    async fn arrive(&mut self) {
+        let places = self.process.shared.places.clone();
+        for place in &places {
+            if self.process.host.draw(2) == 0 && !self.process.shared.is_calm() {
+                let join = place.may_join(&self.process.user);
+                self.open(place, join, Duration::from_secs(20)).await;
+            }
+        }
+    }
+
+    /// Opens a conversation, unless it is open.
+    pub(super) async fn open(&mut self, place: &Place, join: bool, patience: Duration) {
+        let (process, id) = (self.process.clone(), place.id());
+        let Some(target) = place.target(&process.user).filter(|_| !self.open.contains_key(&id)) else { return };
+        process.note(Entry::Opening { conversation: id, join });
+        let kept = process.disk.cursor(id).is_some();
+        let opening = self.client.open(target, options(join, kept));
+        match timeout(patience, opening).await {
+            Err(_) | Ok(Err(OpenError::AlreadyOpen)) => {}
+            Ok(Err(error)) => {
+                let code = if let OpenError::Refused { code, .. } = error { Some(code) } else { None };
+                process.note(Entry::NotOpened { conversation: id, code });
+            }
+            Ok(Ok(conversation)) => {
+                let reading = process.shared.reading();
+                let from = process.disk.cursor(id).filter(|_| kept);
+                process.note(Entry::Opened { conversation: id, reading, from });
+                let (sender, events) = conversation.split();
+                let (stop, stopped) = watch::channel(false);
+                let (end, ended) = watch::channel(false);
+                let mut reader = Reader::new(process.clone(), id, reading, from);
+                reader.stop = stopped;
+                process.host.spawn(async move { _ = end.send_replace(reader.run(events).await) });
+                self.open.insert(id, Open { sender, stop: Some(stop), ended });
+            }
+        }
+    }
+
+    /// Lets the events of a conversation go, and keeps sending.
+    pub(super) fn drop_reader(&mut self, id: ConversationId) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.stop = None;
+        }
+    }
+
+    /// Closes a conversation.
+    pub(super) fn close(&mut self, id: ConversationId) {
+        self.open.remove(&id);
+    }
+
+    fn forget_ended(&mut self) {
+        self.open.retain(|_, open| !*open.ended.borrow());
+    }
+
+    /// Without faults: reads every conversation to its end.
+    async fn settle(&mut self) {
+        let places = self.process.shared.places.clone();
+        loop {
+            self.open.retain(|_, open| !*open.ended.borrow() && open.stop.is_some());
+            for place in &places {
+                self.open(place, false, Duration::from_secs(20)).await;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+impl Process {
+    /// Notes what a faulty relay might tell.
+    fn pretend(&self) {
+        let stranger = self.shared.recorder.last_user();
+        if self.user != stranger && self.planted(Plant::PresenceLeaked, 5) {
+            let state = quip_client::PresenceState::Online;
+            let presence = quip_client::Presence { user: stranger.clone(), state, last_seen: None };
+            self.note(Entry::Told(ClientEvent::Presence(presence)));
+        }
+        let foreign = self.shared.places.iter().find(|place| place.target(&self.user).is_none());
+        if let Some(place) = foreign.filter(|_| self.planted(Plant::NotificationLeaked, 5)) {
+            self.note(Entry::Told(ClientEvent::Changed { conversation: place.id(), head: 1, number: 1, role: 1 }));
+        }
+    }
+}

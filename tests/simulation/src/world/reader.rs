@@ -1,0 +1,140 @@
+//! An app's handler of one conversation's events.
+
+use std::{sync::Arc, time::Duration};
+
+use quip_client::{ConversationEvent, Cursor, Events, OwnedEvent, SkipReason};
+use quip_protocol::ConversationId;
+use tokio::{sync::watch, time::sleep};
+
+use super::shared::{Process, lock};
+use crate::{
+    history::{App, Reading},
+    plant::Plant,
+};
+
+/// A handler that takes events one after the other.
+pub(super) struct Reader {
+    pub process: Arc<Process>,
+    pub id: ConversationId,
+    pub reading: Reading,
+    /// How long it may take for an event, in milliseconds.
+    pub pace: u64,
+    /// True or gone when the app lets the events go.
+    pub stop: watch::Receiver<bool>,
+    /// After this, as far as was handled.
+    pub at: u64,
+    /// Kept back by a planted fault.
+    pub kept_back: Option<OwnedEvent>,
+}
+
+impl Reader {
+    /// From where it was opened.
+    pub(super) fn new(process: Arc<Process>, id: ConversationId, reading: Reading, from: Option<Cursor>) -> Self {
+        let pace = [0, 0, 20, 300, 2000][process.host.draw(5) as usize];
+        // Replaced by the caller, who keeps the other end.
+        let stop = watch::channel(false).1;
+        Self { process, id, reading, pace, stop, at: from.map_or(0, |cursor| cursor.seq), kept_back: None }
+    }
+
+    /// Handles events until the app lets them go or they end; whether they ended.
+    pub(super) async fn run(mut self, mut events: Events) -> bool {
+        self.came_to(self.at);
+        let ended = loop {
+            let event = tokio::select! {
+                biased;
+                _ = self.stop.changed() => break false,
+                event = events.next() => event,
+            };
+            match event {
+                None => break true,
+                Some(event) => if !self.handle(event).await { break false },
+            }
+            // Some apps say that they are done; most just ask for the next event.
+            if self.process.host.draw(8) == 0 {
+                events.acknowledge();
+            }
+        };
+        self.process.note(App::Left { reading: self.reading });
+        self.process.shared.progress(self.process.device, self.id, None);
+        ended
+    }
+
+    /// False when the app let the events go meanwhile.
+    async fn handle(&mut self, event: ConversationEvent) -> bool {
+        let reading = self.reading;
+        match event {
+            ConversationEvent::Event(event) => {
+                let seq = event.seq;
+                if self.deliver(event) && !self.work().await {
+                    return false;
+                }
+                self.handled(seq);
+            }
+            ConversationEvent::Skipped { to, why } => {
+                self.skip(to, why);
+                self.handled(to);
+            }
+            ConversationEvent::Reset { .. } => self.process.note(App::Reset { reading }),
+            ConversationEvent::Ended(code) => self.process.note(App::Ended { reading, code }),
+            _ => {}
+        }
+        true
+    }
+
+    async fn work(&mut self) -> bool {
+        let pace = if self.process.shared.is_calm() { self.pace.min(20) } else { self.pace };
+        if pace == 0 {
+            return true;
+        }
+        let time = Duration::from_millis(self.process.host.draw(pace));
+        tokio::select! {
+            biased;
+            _ = self.stop.changed() => false,
+            () = sleep(time) => true,
+        }
+    }
+
+    fn handled(&mut self, seq: u64) {
+        self.process.note(App::Handled { reading: self.reading, seq });
+        self.came_to(seq);
+    }
+
+    fn came_to(&mut self, seq: u64) {
+        self.at = seq;
+        self.process.shared.progress(self.process.device, self.id, Some(seq));
+    }
+
+    /// False when a planted fault swallowed it.
+    fn deliver(&mut self, event: OwnedEvent) -> bool {
+        let (process, reading) = (self.process.clone(), self.reading);
+        if process.planted(Plant::EventLost, 10) {
+            return false;
+        }
+        if self.kept_back.is_none() && process.planted(Plant::EventsSwapped, 10) {
+            self.kept_back = Some(event);
+            return false;
+        }
+        if process.planted(Plant::EventRepeated, 10) {
+            process.note(App::Delivered { reading, event: event.clone() });
+        }
+        process.note(App::Delivered { reading, event });
+        if let Some(event) = self.kept_back.take() {
+            process.note(App::Delivered { reading, event });
+        }
+        true
+    }
+
+    fn skip(&mut self, to: u64, why: SkipReason) {
+        let reading = self.reading;
+        if self.process.planted(Plant::EventLeaked, 1) {
+            let truth = lock(&self.process.shared.truth);
+            let hidden = truth.conversations[&self.id].events[self.at as usize..to as usize].to_vec();
+            drop(truth);
+            for event in hidden {
+                self.process.note(App::Delivered { reading, event: event.to_event() });
+            }
+        } else {
+            self.process.note(App::Skipped { reading, to, why });
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A configuration of the relay: the defaults, or limits as tight as they may be.
+
+use std::path::Path;
+
+use quip_relay::config::{Config, Overrides};
+use rand::{Rng, rngs::StdRng};
+
+/// Draws a configuration.
+pub(super) fn draw(rng: &mut StdRng) -> Config {
+    let mut text = String::from(FIXED);
+    for (section, settings) in SETTINGS {
+        text += section;
+        for (key, values) in *settings {
+            text += &format!("{key} = {}\n", values[rng.random_range(0..values.len())]);
+        }
+    }
+    Config::parse(Path::new("drawn.toml"), &text, Overrides::default()).expect("every value is allowed")
+}
+
+/// Clients name themselves, and the rooms of two namespaces are not like the others.
+const FIXED: &str = r#"
+[auth]
+mode = "none"
+[[namespaces]]
+name = "club"
+history = "joined"
+[[namespaces]]
+name = "quiet"
+joins_shown = false
+"#;
+
+type Settings = &'static [(&'static str, &'static [&'static str])];
+
+/// What is drawn, one value each.
+const SETTINGS: &[(&str, Settings)] = &[
+    (
+        "[limits]\n",
+        &[
+            ("messages_per_second", &["0", "50", "5"]),
+            ("messages_burst", &["100", "5"]),
+            ("unanswered_per_stream", &["64", "8", "1"]),
+            ("reads_per_connection", &["4", "1"]),
+            ("waiting_per_conversation", &["64", "4"]),
+            ("control_bytes_per_stream", &["\"16KiB\"", "\"4KiB\""]),
+            ("send_window_bytes", &["\"1MiB\"", "\"64KiB\""]),
+            ("stream_receive_window_bytes", &["\"64KiB\"", "\"16KiB\""]),
+            ("ring_bytes_per_conversation", &["\"256KiB\"", "\"64KiB\""]),
+            ("inbox_bytes", &["\"16MiB\"", "\"4KiB\""]),
+            ("presence_group_members", &["64", "2"]),
+            ("answer_timeout", &["\"15s\"", "\"1s\""]),
+            ("history_page", &["100", "3"]),
+        ],
+    ),
+    (
+        "[presence]\n",
+        &[
+            ("offline_after", &["\"3s\"", "\"0s\""]),
+            ("last_seen_every", &["\"300s\"", "\"1s\""]),
+        ],
+    ),
+    ("[store]\n", &[("reads_waiting", &["4096", "2"]), ("cached_records", &["32768", "16"])]),
+];
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn every_value_can_be_drawn() {
+        let drawn = (0..100).map(|seed| draw(&mut StdRng::seed_from_u64(seed)));
+        assert!(drawn.filter(|config| config.limits.unanswered_per_stream == 1).count() > 10);
+    }
+}

@@ -1,0 +1,206 @@
+//! The relay, with what survives its death: the log, the last checkpoint, its identity and its clock.
+
+mod config;
+mod order;
+mod parts;
+mod volatile;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use quip_order::{Clock, EmbeddedConfig, Faults, MemoryLog, Order, Submit, embedded_in_memory, faulty};
+use quip_relay::{
+    auth::Authenticator,
+    config::Config,
+    hub::{Mailbox, Phase, Setup},
+    net::{self as relay_net, Parts},
+};
+use quip_store::{MemoryDisk, Sequencer, SequencerConfig, Store};
+use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
+
+use self::{
+    order::{Tap, Waking},
+    parts::{Pace, Reads, sequence},
+    volatile::Volatile,
+};
+use super::{chaos::RELAY, shared::Shared};
+use crate::{
+    history::Entry,
+    host::Host,
+    identity::Identity,
+    net::{Net, Quality},
+    plant::Plant,
+};
+
+/// The relay's host and what is on its disk.
+pub(super) struct Relay {
+    net: Net,
+    shared: Arc<Shared>,
+    identity: Identity,
+    config: Config,
+    log: MemoryLog,
+    disk: MemoryDisk,
+    /// Instead of the log, where that is to lose what it has called durable.
+    volatile: Option<Volatile>,
+    /// How far its wall clock is off, in milliseconds.
+    clock: Arc<AtomicI64>,
+    /// What its order does wrong.
+    faults: Option<Faults>,
+    rng: StdRng,
+    running: Option<Running>,
+    /// When it is started again, if it is not running or about to stop.
+    pub(super) again: Instant,
+}
+
+struct Running {
+    host: Host,
+    phase: watch::Sender<Phase>,
+    parts: Arc<Parts>,
+    stopping: bool,
+}
+
+impl Relay {
+    /// A relay that has not started yet.
+    pub(super) fn new(seed: u64, net: Net, shared: Arc<Shared>, identity: Identity) -> Self {
+        net.add(RELAY, Quality::GOOD);
+        let mut rng = StdRng::seed_from_u64(seed);
+        let faults = rng.random::<bool>().then(Faults::default);
+        let volatile = (shared.plant == Some(Plant::AckBeforeDurability)).then(Volatile::default);
+        Self {
+            net,
+            shared,
+            identity,
+            config: config::draw(&mut rng),
+            log: MemoryLog::new(rng.random_range(1..1 << 53)),
+            disk: MemoryDisk::default(),
+            volatile,
+            clock: Arc::default(),
+            faults,
+            rng,
+            running: None,
+            again: Instant::now(),
+        }
+    }
+
+    /// Whether it serves.
+    pub(super) fn is_up(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !running.stopping)
+    }
+
+    /// Starts it from what its disk has.
+    pub(super) fn start(&mut self) {
+        self.crash();
+        let host = Host::start(&self.net, RELAY, self.rng.random());
+        let wake = Arc::new(Notify::new());
+        let (submit, order) = self.ends(&host, &wake);
+        let generation = order.generation();
+        let store = Store::open_in_memory(&self.disk, generation).expect("it follows this log");
+        let view = store.view();
+        let mailbox = Mailbox::new(self.config.limits.inbox_bytes);
+        let config = SequencerConfig::default();
+        let mut sequencer = Sequencer::start(store, order, vec![mailbox.sink()], config).expect("the log goes on there");
+        sequencer.catch_up().expect("what was accepted is decided again");
+
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let identity = relay_net::Credentials { certificate: &self.identity.certificate(), keys: &self.identity.keys };
+        let (runtime, socket) = (Arc::new(host.clone()), host.bind(self.shared.relay.port()));
+        let endpoint = relay_net::start_on(runtime, socket, Some(seed), &self.config, identity).expect("a good identity");
+        let setup = Setup {
+            config: Arc::new(self.config.clone()),
+            authenticator: Authenticator::open(&self.config.auth, "nowhere".as_ref()).expect("it needs no keys"),
+            generation,
+            clock: self.clock(),
+            last_seen_submitted: Notify::new(),
+        };
+        let reads = Reads::start(&host, view, self.config.store.reads_waiting, Pace::draw(&host));
+        let parts = Arc::new(Parts { setup: Arc::new(setup), submit, readers: Arc::new(reads) });
+        let (phase, phases) = watch::channel(Phase::Running);
+        host.spawn(sequence(sequencer, wake, phase.clone(), host.clone(), Pace::draw(&host)));
+        host.spawn(relay_net::run(parts.clone(), mailbox, endpoint, phases));
+        self.shared.recorder.note(Entry::RelayStarted);
+        self.running = Some(Running { host, phase, parts, stopping: false });
+    }
+
+    /// The two ends of its order.
+    fn ends(&self, host: &Host, wake: &Arc<Notify>) -> (Arc<dyn Submit>, Box<dyn Order>) {
+        let mut ends = match &self.volatile {
+            Some(volatile) => volatile.ends(self.clock()),
+            None => {
+                let limits = &self.config.limits;
+                let limits = quip_order::Limits {
+                    conversation_commands: limits.waiting_per_conversation,
+                    conversation_bytes: limits.waiting_bytes_per_conversation,
+                    total_bytes: limits.waiting_bytes,
+                };
+                let config = EmbeddedConfig { limits, clock: self.clock(), ..EmbeddedConfig::default() };
+                let (submit, order) = embedded_in_memory(self.log.clone(), config);
+                (submit as Arc<dyn Submit>, order)
+            }
+        };
+        if let Some(faults) = self.faults {
+            let (submit, order) = faulty(ends, host.draw(u64::MAX), faults);
+            ends = (submit as _, order);
+        }
+        let submit = Waking { inner: ends.0, wake: wake.clone() };
+        (Arc::new(submit), Box::new(Tap { inner: ends.1, shared: self.shared.clone(), host: host.clone() }))
+    }
+
+    /// Its wall clock.
+    fn clock(&self) -> Clock {
+        let (turned, recorder) = (self.clock.clone(), self.shared.recorder.clone());
+        Arc::new(move || {
+            let time = BEGIN + recorder.elapsed().as_millis() as i64 + turned.load(Ordering::Relaxed);
+            time as u64
+        })
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub(super) fn crash(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.host.kill();
+            if let Some(volatile) = &self.volatile {
+                volatile.lose(self.rng.random_range(0..5));
+            }
+            self.shared.recorder.note(Entry::RelayCrashed);
+        }
+    }
+
+    /// Asks it to stop, as a signal does.
+    pub(super) fn stop(&mut self) {
+        let Some(running) = self.running.as_mut().filter(|running| !running.stopping) else { return };
+        running.stopping = true;
+        let (phase, parts) = (running.phase.clone(), running.parts.clone());
+        running.host.spawn(async move {
+            phase.send_replace(Phase::Draining);
+            timeout(LAST_SEEN, parts.setup.last_seen_submitted.notified()).await.ok();
+            parts.submit.close();
+        });
+    }
+
+    /// Its order does nothing wrong any more, which takes a restart.
+    pub(super) fn heal(&mut self) {
+        if self.faults.take().is_some() {
+            self.crash();
+        }
+    }
+
+    /// Turns the wall clock by so many milliseconds.
+    pub(super) fn turn_clock(&self, by: i64) {
+        self.clock.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+/// The wall clock at the start of a run.
+const BEGIN: i64 = 1_700_000_000_000;
+/// How long a relay that stops waits for last-seen times to be written.
+const LAST_SEEN: Duration = Duration::from_secs(2);
