@@ -1,5 +1,7 @@
 //! The library against a relay that does what each test needs.
 
+#![allow(clippy::disallowed_methods, reason = "these tests run on the clock of the machine")]
+
 mod fake;
 
 use std::{

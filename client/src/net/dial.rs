@@ -3,9 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, RecvStream, SendStream, crypto::rustls::QuicClientConfig,
-};
+use quinn::{ClientConfig, Endpoint, EndpointConfig, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
 use quip_protocol::{
     DeviceId, InstanceId, LEVEL, ToClient, UserId,
     frame::to_bytes,
@@ -158,7 +156,8 @@ impl Attempt {
     }
 
     async fn greet(&self, address: SocketAddr, token: &str) -> Result<Session, ConnectionLost> {
-        let endpoint = endpoint(&*self.platform, address).map_err(|error| ConnectionLost::Transport(error.to_string().into()))?;
+        let endpoint =
+            endpoint(&*self.platform, address).map_err(|error| ConnectionLost::Transport(error.to_string().into()))?;
         let mut config = ClientConfig::new(self.tls.clone());
         config.transport_config(transport::config(self.streams, self.timing.keepalive, self.timing.idle));
         let connection = endpoint

@@ -89,7 +89,11 @@ impl Driver {
                 return Err(End::Stop(reason(lost)));
             }
             self.state.send_replace(ConnectionState::Connecting { attempt });
-            let pause = backoff.pause(self.base.hub.platform.random_share()).max(if is_later(&lost) { LATER } else { Duration::ZERO });
+            let pause = backoff.pause(self.base.hub.platform.random_share()).max(if is_later(&lost) {
+                LATER
+            } else {
+                Duration::ZERO
+            });
             if self.pause(pause).await? {
                 backoff.reset();
             }

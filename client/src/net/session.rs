@@ -200,7 +200,12 @@ impl<'a> Keeping<'a> {
             }
             Some(Order::Rebind) => {
                 let remote = self.session.link.connection.remote_address();
-                let rebound = self.base.hub.platform.socket(remote).and_then(|socket| self.session.endpoint.rebind_abstract(socket));
+                let rebound = self
+                    .base
+                    .hub
+                    .platform
+                    .socket(remote)
+                    .and_then(|socket| self.session.endpoint.rebind_abstract(socket));
                 if let Err(error) = rebound {
                     tracing::warn!(%error, "could not move to a new socket");
                 }

@@ -1,8 +1,7 @@
 //! A host: its tasks, which end with it, and what quinn and the client library run on.
 
 use std::{
-    fmt,
-    io,
+    fmt, io,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

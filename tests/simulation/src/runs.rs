@@ -100,7 +100,11 @@ impl Totals {
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { runs, packets, entries, time } = self;
-        write!(f, "{runs} runs kept every promise: {} s of virtual time, {packets} packets, {entries} entries", time.as_secs())
+        write!(
+            f,
+            "{runs} runs kept every promise: {} s of virtual time, {packets} packets, {entries} entries",
+            time.as_secs()
+        )
     }
 }
 

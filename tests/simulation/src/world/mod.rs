@@ -85,7 +85,13 @@ async fn play(options: Options) -> Ran {
     chaos.settle().await;
     chaos.end();
     drop(watch);
-    Ran { history: recorder.take(), trace: trace.hash(), lines: trace.lines(), packets: net.sent(), time: trace.elapsed() }
+    Ran {
+        history: recorder.take(),
+        trace: trace.hash(),
+        lines: trace.lines(),
+        packets: net.sent(),
+        time: trace.elapsed(),
+    }
 }
 
 /// The user of each device.
