@@ -21,6 +21,7 @@ use self::{
     shared::Shared,
 };
 use crate::{
+    crypto,
     history::{History, Recorder},
     identity::Identity,
     net::Net,
@@ -64,6 +65,7 @@ pub fn run(options: Options) -> Ran {
 
 async fn play(options: Options) -> Ran {
     let mut rng = StdRng::seed_from_u64(options.seed);
+    crypto::begin(options.seed);
     let trace = Trace::new(options.text);
     let net = Net::new(rng.random(), trace.clone());
     let users = people(&mut rng);

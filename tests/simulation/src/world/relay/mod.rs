@@ -34,6 +34,7 @@ use self::{
 };
 use super::{chaos::RELAY, shared::Shared};
 use crate::{
+    crypto,
     history::Entry,
     host::Host,
     identity::Identity,
@@ -115,8 +116,14 @@ impl Relay {
         self.rng.fill_bytes(&mut seed);
         let identity = relay_net::Credentials { certificate: &self.identity.certificate(), keys: &self.identity.keys };
         let (runtime, socket) = (Arc::new(host.clone()), host.bind(self.shared.relay.port()));
-        let endpoint =
-            relay_net::start_on(runtime, socket, Some(seed), &self.config, identity).expect("a good identity");
+        let endpoint = relay_net::start_on(
+            runtime,
+            socket,
+            Some(relay_net::Randomness { seed, crypto: crypto::provider() }),
+            &self.config,
+            identity,
+        )
+        .expect("a good identity");
         let setup = Setup {
             config: Arc::new(self.config.clone()),
             authenticator: Authenticator::open(&self.config.auth, "nowhere".as_ref()).expect("it needs no keys"),
