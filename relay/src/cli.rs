@@ -110,6 +110,10 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     writeln!(report, "  data    {}", config.data.display())?;
     writeln!(report, "  tls     {}", check_tls(&config)?)?;
     writeln!(report, "  auth    {}", check_auth(&config)?)?;
+    if let Some(cluster) = &config.cluster {
+        let (stream, servers) = (&cluster.stream, cluster.servers.join(", "));
+        writeln!(report, "  cluster {stream} at {servers}, experimental (not asked)")?;
+    }
     if let AuthConfig::Token(token) = &config.auth {
         for set in &token.jwks {
             writeln!(report, "  keys    {}", check_key_set(set)?)?;

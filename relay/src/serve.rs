@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use quip_jetstream::jetstream;
 use quip_order::{EmbeddedConfig, Limits as OrderLimits, Order, OrderError, Submit, Watchdog, embedded, system_clock};
 use quip_store::{OpenError, Readers, ReadersConfig, Sequencer, SequencerConfig, SequencerError, Store, StoreConfig};
 use thiserror::Error;
@@ -69,9 +70,17 @@ pub struct Started {
 /// # Errors
 /// When it cannot start, or its store stops taking commits.
 pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), ServeError> {
-    serve_on(config, started, |log, config| {
-        let (submit, order) = embedded(log, config)?;
-        Ok((submit as _, order))
+    let cluster = config.cluster.clone();
+    serve_on(config, started, |log, config| match cluster {
+        Some(cluster) => {
+            tracing::warn!("[cluster] is experimental: presence is not shared, and the stream grows for ever");
+            let (submit, order) = jetstream(cluster, config.limits)?;
+            Ok((submit as _, order))
+        }
+        None => {
+            let (submit, order) = embedded(log, config)?;
+            Ok((submit as _, order))
+        }
     })
 }
 

@@ -53,7 +53,7 @@ async fn commands_about_old_events_keep_their_order_and_read_nothing_on_the_sequ
     // All at once: each is decided before what comes behind it, or that would be refused as MISSING.
     let mut all = Vec::new();
     let mut n = 4003;
-    for target in [5, 700, 1400, 2100] {
+    for target in [350, 700, 1400, 2100] {
         frame::encode(&Edit { n, target, body: Blob(b"edited") }, &mut all);
         frame::encode(&Post { n: n + 1, kind: kind::TEXT, body: Blob(b"after an edit") }, &mut all);
         frame::encode(&React { n: n + 2, target: target + 200, add: true, reaction: "+1" }, &mut all);
@@ -66,7 +66,8 @@ async fn commands_about_old_events_keep_their_order_and_read_nothing_on_the_sequ
     stream.bytes(&all).await?;
     assert_eq!(answers(&mut stream, 4003..=n - 1).await?, vec![Code::DONE; 40]);
     assert_eq!(relay.file_reads(SEQUENCER)?, sequencer, "the sequencer waited for the disk");
-    assert!(relay.file_reads(READERS)? >= readers + 12, "these events were in memory: this test shows nothing");
+    let read = relay.file_reads(READERS)? - readers;
+    assert!(read >= 12, "{read} reads: these events were in memory: this test shows nothing");
     let history = alice.history(opening.id).await?;
     assert_eq!(history.len(), 4042);
     assert_eq!(history.iter().filter(|event| event.kind == kind::TOMBSTONE).count(), 4);

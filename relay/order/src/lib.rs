@@ -4,7 +4,8 @@
 //! all. Everything stronger that an engine may give is not relied upon. What an [`Order`] hands out is durable, and it hands
 //! the same out again, at the same positions, to whoever starts behind it: recovery is the first batches.
 //!
-//! Engines: [`embedded()`] for a single relay, with a log on the disk. [`faulty()`] wraps any of them for tests.
+//! Engines: [`embedded()`] for a single relay, with a log on the disk; `quip-jetstream` for several relays. [`faulty()`] wraps any
+//! of them for tests.
 
 mod clock;
 mod embedded;
@@ -97,6 +98,9 @@ pub enum OrderError {
     /// The log on the disk.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// An engine in a crate of its own.
+    #[error(transparent)]
+    Engine(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The submitting side, shared by all workers.

@@ -68,7 +68,7 @@ section! {
         ring_bytes_per_conversation: usize [Size] = 256 * KIB, 64 * KIB..=64 * MIB;
         /// Recent events of all conversations kept in memory.
         ring_bytes: usize [Size] = 64 * MIB, MIB..=1024 * GIB;
-        /// Committed batches that wait for one worker; beyond it, followers read from the store.
+        /// Committed batches that wait for the network thread; beyond it, followers read from the store.
         inbox_bytes: usize [Size] = 16 * MIB, 4 * KIB..=GIB;
 
         /// Members of one group.

@@ -8,11 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use quip_jetstream::ClusterConfig;
 use quip_protocol::limit;
 use serde::Deserialize;
 use toml::Spanned;
 
 mod auth;
+mod cluster;
 mod complaint;
 pub(crate) mod jwks;
 mod limits;
@@ -33,6 +35,7 @@ pub use sections::{LogConfig, LogFormat, PresenceConfig, StoreConfig};
 pub use units::parse_period;
 
 use auth::{RawAuth, RawTls};
+use cluster::RawCluster;
 use complaint::Source;
 use limits::RawLimits;
 use namespaces::RawNamespace;
@@ -64,6 +67,8 @@ pub struct Config {
     pub presence: PresenceConfig,
     /// The embedded store.
     pub store: StoreConfig,
+    /// The log that this relay shares with others; `None` = it has one of its own.
+    pub cluster: Option<ClusterConfig>,
     /// The log.
     pub log: LogConfig,
     /// Standing policy of rooms.
@@ -122,6 +127,7 @@ impl Config {
             limits,
             presence: PresenceConfig::default(),
             store: StoreConfig::default(),
+            cluster: None,
             log: LogConfig::default(),
             namespaces: Namespaces::default(),
         }
@@ -148,6 +154,8 @@ struct RawConfig {
     #[serde(default)]
     store: RawStore,
     #[serde(default)]
+    cluster: RawCluster,
+    #[serde(default)]
     log: RawLog,
     #[serde(default)]
     namespaces: Vec<RawNamespace>,
@@ -169,6 +177,7 @@ impl RawConfig {
             limits: self.limits.resolve(source)?,
             presence: self.presence.resolve(source)?,
             store: self.store.resolve(source)?,
+            cluster: self.cluster.resolve(source)?,
             log: self.log.resolve(source)?,
             namespaces: namespaces::resolve(source, self.namespaces)?,
         })

@@ -98,7 +98,7 @@ pub enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info,fjall=warn,lsm_tree=warn".to_owned() }
+        Self { format: LogFormat::Text, level: "info,fjall=warn,lsm_tree=warn,async_nats=warn".to_owned() }
     }
 }
 

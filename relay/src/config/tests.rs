@@ -70,6 +70,14 @@ fn the_examples_in_the_example_are_good() {
     let from_server = JwksPlace::Url { url, ca: Some("/etc/quip/login-ca.pem".into()) };
     let from_file = JwksPlace::File("/run/quip/jwks.json".into());
     assert_eq!(token.jwks, [from_server, from_file].map(JwksConfig::new), "with the defaults that the example says");
+    let cluster = config.cluster.unwrap();
+    assert_eq!(cluster.servers[2], "nats://nats-3:4222");
+    assert_eq!(cluster.monitors[0], "http://nats-1:8222");
+    assert_eq!(cluster.credentials.as_deref(), Some(Path::new("/etc/quip/nats.creds")));
+    assert_eq!(cluster.ca.as_deref(), Some(Path::new("/etc/quip/nats-ca.pem")));
+    let least = parse("[cluster]\nservers = [\"tls://a:1\"]\nmonitors = [\"http://a:2\"]\n").unwrap().cluster.unwrap();
+    let said = (cluster.stream, cluster.replicas, cluster.patience);
+    assert_eq!(said, (least.stream, least.replicas, least.patience), "with the defaults that the example says");
     let lobby = config.namespaces.policy(&RoomName::parse("lobby:main").unwrap());
     assert_eq!(lobby, NamespacePolicy { history: HistoryPolicy::Joined, joins_shown: false });
     let other = config.namespaces.policy(&RoomName::parse("lobby2:main").unwrap());
@@ -90,6 +98,7 @@ fn every_key_stands_in_the_example() {
         ("limits", keys_of::<RawLimits>()),
         ("presence", keys_of::<RawPresence>()),
         ("store", keys_of::<RawStore>()),
+        ("cluster", keys_of::<RawCluster>()),
         ("log", keys_of::<RawLog>()),
     ] {
         for key in keys {
@@ -359,6 +368,34 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "[auth]\nmode = \"none\"\n[[auth.jwks]]\nfile = \"f\"",
         "3:1: mode \"none\" verifies nothing",
         "^^^^^^^^^^^^^ remove this, or mode",
+    ),
+    // The cluster.
+    ("[cluster]\nreplicas = 3", "2:12: a cluster without servers", "^ name the NATS servers"),
+    (
+        "[cluster]\nservers = [\"nats://a:1\"]",
+        "2:11: servers without monitors",
+        "^^^^^^^^^^^^^^ name the monitoring port of each NATS server: the relay checks there that they sync always",
+    ),
+    ("[cluster]\nservers = []\nmonitors = []", "2:11: not a list of servers", "^^ 1 to 16"),
+    (
+        "[cluster]\nmonitors = [\"http://a:1\"]\nservers = [\"nats://ann:pw@a:1\"]",
+        "3:12: not an address for servers",
+        "^^^^^^^^^^^^^^^^^^^ write nats://host:port or tls://host:port",
+    ),
+    (
+        "[cluster]\nservers = [\"nats://a:1\"]\nmonitors = [\"https://a:1\"]",
+        "3:13: not an address for monitors",
+        "^^^^^^^^^^^^^ write http://host:port",
+    ),
+    (
+        "[cluster]\nservers = [\"nats://a:1\"]\nmonitors = [\"http://a:1\"]\nreplicas = 2",
+        "4:12: replicas is even",
+        "^ use 1, 3 or 5",
+    ),
+    (
+        "[cluster]\nservers = [\"nats://a:1\"]\nmonitors = [\"http://a:1\"]\nstream = \"a.b\"",
+        "4:10: not a name for a stream",
+        "^^^^^ 1 to 32 letters, digits, - and _",
     ),
     (
         "auth = { keys = [{ alg = \"HS256\", \"secret\" = \"hunter2\" }] }",

@@ -13,7 +13,7 @@ use super::{
     Hub,
     keys::{ConnectionKey, StreamKey},
     links::Role,
-    port::{DisconnectReason, Port},
+    port::Port,
 };
 
 /// What follows from a frame for those behind it.
@@ -96,10 +96,7 @@ impl<P: Port> Hub<P> {
         }
         match role {
             Role::Request | Role::Ending => {}
-            Role::Session => {
-                self.links.ends_by(at, DisconnectReason::Goodbye);
-                self.links.close(at, Code::BYE, &mut self.port);
-            }
+            Role::Session => self.links.goodbye(at, &mut self.port),
             Role::Fresh | Role::Conversation => self.end_quietly(stream),
         }
     }

@@ -1,7 +1,7 @@
 //! The hub decides what happens with what arrives: frames, datagrams, committed batches, reads and time.
 //!
-//! Four machines with state of their own: [`links`] (connections and streams), [`rooms`] (open conversations and their
-//! followers), [`people`] (who is here, last seen, notifications) and [`deadlines`]. They do not know each other. Their
+//! Four machines with state of their own: `links` (connections and streams), `rooms` (open conversations and their
+//! followers), `people` (who is here, last seen, notifications) and `deadlines`. They do not know each other. Their
 //! owner [`Hub`] gives each what is for it and passes on what it answers.
 //!
 //! Whatever the hub does to the world goes through a [`Port`]. It has no socket, no clock and no randomness of its own,
@@ -48,7 +48,7 @@ pub use reads::{Read, ReadDone};
 
 use crate::{auth::Authenticator, config::Config};
 use authority::Rules;
-use deadlines::Deadlines;
+use deadlines::{Deadlines, TICK};
 use links::Links;
 use people::People;
 use rooms::Rooms;
@@ -103,7 +103,7 @@ impl<P: Port> Hub<P> {
             port,
             links: Links::new(Arc::clone(config)),
             rooms: Rooms::new(Arc::clone(config), setup.generation),
-            people: People::new(config),
+            people: People::new(config, TICK),
             deadlines: Deadlines::new(config, now),
             rules: Arc::new(Rules::new(config)),
             setup,
@@ -139,8 +139,7 @@ impl<P: Port> Hub<P> {
 
     /// A connection is over.
     pub fn disconnected(&mut self, connection: ConnectionKey, reason: DisconnectReason) {
-        self.links.ends_by(connection, reason);
-        self.links.disconnected(connection);
+        self.links.disconnected(connection, reason);
         self.settle();
     }
 

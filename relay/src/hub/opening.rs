@@ -21,10 +21,9 @@ impl<P: Port> Hub<P> {
         let rights = session.rights.clone();
         let seat = Seat { connection: at, user: rights.user().clone(), device: session.device };
         let id = request.id(&seat.user);
-        if let Err(code) = self.links.may_open(at, id) {
+        if let Err(code) = self.links.begin_conversation(stream, id) {
             return self.refuse(stream, code);
         }
-        self.links.begin_conversation(stream, id);
         let opening = self.rooms.open(stream, &request, seat, &rights);
         self.go_on_opening(stream, opening);
         Next::Hold

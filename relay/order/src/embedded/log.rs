@@ -6,9 +6,9 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt, FileExt},
     path::{Path, PathBuf},
 };
 
@@ -374,7 +374,9 @@ fn make(folder: &Path, segment_bytes: u64) -> Result<(), LogError> {
         if unfinished.try_exists()? {
             fs::remove_dir_all(&unfinished)?;
         }
-        fs::create_dir_all(&unfinished)?;
+        fs::create_dir_all(parent)?;
+        // Every message is in it.
+        DirBuilder::new().mode(0o700).create(&unfinished)?;
         let header = Header {
             generation: rand::random_range(1..1 << 53),
             number: 1,

@@ -1,5 +1,6 @@
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -178,15 +179,13 @@ fn segments_are_recycled_once_they_are_not_needed() {
 #[test]
 fn what_a_segment_held_before_is_not_taken_for_new() {
     let folder = Folder::new();
-    let mut last = 0;
-    for _ in 0..4 * SEGMENTS as u64 {
+    for last in 0..4 * SEGMENTS as u64 {
         let (mut log, found) = folder.open(last).unwrap();
         assert!(found.is_empty());
         let next = batch(last + 1..=last + 1, 10 + 40 * last as usize);
         log.append(&next).unwrap();
         drop(log);
         assert_eq!(folder.open(last).unwrap().1, next);
-        last += 1;
     }
 }
 
@@ -261,6 +260,13 @@ fn a_segment_of_another_log_or_a_missing_one_is_noticed() {
         fs::write(&path, bytes).unwrap();
     }
     assert_eq!(folder.open(0).unwrap().1.len(), 40);
+}
+
+#[test]
+fn a_log_is_closed_to_other_users() {
+    let folder = Folder::new();
+    folder.open(0).unwrap();
+    assert_eq!(fs::metadata(&folder.path).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]

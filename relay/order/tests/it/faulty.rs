@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quip_order::{
-    Batch, BatchLimit, EmbeddedConfig, Faults, MemoryLog, Next, Positions, Submit, embedded_in_memory, faulty,
-};
+use quip_order::{Batch, BatchLimit, EmbeddedConfig, Faults, MemoryLog, Next, Positions, embedded_in_memory, faulty};
 
 use crate::suite::{Ends, Engine, keeps_the_contract, n_of, post};
 

@@ -204,11 +204,12 @@ impl Links {
         }
     }
 
-    /// Notes how a connection ends, if it ends now.
-    pub(super) fn ends_by(&mut self, key: ConnectionKey, reason: DisconnectReason) {
+    /// A client said goodbye.
+    pub(super) fn goodbye(&mut self, key: ConnectionKey, port: &mut impl Port) {
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.reason = reason;
+            connection.reason = DisconnectReason::Goodbye;
         }
+        self.close(key, Code::BYE, port);
     }
 
     /// Closes a connection with a code and its text.
@@ -222,11 +223,18 @@ impl Links {
         let user = connection.session.as_ref().map(|session| session.rights.user());
         tracing::debug!(?user, ?code, "closing a connection");
         port.close(key, code, reason);
-        self.disconnected(key);
+        self.begin_over(key);
     }
 
-    /// A connection is over.
-    pub(super) fn disconnected(&mut self, key: ConnectionKey) {
+    /// A connection is over by itself.
+    pub(super) fn disconnected(&mut self, key: ConnectionKey, reason: DisconnectReason) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.reason = reason;
+        }
+        self.begin_over(key);
+    }
+
+    fn begin_over(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if !std::mem::replace(&mut connection.over, true) {
             for stream in &connection.streams {
@@ -328,7 +336,7 @@ mod tests {
         links.close(key, Code::IDLE, &mut port);
         links.close(key, Code::BYE, &mut port);
         links.given_up(stream);
-        links.disconnected(key);
+        links.disconnected(key, DisconnectReason::Broken);
         assert_eq!(port.connections[key].closed, Some(Code::IDLE));
         assert!(links.role(stream).is_none() && !links.takes_input(stream) && links.writable(stream).is_none());
         assert_eq!((links.next_over(), links.next_over()), (Some(Over::Connection(key)), None));

@@ -89,29 +89,23 @@ impl Links {
         !stream.partial.is_empty()
     }
 
-    /// Whether one more conversation may be opened on a connection.
+    /// A stream becomes that of a conversation.
     ///
     /// # Errors
-    /// The code of the refusal.
-    pub(in crate::hub) fn may_open(&self, at: ConnectionKey, id: ConversationId) -> Result<(), Code> {
-        let Some(connection) = self.connections.get(at) else { return Err(Code::BUSY) };
-        let streams = connection.session.as_ref().map_or(0, |session| session.streams);
+    /// When its connection has that conversation open, or as many as it may have.
+    pub(in crate::hub) fn begin_conversation(&mut self, key: StreamKey, id: ConversationId) -> Result<(), Code> {
+        let Some(stream) = self.streams.get_mut(key) else { return Err(Code::BUSY) };
+        let Some(connection) = self.connections.get_mut(stream.connection) else { return Err(Code::BUSY) };
+        let most = connection.session.as_ref().map_or(0, |session| session.streams);
         if connection.stream_of(id).is_some() {
-            Err(Code::ALREADY_OPEN)
-        } else if connection.open.len() >= streams {
-            Err(Code::TOO_MANY_STREAMS)
-        } else {
-            Ok(())
+            return Err(Code::ALREADY_OPEN);
         }
-    }
-
-    /// A stream becomes that of a conversation.
-    pub(in crate::hub) fn begin_conversation(&mut self, key: StreamKey, id: ConversationId) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        if connection.open.len() >= most {
+            return Err(Code::TOO_MANY_STREAMS);
+        }
+        connection.open.push((id, key));
         stream.role = Role::Conversation;
-        if let Some(connection) = self.connections.get_mut(stream.connection) {
-            connection.open.push((id, key));
-        }
+        Ok(())
     }
 
     /// A stream becomes that of a request.

@@ -4,6 +4,8 @@ mod last_seen;
 mod notifications;
 mod roster;
 
+use std::time::Duration;
+
 use quip_core::{Command, NewEvent, Timestamp};
 use quip_protocol::{
     ConversationId, Kind, UserId,
@@ -16,7 +18,7 @@ use tokio::time::Instant;
 pub(super) use notifications::Notification;
 pub(super) use roster::{Shown, State};
 
-use super::{deadlines::TICK, keys::ConnectionKey, port::DisconnectReason, reads::Place};
+use super::{keys::ConnectionKey, port::DisconnectReason, reads::Place};
 use crate::config::Config;
 use last_seen::{Ledger, LedgerConfig};
 use notifications::{Notifications, NotificationsConfig};
@@ -37,8 +39,8 @@ const LEFT: usize = 100_000;
 const SEEN_PER_TICK: usize = 64;
 
 impl People {
-    /// Nobody.
-    pub(super) fn new(config: &Config) -> Self {
+    /// Nobody. [`People::tick`] will be called after each `tick`.
+    pub(super) fn new(config: &Config, tick: Duration) -> Self {
         let (presence, limits) = (&config.presence, &config.limits);
         let members = limits.changed_members_per_second;
         Self {
@@ -46,7 +48,7 @@ impl People {
             last_seen: Ledger::new(LedgerConfig { every: presence.last_seen_every, left: LEFT }),
             notifications: Notifications::new(NotificationsConfig {
                 interval: limits.changed_interval,
-                members_per_tick: (members as f64 * TICK.as_secs_f64()).ceil() as usize,
+                members_per_tick: (members as f64 * tick.as_secs_f64()).ceil() as usize,
                 // Each group costs at least one look: more of them would wait for longer than a second.
                 groups: members,
             }),
@@ -190,15 +192,17 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use slotmap::SlotMap;
 
     use super::*;
 
     fn people() -> (People, Instant, [ConnectionKey; 2]) {
         let mut keys = SlotMap::<ConnectionKey, ()>::with_key();
-        (People::new(&Config::development(None, None)), Instant::now(), [(); 2].map(|()| keys.insert(())))
+        (
+            People::new(&Config::development(None, None), Duration::from_millis(100)),
+            Instant::now(),
+            [(); 2].map(|()| keys.insert(())),
+        )
     }
 
     fn user(name: &str) -> UserId {

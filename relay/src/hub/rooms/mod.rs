@@ -284,7 +284,8 @@ mod tests {
 
         fn commit(&mut self, seqs: std::ops::RangeInclusive<u64>) {
             for seq in seqs {
-                let row = EventRecord { user: user("bob"), device: DeviceId([2; 16]), n: seq, frame: vec![7; 100].into() };
+                let row =
+                    EventRecord { user: user("bob"), device: DeviceId([2; 16]), n: seq, frame: vec![7; 100].into() };
                 self.rooms.event(group(), &NewEvent { seq, number: seq, at: 0, kind: kind::TEXT, record: row });
             }
         }

@@ -159,39 +159,40 @@ impl Rooms {
         rows: Result<Option<Box<OpenRows>>, ReadError>,
         rights: &Rights,
     ) -> Opening {
-        let Some(follower) = self.followers.get_mut(stream) else { return Opening::Nothing };
-        if follower.opening.outdated {
-            return self.read_rows(stream);
+        match self.followers.get(stream) {
+            None => Opening::Nothing,
+            Some(follower) if follower.opening.outdated => self.read_rows(stream),
+            Some(_) => self.decide(stream, rows, rights).unwrap_or_else(|code| Opening::End { code, info: 0 }),
         }
-        let rows = match rows {
-            Ok(Some(rows)) => rows,
-            Ok(None) => return Opening::End { code: Code::NOT_FOUND, info: 0 },
-            Err(error) => {
-                tracing::error!(%error, "could not open a conversation");
-                return Opening::End { code: read_code(&error), info: 0 };
-            }
-        };
+    }
+
+    fn decide(
+        &mut self,
+        stream: StreamKey,
+        rows: Result<Option<Box<OpenRows>>, ReadError>,
+        rights: &Rights,
+    ) -> Result<Opening, Code> {
+        let rows = rows.map_err(|error| {
+            tracing::error!(%error, "could not open a conversation");
+            read_code(&error)
+        })?;
+        let rows = rows.ok_or(Code::NOT_FOUND)?;
+        let Some(follower) = self.followers.get_mut(stream) else { return Ok(Opening::Nothing) };
         let room = room_name(&rows.conversation.naming);
-        if let Some(conversation) = self.conversations.get_mut(follower.conversation)
-            && conversation.room.is_none()
-        {
+        let authority = rights.authority(follower.id, room).ok_or(Code::NOT_FOUND)?;
+        follower.authority = authority;
+        if let Some(conversation) = self.conversations.get_mut(follower.conversation) {
             conversation.room = room.map(str::to_owned);
         }
-        let Some(authority) = rights.authority(follower.id, room) else {
-            return Opening::End { code: Code::NOT_FOUND, info: 0 };
-        };
-        follower.authority = authority;
-        let by_id = follower.id.kind() == Some(Kind::Room) && authority.join;
-        match follower.opening.phase {
+        if let Phase::Naming { join } = follower.opening.phase {
             // To one who was never there and may not join by it, an id tells nothing.
-            Phase::Naming { .. } if rows.member.is_none() && !by_id => Opening::End { code: Code::NOT_FOUND, info: 0 },
-            Phase::Naming { join } => self.join(stream, join, JoinAs::Existing),
-            _ => match (may_read(&authority, Membership::of(rows.member.as_ref())), rows.member) {
-                (Ok(()), Some(member)) => self.opened(stream, &rows, &member),
-                (Err(code), _) => Opening::End { code, info: 0 },
-                (Ok(()), None) => Opening::End { code: Code::NOT_FOUND, info: 0 },
-            },
+            let by_id = follower.id.kind() == Some(Kind::Room) && authority.join;
+            let known = rows.member.is_some() || by_id;
+            return if known { Ok(self.join(stream, join, JoinAs::Existing)) } else { Err(Code::NOT_FOUND) };
         }
+        may_read(&authority, Membership::of(rows.member.as_ref()))?;
+        let member = rows.member.ok_or(Code::NOT_FOUND)?;
+        Ok(self.opened(stream, &rows, &member))
     }
 
     fn opened(&mut self, stream: StreamKey, rows: &OpenRows, member: &MemberRecord) -> Opening {
