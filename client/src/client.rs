@@ -67,7 +67,7 @@ impl Client {
         let (state, watched) = watch::channel(ConnectionState::Online { relay: session.greeting.relay.clone() });
         let (orders, inbox) = mpsc::unbounded_channel();
         let base = Base { hub: hub.clone(), dialer, orders: inbox, user: user.clone() };
-        platform.spawn(Driver { base, state }.run(session));
+        platform.spawn(Driver { base, state, haunted: false }.run(session));
         Ok(Self { inner: Arc::new(Inner { user, device, timing: config.timing, state: watched, hub, orders }) })
     }
 

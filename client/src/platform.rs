@@ -3,6 +3,10 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
+use rustls::{
+    crypto::{CryptoProvider, aws_lc_rs},
+    time_provider::{DefaultTimeProvider, TimeProvider},
+};
 
 use crate::net::bind;
 
@@ -20,6 +24,11 @@ pub trait Platform: Send + Sync + 'static {
 
     /// Fills `bytes` with random numbers.
     fn fill_random(&self, bytes: &mut [u8]);
+
+    /// The cryptography of TLS, with a randomness of its own, and the clock by which tickets age.
+    fn tls(&self) -> (Arc<CryptoProvider>, Arc<dyn TimeProvider>) {
+        (Arc::new(aws_lc_rs::default_provider()), Arc::new(DefaultTimeProvider))
+    }
 }
 
 /// The machine itself.

@@ -188,7 +188,14 @@ fn relay(network: &Arc<Network>, certificate: &Certificate, phases: watch::Recei
     let socket = Arc::new(Socket { network: Arc::clone(network), at: RELAY.parse().unwrap() });
     let keys = NodeKeys { reset: [1; 32], connection_id: [2; 32], token: [3; 32] };
     let identity = Credentials { certificate, keys: &keys };
-    let endpoint = net::start_on(Arc::new(Tokio), socket, Some([4; 32]), &config, identity).unwrap();
+    let endpoint = net::start_on(
+        Arc::new(Tokio),
+        socket,
+        Some(net::Randomness { seed: [4; 32], crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }),
+        &config,
+        identity,
+    )
+    .unwrap();
     let start = Instant::now();
     let setup = Setup {
         authenticator: Authenticator::open(&config.auth, Path::new("/nonexistent")).unwrap(),

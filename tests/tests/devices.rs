@@ -91,10 +91,10 @@ async fn the_overlap_of_a_process_ends_however_often_it_connects() -> Result<()>
         Ok(false)
     })
     .await?;
-    assert_eq!(oldest.close_code().await?, Code::REPLACED);
+    assert_eq!(oldest.close_code().await?, Code::BYE);
     let newest = newer.pop().context("the newest")?;
     for older in newer {
-        assert_eq!(older.close_code().await?, Code::REPLACED);
+        assert_eq!(older.close_code().await?, Code::BYE);
     }
     let (mut stream, _) = newest.enter(&room("lobby:main")).await?;
     stream.post_accepted(2, "the newest one stays").await?;

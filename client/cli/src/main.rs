@@ -1,5 +1,7 @@
 //! `quip`: chat over a Quip relay, for people. Exits with 0 on success, 1 on failure and 2 on a wrong command line.
 
+#![allow(clippy::disallowed_methods, reason = "a program runs on the clock of the machine")]
+
 use std::process::ExitCode;
 
 use clap::Parser;

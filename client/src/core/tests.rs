@@ -617,6 +617,18 @@ fn a_join_finds_its_number() {
 }
 
 #[test]
+fn a_busy_relay_does_not_use_up_the_tries_of_a_join() {
+    let mut room = Room::new(join(), SavedConversation { last_n: 6, ..SavedConversation::default() });
+    room.connect();
+    for _ in 0..20 {
+        room.end(Code::RATE, 0);
+        assert_eq!(room.reconnect(), ["open join 7 Last(2)"]);
+    }
+    room.end(Code::MISSING, 2);
+    assert_eq!(room.reconnect(), ["open join 3 Last(2)"]);
+}
+
+#[test]
 fn a_join_that_is_refused_fails_the_opening_and_one_put_off_is_repeated() {
     let mut room = Room::new(join(), SavedConversation::default());
     room.connect();

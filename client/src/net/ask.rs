@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use quinn::{ReadError, RecvStream, WriteError};
 use quip_protocol::{Code, ToClient, frame::Message, frame::to_bytes};
 use tokio::time::timeout;
 
-use super::{Broken, Hub, Link, buffer::Buffer, dial::CHUNK};
+use super::{Broken, Hub, Link, buffer::Buffer, dial::CHUNK, outgoing::Outgoing};
 use crate::{ConnectionLost, RequestError};
 
 /// Sends a request and passes every frame of the answer to `each`. Returns whether there is more to fetch. Waits for a
@@ -20,24 +21,29 @@ pub(crate) async fn ask<M: Message>(
     let request = to_bytes(request);
     let asking = async {
         let link = hub.links.link().await?;
-        answer(&link, &request, each).await
+        answer(&link, request, each).await
     };
     timeout(limit, asking).await.unwrap_or(Err(ConnectionLost::Timeout(limit).into()))
 }
 
 async fn answer(
     link: &Link,
-    request: &[u8],
+    request: Bytes,
     mut each: impl FnMut(ToClient<'_>) -> Option<()>,
 ) -> Result<bool, RequestError> {
-    let (mut send, mut recv) = link.connection.open_bi().await.map_err(ConnectionLost::from)?;
+    let (send, mut recv) = link.connection.open_bi().await.map_err(ConnectionLost::from)?;
     send.set_priority(REQUEST).ok();
-    match send.write_all(request).await {
-        // The answer has the reason.
-        Ok(()) | Err(WriteError::Stopped(_)) => {}
-        Err(error) => return Err(ConnectionLost::Transport(error.to_string().into()).into()),
+    let mut out = Outgoing::new(send);
+    out.put(request);
+    while !out.is_empty() {
+        match out.write().await {
+            Ok(()) => {}
+            // The answer has the reason.
+            Err(WriteError::Stopped(_)) => out.stopped(),
+            Err(error) => return Err(ConnectionLost::Transport(error.to_string().into()).into()),
+        }
     }
-    send.finish().ok();
+    out.end();
     let mut end = None;
     let mut buffer = Buffer::default();
     while end.is_none() {
@@ -57,7 +63,7 @@ async fn answer(
     end.unwrap_or(Ok(false))
 }
 
-async fn read(recv: &mut RecvStream) -> Result<bytes::Bytes, RequestError> {
+async fn read(recv: &mut RecvStream) -> Result<Bytes, RequestError> {
     match recv.read_chunk(CHUNK, true).await {
         Ok(Some(chunk)) => Ok(chunk.bytes),
         Ok(None) => Err(ConnectionLost::Protocol("answer without End".into()).into()),

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use quinn::{ClientConfig, Endpoint, EndpointConfig, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
+use quinn::{
+    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, RecvStream, SendStream,
+    crypto::rustls::QuicClientConfig,
+};
 use quip_protocol::{
     DeviceId, InstanceId, LEVEL, ToClient, UserId,
     frame::to_bytes,
@@ -65,7 +68,7 @@ impl Dialer {
             configured: config.relays.clone(),
             told: Vec::new(),
             at: 0,
-            tls: Arc::new(tls::config(&config.trust).map_err(ConnectError::Trust)?),
+            tls: Arc::new(tls::config(&config.trust, &*config.platform).map_err(ConnectError::Trust)?),
             token: config.token.clone(),
             timing: config.timing,
             platform: config.platform.clone(),
@@ -157,8 +160,10 @@ impl Attempt {
 
     async fn greet(&self, address: SocketAddr, token: &str) -> Result<Session, ConnectionLost> {
         let endpoint =
-            endpoint(&*self.platform, address).map_err(|error| ConnectionLost::Transport(error.to_string().into()))?;
+            endpoint(&self.platform, address).map_err(|error| ConnectionLost::Transport(error.to_string().into()))?;
         let mut config = ClientConfig::new(self.tls.clone());
+        let platform = self.platform.clone();
+        config.initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&platform.random::<20>())));
         config.transport_config(transport::config(self.streams, self.timing.keepalive, self.timing.idle));
         let connection = endpoint
             .connect_with(config, address, host(&self.relay))
@@ -268,11 +273,33 @@ fn closed(
     }
 }
 
-fn endpoint(platform: &dyn Platform, remote: SocketAddr) -> std::io::Result<Endpoint> {
-    let mut config = EndpointConfig::default();
-    config.rng_seed(Some(platform.random()));
+fn endpoint(platform: &Arc<dyn Platform>, remote: SocketAddr) -> std::io::Result<Endpoint> {
+    let reset = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &platform.random::<32>());
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    let ids = platform.clone();
+    config.cid_generator(move || Box::new(Ids(ids.clone()))).rng_seed(Some(platform.random()));
     Endpoint::new_with_abstract_socket(config, None, platform.socket(remote)?, platform.runtime())
 }
+
+/// Connection ids as the platform draws them.
+struct Ids(Arc<dyn Platform>);
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&self.0.random::<CID>())
+    }
+
+    fn cid_len(&self) -> usize {
+        CID
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Bytes of a connection id.
+const CID: usize = 8;
 
 /// The name in `name:port`, without the brackets of an IPv6 address.
 fn host(relay: &str) -> &str {

@@ -20,6 +20,8 @@ use crate::{ClientEvent, ClosedReason, ConnectError, ConnectionLost, ConnectionS
 pub(crate) struct Driver {
     pub(crate) base: Base,
     pub(crate) state: watch::Sender<ConnectionState>,
+    /// A late Hello of an earlier process of this device has taken over once.
+    pub(crate) haunted: bool,
 }
 
 impl Driver {
@@ -64,6 +66,7 @@ impl Driver {
                 Exit::Lost(lost) => {
                     tracing::info!(%lost, "the connection is lost");
                     self.base.hub.links.set(LinkState::Down);
+                    let lost = self.unless_late(lost, begun.elapsed());
                     self.reconnect(lost, &mut backoff).await
                 }
                 Exit::End(End::Close(done)) => return self.goodbye(&session, done).await,
@@ -79,6 +82,16 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// The Hello of an earlier process of this device, which is gone, may arrive late and take over from this one: only soon
+    /// after this one connected, and once. So this one connects again, and stops if it is replaced again.
+    fn unless_late(&mut self, lost: ConnectionLost, age: Duration) -> ConnectionLost {
+        let replaced = matches!(lost, ConnectionLost::Closed { code: Code::REPLACED, .. });
+        if replaced && age < LATE && !std::mem::replace(&mut self.haunted, true) {
+            return ConnectionLost::Transport("replaced by an earlier process of this device".into());
+        }
+        lost
     }
 
     /// A new session after a lost one, however long it takes.
@@ -231,6 +244,9 @@ const OVERLAP: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(10);
 /// How long QUIC may take to say goodbye.
 const IDLE: Duration = Duration::from_millis(500);
+
+/// How late packets of an earlier process may arrive.
+const LATE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,7 @@ mod buffer;
 mod dial;
 mod driver;
 mod links;
+mod outgoing;
 mod session;
 mod socket;
 mod stream;

@@ -6,8 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use quinn::{ReadError, RecvStream, WriteError};
 use quip_protocol::Code;
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
@@ -16,6 +15,7 @@ use tokio::{
 
 use super::{
     Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK, links::Follower,
+    outgoing::Outgoing,
 };
 use crate::{
     ClosedReason, OpenError,
@@ -213,7 +213,7 @@ async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
     let named = Named::new(shared, link, send.id().into());
     shared.with(|core| core.connected(link.limits.generation));
     let mut stream =
-        Stream { send, recv, buffer: Buffer::default(), out: Bytes::new(), state: State::Open, read_all: false };
+        Stream { recv, buffer: Buffer::default(), out: Outgoing::new(send), state: State::Open, read_all: false };
     let exit = match stream.run(shared, links).await {
         Ok(exit) => exit,
         Err(Failed::Lost) => Exit::Lost,
@@ -230,11 +230,10 @@ async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
 }
 
 struct Stream {
-    send: SendStream,
     recv: RecvStream,
     buffer: Buffer,
     /// Bytes being written.
-    out: Bytes,
+    out: Outgoing,
     state: State,
     /// The relay has finished or reset its side.
     read_all: bool,
@@ -273,7 +272,7 @@ impl Stream {
             tokio::select! {
                 biased;
                 () = links.changed() => return Ok(Exit::Lost),
-                written = self.send.write(&self.out), if !self.out.is_empty() => self.on_written(written)?,
+                written = self.out.write(), if !self.out.is_empty() => self.on_written(written)?,
                 chunk = self.recv.read_chunk(CHUNK, true), if wants_read && !self.read_all => self.on_read(shared, chunk)?,
                 () = shared.wake.notified() => {}
                 () = at(timer) => {}
@@ -290,7 +289,7 @@ impl Stream {
             if self.state == State::Closed {
                 core.take_out();
             } else if self.out.is_empty() && core.has_out() {
-                self.out = core.take_out().into();
+                self.out.put(core.take_out().into());
             }
             Ok::<_, Failed>((next, core.timer(), core.wants_read()))
         });
@@ -303,7 +302,7 @@ impl Stream {
             Next::Over => return Ok(Turn::Exit(Exit::Over)),
         }
         if self.state == State::Finishing && self.out.is_empty() {
-            self.send.finish().ok();
+            self.out.end();
             self.state = State::Closed;
         }
         Ok(Turn::Wait { timer, wants_read })
@@ -339,12 +338,12 @@ impl Stream {
         Ok(())
     }
 
-    fn on_written(&mut self, written: Result<usize, WriteError>) -> Result<(), Failed> {
+    fn on_written(&mut self, written: Result<(), WriteError>) -> Result<(), Failed> {
         match written {
-            Ok(count) => drop(self.out.split_to(count)),
+            Ok(()) => {}
             // The relay ended the stream; the reason follows on the receiving side.
             Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
-                self.out.clear();
+                self.out.stopped();
                 self.state = State::Closed;
             }
             Err(_) => return Err(Failed::Lost),
@@ -354,7 +353,7 @@ impl Stream {
 
     /// Ends the stream cleanly, so that the conversation can be reopened at once.
     async fn leave(&mut self) {
-        self.send.finish().ok();
+        self.out.end();
         let read = async { while let Ok(Some(_)) = self.recv.read_chunk(usize::MAX, true).await {} };
         timeout(GOODBYE, read).await.ok();
     }

@@ -8,15 +8,18 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::Trust;
+use crate::{Platform, Trust};
 
 /// The TLS configuration for `trust`. Does not use the process's default provider.
-pub(super) fn config(trust: &Trust) -> Result<quinn::crypto::rustls::QuicClientConfig, String> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+pub(super) fn config(
+    trust: &Trust,
+    platform: &dyn Platform,
+) -> Result<quinn::crypto::rustls::QuicClientConfig, String> {
+    let (provider, time) = platform.tls();
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::Fingerprint(fingerprint) => Arc::new(Pinned { fingerprint: *fingerprint, provider: provider.clone() }),
         Trust::Ca(authorities) => {
@@ -29,7 +32,7 @@ pub(super) fn config(trust: &Trust) -> Result<quinn::crypto::rustls::QuicClientC
                 .map_err(|error| error.to_string())?
         }
     };
-    let mut tls = ClientConfig::builder_with_provider(provider)
+    let mut tls = ClientConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
         .dangerous()

@@ -4,12 +4,14 @@ use std::{net::UdpSocket, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn::{
-    AckFrequencyConfig, AsyncUdpSocket, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream,
-    Runtime, SendStream, ServerConfig, TransportConfig, VarInt, congestion::CubicConfig,
-    crypto::rustls::QuicServerConfig,
+    AckFrequencyConfig, AsyncUdpSocket, Connecting, ConnectionError, ConnectionId, ConnectionIdGenerator, Endpoint,
+    EndpointConfig, IdleTimeout, RecvStream, Runtime, SendStream, ServerConfig, TransportConfig, VarInt,
+    congestion::CubicConfig, crypto::rustls::QuicServerConfig,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use quip_protocol::ALPN;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 use tokio::{
     sync::{Notify, mpsc},
@@ -118,21 +120,34 @@ pub fn start(socket: UdpSocket, config: &Config, credentials: Credentials<'_>) -
     start_on(runtime, socket, None, config, credentials)
 }
 
-/// Starts the endpoint on any runtime and socket, with randomness from `rng_seed` or from the system. Inside a tokio
-/// runtime.
+/// Where an endpoint that runs in virtual time has its randomness from.
+pub struct Randomness {
+    /// What QUIC draws.
+    pub seed: [u8; 32],
+    /// What TLS draws.
+    pub crypto: Arc<CryptoProvider>,
+}
+
+/// Starts the endpoint on any runtime and socket, with the system's randomness or another. Inside a tokio runtime.
 ///
 /// # Errors
 /// As [`start`].
 pub fn start_on(
     runtime: Arc<dyn Runtime>,
     socket: Arc<dyn AsyncUdpSocket>,
-    rng_seed: Option<[u8; 32]>,
+    randomness: Option<Randomness>,
     config: &Config,
     credentials: Credentials<'_>,
 ) -> Result<Endpoint, EndpointError> {
     let mut endpoint = endpoint_config(credentials.keys);
-    endpoint.rng_seed(rng_seed);
-    let server = server_config(config, credentials)?;
+    let crypto = match randomness {
+        Some(Randomness { seed, crypto }) => {
+            endpoint.rng_seed(Some(seed)).cid_generator(move || Box::new(SeededIds(StdRng::from_seed(seed))));
+            crypto
+        }
+        None => Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+    };
+    let server = server_config(config, credentials, crypto)?;
     Ok(Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, runtime)?)
 }
 
@@ -149,10 +164,30 @@ fn endpoint_config(keys: &NodeKeys) -> EndpointConfig {
     endpoint
 }
 
-fn server_config(config: &Config, credentials: Credentials<'_>) -> Result<ServerConfig, EndpointError> {
+/// Connection ids from a seed. Any id may be one of an earlier process of the same relay.
+struct SeededIds(StdRng);
+
+impl ConnectionIdGenerator for SeededIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&self.0.random::<[u8; 8]>())
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+fn server_config(
+    config: &Config,
+    credentials: Credentials<'_>,
+    crypto: Arc<CryptoProvider>,
+) -> Result<ServerConfig, EndpointError> {
     let Credentials { certificate, keys } = credentials;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+    let mut tls = rustls::ServerConfig::builder_with_provider(crypto)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(certificate.chain.clone(), certificate.key.clone_key())?;
@@ -203,8 +238,16 @@ pub(super) async fn accept(endpoint: Endpoint, arrivals: Arrivals, limits: Limit
             incoming.refuse();
             continue;
         }
+        // What is not even a good first packet counts for nothing.
+        let connecting = match incoming.accept() {
+            Ok(connecting) => connecting,
+            Err(error) => {
+                tracing::debug!(%error, "a handshake failed");
+                continue;
+            }
+        };
         number += 1;
-        tokio::spawn(serve(incoming, number, arrivals.clone(), limits.unauthenticated));
+        tokio::spawn(serve(connecting, number, arrivals.clone(), limits.unauthenticated));
         if number % ACCEPTS_A_TURN == 0 {
             tokio::task::yield_now().await;
         }
@@ -228,8 +271,8 @@ fn pace(per_second: usize) -> Option<Interval> {
     Some(pace)
 }
 
-async fn serve(incoming: Incoming, number: u64, arrivals: Arrivals, patience: Duration) {
-    let quic = match connect(incoming, patience).await {
+async fn serve(connecting: Connecting, number: u64, arrivals: Arrivals, patience: Duration) {
+    let quic = match connect(connecting, patience).await {
         Ok(quic) => quic,
         Err(error) => return tracing::debug!(%error, "a handshake failed"),
     };
@@ -255,8 +298,8 @@ async fn serve(incoming: Incoming, number: u64, arrivals: Arrivals, patience: Du
     arrivals.put(Arrival::Closed { number, error }).await;
 }
 
-async fn connect(incoming: Incoming, patience: Duration) -> Result<quinn::Connection, ConnectionError> {
-    match tokio::time::timeout(patience, incoming.accept()?).await {
+async fn connect(connecting: Connecting, patience: Duration) -> Result<quinn::Connection, ConnectionError> {
+    match tokio::time::timeout(patience, connecting).await {
         Ok(result) => result,
         Err(_) => Err(ConnectionError::TimedOut),
     }

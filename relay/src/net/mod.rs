@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-pub use endpoint::{Credentials, EndpointError, bind, start, start_on};
+pub use endpoint::{Credentials, EndpointError, Randomness, bind, start, start_on};
 
 use crate::hub::{Mailbox, Phase, Setup};
 use driver::Driver;

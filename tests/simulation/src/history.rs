@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use quip_client::{Accepted, Change, ClientEvent, Cursor, History as Page, OwnedEvent, Presence, ReceiptError, SkipReason};
+use quip_client::{
+    Accepted, Change, ClientEvent, Cursor, History as Page, OwnedEvent, Presence, ReceiptError, SkipReason,
+};
 use quip_order::Ordered;
 use quip_protocol::{Code, ConversationId, DeviceId, UserId};
 

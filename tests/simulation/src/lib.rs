@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
 pub mod check;
+pub mod crypto;
 pub mod history;
 pub mod host;
 pub mod identity;

@@ -39,6 +39,8 @@ pub struct Totals {
     pub entries: u64,
     /// Their virtual time.
     pub time: Duration,
+    /// Their traces, summed up: the same seeds give the same sum.
+    pub trace: u64,
 }
 
 /// Runs a seed and judges it.
@@ -94,13 +96,18 @@ impl Totals {
         self.packets += ran.packets;
         self.entries += ran.history.entries.len() as u64;
         self.time += ran.time;
+        self.trace = self.trace.wrapping_add(ran.trace);
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runs, packets, entries, time } = self;
-        write!(f, "{runs} runs kept every promise: {} s of virtual time, {packets} packets, {entries} entries", time.as_secs())
+        let Self { runs, packets, entries, time, trace } = self;
+        write!(
+            f,
+            "{runs} runs kept every promise: {} s of virtual time, {packets} packets, {entries} entries, trace {trace:016x}",
+            time.as_secs()
+        )
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    hash::{DefaultHasher, Hasher},
+    hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -43,9 +43,17 @@ impl Trace {
         self.with(|state| state.lines.clone().unwrap_or_default())
     }
 
-    /// Adds something that is not a packet.
-    pub fn note(&self, what: &dyn fmt::Debug) {
-        self.with(|state| state.line(&format_args!("{what:?}")));
+    /// Adds something that is not a packet. Without text only its kind counts, which is much faster.
+    pub fn note<T: fmt::Debug>(&self, what: &T) {
+        self.with(|state| {
+            state.hash.write_u64(state.start.elapsed().as_micros() as u64);
+            std::mem::discriminant(what).hash(&mut state.hash);
+            if state.lines.is_some() {
+                let line = format!("{what:?}");
+                state.hash.write(line.as_bytes());
+                state.push(&format_args!("{line}"));
+            }
+        });
     }
 
     pub(crate) fn packet(&self, now: Instant, from: SocketAddr, to: SocketAddr, size: usize, arrives: bool) {
@@ -72,14 +80,6 @@ impl Trace {
 }
 
 impl State {
-    fn line(&mut self, what: &fmt::Arguments<'_>) {
-        let line = format!("{:.6} {what}", self.start.elapsed().as_secs_f64());
-        self.hash.write(line.as_bytes());
-        if let Some(lines) = &mut self.lines {
-            lines.push(line);
-        }
-    }
-
     fn push(&mut self, what: &fmt::Arguments<'_>) {
         let line = format!("{:.6} {what}", self.start.elapsed().as_secs_f64());
         if let Some(lines) = &mut self.lines {

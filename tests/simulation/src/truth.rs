@@ -139,9 +139,8 @@ impl Conversation {
             let ends = all.iter().skip(1).map(|next| next.since).chain([Duration::MAX]);
             all.iter().zip(ends).filter(|(visible, _)| visible.role > 0).map(|(visible, end)| (visible.since, end))
         };
-        spans(one).any(|(begin, end)| {
-            spans(other).any(|(from, to)| begin.max(from).max(since) <= end.min(to).min(until))
-        })
+        spans(one)
+            .any(|(begin, end)| spans(other).any(|(from, to)| begin.max(from).max(since) <= end.min(to).min(until)))
     }
 }
 

@@ -25,7 +25,8 @@ impl Watch {
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
-                let noted = PANICS.with_borrow_mut(|panics| panics.as_mut().map(|panics| panics.push(info.to_string())));
+                let noted =
+                    PANICS.with_borrow_mut(|panics| panics.as_mut().map(|panics| panics.push(info.to_string())));
                 eprintln!("{info}");
                 if noted.is_none() {
                     before(info);

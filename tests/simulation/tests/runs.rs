@@ -14,7 +14,8 @@ fn the_same_seed_gives_the_same_trace() {
         if let Some((line, (here, there))) =
             (1_usize..).zip(one.lines.iter().zip(&other.lines)).find(|(_, (here, there))| here != there)
         {
-            let near = |lines: &[String]| lines[line.saturating_sub(CONTEXT)..(line + CONTEXT).min(lines.len())].join("\n");
+            let near =
+                |lines: &[String]| lines[line.saturating_sub(CONTEXT)..(line + CONTEXT).min(lines.len())].join("\n");
             let (one, other) = (near(&one.lines), near(&other.lines));
             panic!("seed {seed} differs in line {line}:\n{here}\n{there}\nIn context:\n{one}\nand\n{other}");
         }

@@ -227,9 +227,11 @@ impl Core {
             }
             return in_the_way;
         };
-        self.tries += 1;
+        // A relay that is busy may say so any number of times.
+        let other_number = matches!(end.code, Code::MISSING | Code::KNOWN | Code::REUSED);
+        self.tries += u32::from(other_number);
         match end.code {
-            _ if self.tries > TRIES => false,
+            _ if other_number && self.tries > TRIES => false,
             Code::MISSING => {
                 self.outbox.renumber_join(end.info + 1);
                 true

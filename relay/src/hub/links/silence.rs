@@ -41,13 +41,14 @@ impl Links {
         };
         let wall = UNIX_EPOCH + Duration::from_millis(time);
         let expired = session.rights.identity().expires_at.is_some_and(|at| at <= wall);
-        let replaced = session.overlap_until.is_some_and(|until| until <= now);
+        let moved = session.overlap_until.is_some_and(|until| until <= now);
         connection.heard.sample(port.frames_received(key), now, time);
         let silent = now.duration_since(connection.heard.at);
         let code = if expired {
             Code::TOKEN_EXPIRED
-        } else if replaced {
-            Code::REPLACED
+        } else if moved {
+            // Not REPLACED, which is for good: the client may not know that it moved, if the newer connection lost its Welcome.
+            Code::BYE
         } else if silent >= presence.idle_timeout {
             connection.reason = DisconnectReason::Silent;
             Code::IDLE

@@ -44,7 +44,7 @@ fn a_newer_process_replaces_an_older_one_and_the_same_one_overlaps() {
         relay.world().connections[second.at].frames += 1;
         relay.world().connections[third.at].frames += 1;
     }
-    assert_eq!((relay.closed(second), relay.closed(third)), (Some(Code::REPLACED), None));
+    assert_eq!((relay.closed(second), relay.closed(third)), (Some(Code::BYE), None));
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl Check<'_> {
                 let of = self.readings.iter().rev().find(|(known, ..)| known == reading);
                 let ended = of.is_some_and(|(_, id, since)| {
                     // One who left before there was any event is like one who never came.
-                    let fits = *code == Code::ENDED || (*code == Code::NOT_FOUND && self.saw_nothing(user, *id));
+                    let fits = *code == Code::ENDED || (*code == Code::NOT_FOUND && self.saw_nothing(user, *id, now));
                     fits && self.was_outside(user, *id, *since, now)
                 });
                 if !ended {
@@ -73,10 +73,11 @@ impl Check<'_> {
         }
     }
 
-    /// Whether none of the events was ever for the user.
-    fn saw_nothing(&self, user: &UserId, id: ConversationId) -> bool {
-        let known = self.found.truth.conversations.get(&id);
-        known.is_none_or(|known| known.ranges(user).all(|(from, to)| from > to.min(known.events.len() as u64)))
+    /// Whether none of the events until now was ever for the user.
+    fn saw_nothing(&self, user: &UserId, id: ConversationId, now: Duration) -> bool {
+        let Some(known) = self.found.truth.conversations.get(&id) else { return true };
+        let mut stored = known.events.iter().filter(|stored| stored.ordered <= now);
+        !stored.any(|stored| known.ranges(user).any(|(from, to)| from <= stored.seq && stored.seq <= to))
     }
 
     /// Whether the user was not a member at some time from shortly before `since` until now.

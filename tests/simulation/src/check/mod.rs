@@ -8,7 +8,10 @@ mod sends;
 
 use std::{fmt, time::Duration};
 
-use crate::{history::{Entry, History}, truth::Truth};
+use crate::{
+    history::{Entry, History},
+    truth::Truth,
+};
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]

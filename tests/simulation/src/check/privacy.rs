@@ -132,9 +132,13 @@ impl Check<'_> {
         let known = self.found.truth.conversations.get(&id);
         let stored = known.and_then(|known| known.events.get(head.checked_sub(1)? as usize));
         if head > 0 && stored.is_none_or(|stored| stored.number != number || stored.ordered > now) {
-            self.found.add(now, Promise::OnceInOrder, format!("{user} was told of event {head} of {id}, which is not there"));
+            self.found.add(
+                now,
+                Promise::OnceInOrder,
+                format!("{user} was told of event {head} of {id}, which is not there"),
+            );
         }
-        if !known.is_some_and(|known| known.seen_between(user, Duration::ZERO, now).next().is_some()) {
+        if known.is_none_or(|known| known.seen_between(user, Duration::ZERO, now).next().is_none()) {
             self.leak(now, user, format!("that there is {id}"));
         }
     }

@@ -58,7 +58,8 @@ impl Check<'_> {
     fn step(&mut self, now: Duration, device: Device, app: &App) {
         match app {
             App::Connected { id } => {
-                if self.ids.insert(device, *id).is_some_and(|known| known != *id) {
+                let before = self.ids.insert(device, *id);
+                if before.is_some_and(|known| known != *id) {
                     self.found.add(now, Promise::Fate, format!("{device:?} has another device id than before"));
                 }
             }
@@ -93,9 +94,8 @@ impl Check<'_> {
                 }
             }
             Err(ReceiptError::Refused(code)) => {
-                let decided = self.ids.get(&device).and_then(|known| {
-                    self.found.truth.outcomes.get(&(id, user.clone(), *known))
-                });
+                let decided =
+                    self.ids.get(&device).and_then(|known| self.found.truth.outcomes.get(&(id, user.clone(), *known)));
                 if !decided.is_some_and(|outcomes| outcomes.iter().any(|outcome| outcome.code == code)) {
                     let what = format!("{ticket:?} was refused with {code:?}, which was never decided");
                     self.found.add(now, Promise::Fate, what);

@@ -112,7 +112,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_lost() {
         let quality = Quality { bandwidth: 10_000, ..Quality::GOOD };
-        assert_eq!(fates(&quality, 10).iter().filter(|fate| **fate == Fate::Lost).count(), 4, "half a second holds six");
+        assert_eq!(
+            fates(&quality, 10).iter().filter(|fate| **fate == Fate::Lost).count(),
+            4,
+            "half a second holds six"
+        );
         assert_eq!(fates(&Quality { mtu: 999, ..Quality::GOOD }, 1), [Fate::Lost]);
     }
 

@@ -135,7 +135,7 @@ impl App {
         process.note(Entry::Sent { ticket, conversation, kind, body });
         self.process.host.spawn(async move {
             let mut fate = receipt.accepted().await;
-            if process.planted(Plant::FinalCode, 10) {
+            if process.planted(Plant::FinalCode, 100) {
                 fate = Err(quip_client::ReceiptError::Refused(quip_protocol::Code::FORBIDDEN));
             }
             process.note(Entry::Fate { ticket, fate });

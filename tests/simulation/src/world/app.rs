@@ -177,13 +177,13 @@ impl Process {
     /// Notes what a faulty relay might tell.
     fn pretend(&self) {
         let stranger = self.shared.recorder.last_user();
-        if self.user != stranger && self.planted(Plant::PresenceLeaked, 5) {
+        if self.user != stranger && self.planted(Plant::PresenceLeaked, 50) {
             let state = quip_client::PresenceState::Online;
             let presence = quip_client::Presence { user: stranger.clone(), state, last_seen: None };
             self.note(Entry::Told(ClientEvent::Presence(presence)));
         }
         let foreign = self.shared.places.iter().find(|place| place.target(&self.user).is_none());
-        if let Some(place) = foreign.filter(|_| self.planted(Plant::NotificationLeaked, 5)) {
+        if let Some(place) = foreign.filter(|_| self.planted(Plant::NotificationLeaked, 50)) {
             self.note(Entry::Told(ClientEvent::Changed { conversation: place.id(), head: 1, number: 1, role: 1 }));
         }
     }

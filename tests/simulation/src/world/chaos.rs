@@ -8,7 +8,12 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 
-use super::{app, disk::Disk, relay::Relay, shared::{Process, Shared}};
+use super::{
+    app,
+    disk::Disk,
+    relay::Relay,
+    shared::{Process, Shared},
+};
 use crate::{
     history::{App, Device, Entry},
     host::Host,

@@ -52,7 +52,7 @@ impl StateStore for DiskStore {
         for change in changes {
             let mut change = change.clone();
             if let Change::Cursor(conversation, cursor) = &mut change {
-                if self.plant == Some(Plant::UnhandledAcknowledged) && cursor.seq > 0 {
+                if self.plant == Some(Plant::UnhandledAcknowledged) && self.host.draw(50) == 0 {
                     cursor.seq += 1;
                 }
                 let (conversation, cursor) = (*conversation, *cursor);

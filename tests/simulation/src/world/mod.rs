@@ -21,6 +21,7 @@ use self::{
     shared::Shared,
 };
 use crate::{
+    crypto,
     history::{History, Recorder},
     identity::Identity,
     net::Net,
@@ -64,6 +65,7 @@ pub fn run(options: Options) -> Ran {
 
 async fn play(options: Options) -> Ran {
     let mut rng = StdRng::seed_from_u64(options.seed);
+    crypto::begin(options.seed);
     let trace = Trace::new(options.text);
     let net = Net::new(rng.random(), trace.clone());
     let users = people(&mut rng);
@@ -85,7 +87,13 @@ async fn play(options: Options) -> Ran {
     chaos.settle().await;
     chaos.end();
     drop(watch);
-    Ran { history: recorder.take(), trace: trace.hash(), lines: trace.lines(), packets: net.sent(), time: trace.elapsed() }
+    Ran {
+        history: recorder.take(),
+        trace: trace.hash(),
+        lines: trace.lines(),
+        packets: net.sent(),
+        time: trace.elapsed(),
+    }
 }
 
 /// The user of each device.

@@ -47,7 +47,11 @@ impl Reader {
             };
             match event {
                 None => break true,
-                Some(event) => if !self.handle(event).await { break false },
+                Some(event) => {
+                    if !self.handle(event).await {
+                        break false;
+                    }
+                }
             }
             // Some apps say that they are done; most just ask for the next event.
             if self.process.host.draw(8) == 0 {
@@ -107,14 +111,14 @@ impl Reader {
     /// False when a planted fault swallowed it.
     fn deliver(&mut self, event: OwnedEvent) -> bool {
         let (process, reading) = (self.process.clone(), self.reading);
-        if process.planted(Plant::EventLost, 10) {
+        if process.planted(Plant::EventLost, 300) {
             return false;
         }
-        if self.kept_back.is_none() && process.planted(Plant::EventsSwapped, 10) {
+        if self.kept_back.is_none() && process.planted(Plant::EventsSwapped, 300) {
             self.kept_back = Some(event);
             return false;
         }
-        if process.planted(Plant::EventRepeated, 10) {
+        if process.planted(Plant::EventRepeated, 300) {
             process.note(App::Delivered { reading, event: event.clone() });
         }
         process.note(App::Delivered { reading, event });
@@ -126,7 +130,7 @@ impl Reader {
 
     fn skip(&mut self, to: u64, why: SkipReason) {
         let reading = self.reading;
-        if self.process.planted(Plant::EventLeaked, 1) {
+        if self.process.planted(Plant::EventLeaked, 3) {
             let truth = lock(&self.process.shared.truth);
             let hidden = truth.conversations[&self.id].events[self.at as usize..to as usize].to_vec();
             drop(truth);

@@ -9,7 +9,6 @@ use std::{
     },
 };
 
-use quip_protocol::{ConversationId, UserId};
 use super::{disk::Disk, place::Place};
 use crate::{
     history::{App, Device, Entry, Reading, Recorder, Ticket},
@@ -17,6 +16,7 @@ use crate::{
     plant::Plant,
     truth::Truth,
 };
+use quip_protocol::{ConversationId, UserId};
 
 /// What everything in a run has in common.
 pub(super) struct Shared {

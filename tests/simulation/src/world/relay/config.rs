@@ -51,13 +51,7 @@ const SETTINGS: &[(&str, Settings)] = &[
             ("history_page", &["100", "3"]),
         ],
     ),
-    (
-        "[presence]\n",
-        &[
-            ("offline_after", &["\"3s\"", "\"0s\""]),
-            ("last_seen_every", &["\"300s\"", "\"1s\""]),
-        ],
-    ),
+    ("[presence]\n", &[("offline_after", &["\"3s\"", "\"0s\""]), ("last_seen_every", &["\"300s\"", "\"1s\""])]),
     ("[store]\n", &[("reads_waiting", &["4096", "2"]), ("cached_records", &["32768", "16"])]),
 ];
 

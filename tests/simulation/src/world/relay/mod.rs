@@ -34,6 +34,7 @@ use self::{
 };
 use super::{chaos::RELAY, shared::Shared};
 use crate::{
+    crypto,
     history::Entry,
     host::Host,
     identity::Identity,
@@ -107,14 +108,22 @@ impl Relay {
         let view = store.view();
         let mailbox = Mailbox::new(self.config.limits.inbox_bytes);
         let config = SequencerConfig::default();
-        let mut sequencer = Sequencer::start(store, order, vec![mailbox.sink()], config).expect("the log goes on there");
+        let mut sequencer =
+            Sequencer::start(store, order, vec![mailbox.sink()], config).expect("the log goes on there");
         sequencer.catch_up().expect("what was accepted is decided again");
 
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let identity = relay_net::Credentials { certificate: &self.identity.certificate(), keys: &self.identity.keys };
         let (runtime, socket) = (Arc::new(host.clone()), host.bind(self.shared.relay.port()));
-        let endpoint = relay_net::start_on(runtime, socket, Some(seed), &self.config, identity).expect("a good identity");
+        let endpoint = relay_net::start_on(
+            runtime,
+            socket,
+            Some(relay_net::Randomness { seed, crypto: crypto::provider() }),
+            &self.config,
+            identity,
+        )
+        .expect("a good identity");
         let setup = Setup {
             config: Arc::new(self.config.clone()),
             authenticator: Authenticator::open(&self.config.auth, "nowhere".as_ref()).expect("it needs no keys"),
