@@ -194,7 +194,11 @@ impl Engine {
     async fn run(mut self) -> Result<(), ClusterError> {
         let mut doubt = Doubt::default();
         loop {
-            let stay = self.link.connected().await?;
+            let Ok(stay) = timeout(SAY_EVERY, self.link.connected()).await else {
+                tracing::warn!(stream = self.log.name, why = self.link.trouble(), "still not connected; trying again");
+                continue;
+            };
+            let stay = stay?;
             let why = match self.log.check(self.generation, self.place.position).await {
                 Ok(found) => {
                     doubt = Doubt::default();

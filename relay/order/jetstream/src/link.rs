@@ -15,11 +15,13 @@ pub(crate) struct Link {
 }
 
 /// What became of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Seen {
     up: bool,
     losses: u64,
     over: bool,
+    /// What the client said last.
+    error: Option<String>,
 }
 
 /// One stay at one server.
@@ -49,10 +51,16 @@ impl Link {
 
     /// Waits until it is connected.
     pub(crate) async fn connected(&self) -> Result<Stay, ClusterError> {
-        match self.seen.clone().wait_for(|seen| seen.up || seen.over).await.as_deref() {
-            Ok(&Seen { over: false, losses, .. }) => Ok(Stay(losses)),
-            _ => Err(ClusterError::Credentials("the connection was closed".to_owned())),
+        let mut watched = self.seen.clone();
+        match watched.wait_for(|seen| seen.up || seen.over).await.as_deref() {
+            Ok(seen) if !seen.over => Ok(Stay(seen.losses)),
+            _ => Err(ClusterError::Ended),
         }
+    }
+
+    /// Why it is not connected, as far as is known.
+    pub(crate) fn trouble(&self) -> String {
+        self.seen.borrow().error.clone().unwrap_or_else(|| "disconnected".to_owned())
     }
 
     /// Waits until this stay is over.
@@ -85,11 +93,13 @@ async fn options(config: &ClusterConfig, seen: watch::Sender<Seen>) -> Result<Co
 }
 
 fn note(seen: &mut Seen, event: &Event) -> bool {
-    let before = *seen;
+    let before = seen.clone();
     match event {
-        Event::Connected => seen.up = true,
+        Event::Connected => (seen.up, seen.error) = (true, None),
         Event::Disconnected => (seen.up, seen.losses) = (false, seen.losses + 1),
         Event::Closed => seen.over = true,
+        Event::ClientError(error) => seen.error = Some(error.to_string()),
+        Event::ServerError(error) => seen.error = Some(error.to_string()),
         _ => {}
     }
     *seen != before
