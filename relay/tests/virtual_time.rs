@@ -191,7 +191,11 @@ fn relay(network: &Arc<Network>, certificate: &Certificate, phases: watch::Recei
     let endpoint = net::start_on(
         Arc::new(Tokio),
         socket,
-        Some(net::Randomness { seed: [4; 32], crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }),
+        Some(net::Randomness {
+            ids: Box::new(|| Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(4))),
+            seed: [4; 32],
+            crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+        }),
         &config,
         identity,
     )

@@ -4,13 +4,12 @@ use std::{net::UdpSocket, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn::{
-    AckFrequencyConfig, AsyncUdpSocket, Connecting, ConnectionError, ConnectionId, ConnectionIdGenerator, Endpoint,
-    EndpointConfig, IdleTimeout, RecvStream, Runtime, SendStream, ServerConfig, TransportConfig, VarInt,
-    congestion::CubicConfig, crypto::rustls::QuicServerConfig,
+    AckFrequencyConfig, AsyncUdpSocket, Connecting, ConnectionError, ConnectionIdGenerator, Endpoint, EndpointConfig,
+    IdleTimeout, RecvStream, Runtime, SendStream, ServerConfig, TransportConfig, VarInt, congestion::CubicConfig,
+    crypto::rustls::QuicServerConfig,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use quip_protocol::ALPN;
-use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 use tokio::{
@@ -124,6 +123,8 @@ pub fn start(socket: UdpSocket, config: &Config, credentials: Credentials<'_>) -
 pub struct Randomness {
     /// What QUIC draws.
     pub seed: [u8; 32],
+    /// Makes what draws the ids of connections.
+    pub ids: Box<dyn Fn() -> Box<dyn ConnectionIdGenerator> + Send + Sync>,
     /// What TLS draws.
     pub crypto: Arc<CryptoProvider>,
 }
@@ -141,8 +142,8 @@ pub fn start_on(
 ) -> Result<Endpoint, EndpointError> {
     let mut endpoint = endpoint_config(credentials.keys);
     let crypto = match randomness {
-        Some(Randomness { seed, crypto }) => {
-            endpoint.rng_seed(Some(seed)).cid_generator(move || Box::new(SeededIds(StdRng::from_seed(seed))));
+        Some(Randomness { seed, ids, crypto }) => {
+            endpoint.rng_seed(Some(seed)).cid_generator(ids);
             crypto
         }
         None => Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
@@ -162,23 +163,6 @@ fn endpoint_config(keys: &NodeKeys) -> EndpointConfig {
     endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id)));
     endpoint.min_reset_interval(Duration::from_millis(1));
     endpoint
-}
-
-/// Connection ids from a seed. Any id may be one of an earlier process of the same relay.
-struct SeededIds(StdRng);
-
-impl ConnectionIdGenerator for SeededIds {
-    fn generate_cid(&mut self) -> ConnectionId {
-        ConnectionId::new(&self.0.random::<[u8; 8]>())
-    }
-
-    fn cid_len(&self) -> usize {
-        8
-    }
-
-    fn cid_lifetime(&self) -> Option<Duration> {
-        None
-    }
 }
 
 fn server_config(

@@ -3,9 +3,10 @@
 //! quinn looks at bytes that it cannot decrypt: whether a restarted relay answers the packet of an old handshake depends on its
 //! ciphertext. So what is encrypted must be the same in each run. Ciphers and signatures are the real ones.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
-use rand::{RngCore, SeedableRng, rngs::StdRng};
+use quinn::{ConnectionId, ConnectionIdGenerator};
+use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 use rustls::{
     Error, NamedGroup,
     crypto::{
@@ -22,6 +23,28 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Begins the random numbers of this thread's TLS.
 pub fn begin(seed: u64) {
     RNG.set(StdRng::seed_from_u64(seed));
+}
+
+/// Makes what draws the connection ids of an endpoint.
+pub fn ids(seed: u64) -> Box<dyn Fn() -> Box<dyn ConnectionIdGenerator> + Send + Sync> {
+    Box::new(move || Box::new(Ids(StdRng::seed_from_u64(seed))))
+}
+
+/// Any id may be one of an earlier process of the same relay.
+struct Ids(StdRng);
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&self.0.random::<[u8; 8]>())
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 thread_local! {

@@ -123,9 +123,11 @@ impl Conversation {
         all[last_before..].iter().filter(move |visible| visible.since <= until)
     }
 
-    /// The events that were ever for a user, as first and last ones: each membership shows what it covers, up to its end.
-    pub fn ranges(&self, user: &UserId) -> impl Iterator<Item = (u64, u64)> {
+    /// The events that were for a user at some time until `until`, as first and last ones: each membership shows what it covers,
+    /// up to its end.
+    pub fn ranges(&self, user: &UserId, until: Duration) -> impl Iterator<Item = (u64, u64)> {
         let all = self.visible.get(user).map_or(&[][..], |all| all);
+        let all = &all[..all.partition_point(|visible| visible.since <= until)];
         all.iter().enumerate().map(|(at, visible)| {
             let end = all.get(at + 1).map_or(u64::MAX, |next| next.to);
             (visible.from, visible.to.min(end))

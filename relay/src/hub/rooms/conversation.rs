@@ -28,6 +28,12 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
+    /// A stream opens it. Who waits for a turn still gets one: the round becomes longer with the followers.
+    pub(super) fn add(&mut self, stream: StreamKey) {
+        self.followers.push(stream);
+        self.left += usize::from(self.left > 0);
+    }
+
     /// Every follower gets a turn from now on.
     pub(super) fn look_at_all(&mut self) {
         self.left = self.followers.len();
@@ -69,5 +75,21 @@ mod tests {
         assert!(!conversation.take_turns(9, &mut turns));
         turns.sort_unstable();
         assert_eq!(turns, followers, "those who had a turn in between have another one");
+    }
+
+    #[test]
+    fn one_who_comes_in_the_middle_of_a_round_takes_nobodys_turn() {
+        let mut keys = SlotMap::<StreamKey, ()>::with_key();
+        let followers: Vec<_> = (0..4).map(|_| keys.insert(())).collect();
+        let mut conversation = Conversation { followers: followers.clone(), ..Conversation::default() };
+        let mut turns = Vec::new();
+        conversation.look_at_all();
+        conversation.take_turns(3, &mut turns);
+        // The next round begins with the last of them.
+        conversation.look_at_all();
+        conversation.add(keys.insert(()));
+        turns.clear();
+        assert!(!conversation.take_turns(9, &mut turns));
+        assert!(followers.iter().all(|follower| turns.contains(follower)), "{turns:?}");
     }
 }

@@ -88,7 +88,7 @@ impl Rooms {
         let conversations = &mut self.conversations;
         let key = *self.by_id.entry(id).or_insert_with(|| conversations.insert(super::Conversation::default()));
         if let Some(conversation) = self.conversations.get_mut(key) {
-            conversation.followers.push(stream);
+            conversation.add(stream);
             if conversation.room.is_none() {
                 conversation.room = request.room().map(str::to_owned);
             }

@@ -77,7 +77,7 @@ impl Check<'_> {
     fn saw_nothing(&self, user: &UserId, id: ConversationId, now: Duration) -> bool {
         let Some(known) = self.found.truth.conversations.get(&id) else { return true };
         let mut stored = known.events.iter().filter(|stored| stored.ordered <= now);
-        !stored.any(|stored| known.ranges(user).any(|(from, to)| from <= stored.seq && stored.seq <= to))
+        !stored.any(|stored| known.ranges(user, now).any(|(from, to)| from <= stored.seq && stored.seq <= to))
     }
 
     /// Whether the user was not a member at some time from shortly before `since` until now.

@@ -91,7 +91,9 @@ impl Check<'_> {
 
     fn event(&mut self, now: Duration, user: &UserId, id: ConversationId, event: &OwnedEvent) {
         let known = self.found.truth.conversations.get(&id);
-        if !known.is_some_and(|known| known.ranges(user).any(|(from, to)| from <= event.seq && event.seq <= to)) {
+        if !known.is_some_and(|known| {
+            known.ranges(user, Duration::MAX).any(|(from, to)| from <= event.seq && event.seq <= to)
+        }) {
             self.leak(now, user, format!("event {} of {id}", event.seq));
         }
     }

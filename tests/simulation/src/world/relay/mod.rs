@@ -119,7 +119,7 @@ impl Relay {
         let endpoint = relay_net::start_on(
             runtime,
             socket,
-            Some(relay_net::Randomness { seed, crypto: crypto::provider() }),
+            Some(relay_net::Randomness { seed, ids: crypto::ids(self.rng.random()), crypto: crypto::provider() }),
             &self.config,
             identity,
         )
