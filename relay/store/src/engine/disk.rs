@@ -15,7 +15,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use fjall::{AbstractTree as _, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
+use fjall::{
+    AbstractTree as _, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice,
+    compaction::Leveled,
+};
 
 use super::manifest;
 use crate::{OpenError, StoreConfig, folder};
