@@ -62,6 +62,7 @@ mod lock;
 mod net;
 mod platform;
 mod request;
+mod socket;
 mod store;
 mod target;
 mod token;

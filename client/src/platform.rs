@@ -8,7 +8,7 @@ use rustls::{
     time_provider::{DefaultTimeProvider, TimeProvider},
 };
 
-use crate::net::bind;
+use crate::socket::bind;
 
 /// Tasks, sockets and random numbers of a client. The default is tokio, UDP and the system's randomness; a simulation
 /// gives its own with [`crate::Config::platform`] and runs the client in virtual time. The clock is tokio's.

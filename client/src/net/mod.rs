@@ -1,6 +1,6 @@
 //! IO: one task for the connection, one for each open conversation.
 //!
-//! * [`dial`] makes a connection and says Hello ([`tls`], [`transport`], [`socket`]);
+//! * [`dial`] makes a connection and says Hello ([`tls`], [`transport`]);
 //! * [`session`] runs it: the session stream, tokens, and moving to another relay;
 //! * [`driver`] runs one session after another, reconnecting with pauses ([`backoff`]);
 //! * [`stream`] runs one conversation over the current connection, which [`links`] has;
@@ -25,7 +25,6 @@ mod driver;
 mod links;
 mod outgoing;
 mod session;
-mod socket;
 mod stream;
 mod tls;
 mod transport;
@@ -35,7 +34,6 @@ pub(crate) use dial::Dialer;
 pub(crate) use driver::Driver;
 pub(crate) use links::{LinkState, Links};
 pub(crate) use session::{Base, Order};
-pub(crate) use socket::bind;
 pub(crate) use stream::{Shared, run};
 
 /// The state shared by the tasks and handles of a client.

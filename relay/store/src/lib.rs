@@ -12,6 +12,7 @@ mod error;
 mod folder;
 mod list;
 mod meta;
+mod read;
 mod readers;
 mod sequencer;
 mod store;

@@ -8,7 +8,7 @@ use quip_core::{
 };
 use quip_protocol::{ConversationId, UserId};
 
-use crate::{List, Listed, Members, ReadError, engine::Snapshot, store::Inner, view};
+use crate::{List, Listed, Members, ReadError, engine::Snapshot, read::get, store::Inner};
 
 /// How many records a page of members looks at, for each that it may hold: former members are passed over.
 const LOOKS: usize = 4;
@@ -70,8 +70,8 @@ pub(crate) fn list(
 }
 
 fn listed(rows: &Snapshot, user: &UserId, id: ConversationId) -> Result<Option<Listed>, ReadError> {
-    let conversation = view::get::<ConversationRecord>(rows, ConversationKey(id))?;
-    let member = view::get::<MemberRecord>(rows, MemberKey(id, user.clone()))?;
-    let mark = view::get::<MarkRecord>(rows, MarkKey(user.clone(), id))?.unwrap_or_default();
+    let conversation = get::<ConversationRecord>(rows, ConversationKey(id))?;
+    let member = get::<MemberRecord>(rows, MemberKey(id, user.clone()))?;
+    let mark = get::<MarkRecord>(rows, MarkKey(user.clone(), id))?.unwrap_or_default();
     Ok(conversation.zip(member).map(|(conversation, member)| Listed { id, conversation, member, mark }))
 }

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use fjall::Slice;
 use quip_core::{
     ConversationRecord, EditsRecord, EventRecord, Key, Kind, MarkRecord, MemberRecord, Record, SendsRecord, UserRecord,
-    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, SendsKey, UserKey, behind},
+    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, SendsKey, UserKey},
 };
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
-use crate::{ReadError, engine::Snapshot, list, store::Inner};
+use crate::{ReadError, list, read, store::Inner};
 
 /// Everything that is committed. Cheap to clone; reads may wait for the disk.
 #[derive(Clone)]
@@ -98,12 +98,12 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn get<K: Kind>(&self, key: K::Key) -> Result<Option<K>, ReadError> {
-        get(&self.inner.engine.snapshot(), key)
+        read::get(&self.inner.engine.snapshot(), key)
     }
 
     /// The record under a key of any kind.
     pub(crate) fn read(&self, key: &Key) -> Result<Option<Record>, ReadError> {
-        read(&self.inner.engine.snapshot(), key)
+        read::read(&self.inner.engine.snapshot(), key)
     }
 
     /// The head of a conversation.
@@ -225,24 +225,6 @@ impl View {
     pub fn list(&self, user: &UserId, after: Option<ConversationId>, limit: usize) -> Result<List, ReadError> {
         list::list(&self.inner, user, after, limit)
     }
-}
-
-/// The record under a key.
-pub(crate) fn get<K: Kind>(rows: &Snapshot, key: K::Key) -> Result<Option<K>, ReadError> {
-    Ok(read(rows, &key.into())?.and_then(K::of))
-}
-
-fn read(rows: &Snapshot, key: &Key) -> Result<Option<Record>, ReadError> {
-    let (kind, stored) = (key.kind(), key.encode());
-    let failed = |error| ReadError::engine(kind, &stored, error);
-    let values: Vec<Slice> = if key.is_in_parts() {
-        let end = behind(&stored);
-        let parts = rows.range(Bound::Included(&stored), Bound::Excluded(&end));
-        parts.map(|part| part.map(|(_, value)| value)).collect::<Result<_, _>>().map_err(failed)?
-    } else {
-        rows.get(&stored).map_err(failed)?.into_iter().collect()
-    };
-    key.decode(&values).map_err(|error| ReadError::damaged(kind, &stored, error))
 }
 
 /// A page on its way.
