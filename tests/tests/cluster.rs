@@ -224,7 +224,8 @@ async fn one_server_of_three_may_be_away() -> Result<()> {
             while stream.seen().await?.seq < 2 + 2 * (n - 1) {}
         }
         servers.restart(victim);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Two of three must have everything before the next one goes.
+        until("the server has caught up", async || Ok(servers.has_caught_up(victim))).await?;
     }
     let head = 2 + 2 * (n - 1);
     assert_eq!(whole(&alice, opening.id, head).await?, whole(&bob, opening.id, head).await?);

@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
+    io::{self, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -111,6 +112,20 @@ impl Servers {
         let home = self.folder.path().join(&server.name);
         server.child = spawn(program().unwrap(), &home, &server.client, &server.monitor);
         ports(&home, server.child.id());
+    }
+
+    /// Whether a server answers and has everything that the others have.
+    #[allow(dead_code)]
+    pub(crate) fn has_caught_up(&self, number: usize) -> bool {
+        let ask = || {
+            let mut stream = TcpStream::connect(&self.servers[number].monitor)?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok::<_, io::Error>(answer)
+        };
+        ask().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
     }
 
     /// Loses all that a server that is dead had stored.
