@@ -42,7 +42,7 @@ const ROWS: &str = "rows";
 const MEMTABLE_MAX: u64 = 1 << 40;
 /// Tables of checkpoints that are merged together into the level below. All kinds of records are in each, so that a merge reads
 /// most of that level: with the engine's 4, merging took a third of the relay's CPU under full load, with 8 a quarter.
-const NEW_TABLES: u8 = 8;
+pub(crate) const NEW_TABLES: u8 = 8;
 /// How long closing may take. The engine may never finish closing after its disk failed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 

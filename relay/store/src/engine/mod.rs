@@ -11,6 +11,8 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use fjall::{Readable as _, Slice};
 
 pub(crate) use self::disk::Disk;
+#[cfg(test)]
+pub(crate) use self::disk::NEW_TABLES;
 pub use self::memory::MemoryDisk;
 use self::memory::Rows;
 use crate::EngineError;

@@ -1,6 +1,10 @@
 //! What a sequencer does on a store that is damaged.
 
-use std::{sync::mpsc, thread};
+use std::{
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use quip_core::{
     Action, Authority, By, Command, ConversationRecord, JoinAs,
@@ -10,7 +14,7 @@ use quip_order::{BatchLimit, Faults, faulty};
 use quip_protocol::Code;
 
 use super::*;
-use crate::{Change, Committed, Sequencer, SequencerConfig, SequencerError, Sink, Step};
+use crate::{Change, Committed, Sequencer, SequencerConfig, SequencerError, Sink, Step, engine::NEW_TABLES};
 
 /// Must not be told of anything.
 struct Deaf(mpsc::Sender<()>);
@@ -128,7 +132,7 @@ fn a_failed_commit_stops_the_sequencer() {
     let (tell, told) = mpsc::channel();
     let sequencer = Sequencer::start(store, order, vec![Box::new(Deaf(tell))], SequencerConfig::default()).unwrap();
     let store = Store { inner };
-    for round in 0..8 {
+    for round in 0..2 * NEW_TABLES {
         // Once the engine has noticed, it refuses these too.
         let mut batch = Batch::default();
         batch.insert(&event_key(1), format!("{round}").as_bytes());
@@ -144,7 +148,9 @@ fn a_failed_commit_stops_the_sequencer() {
         batch.insert(b"\0nothing", b"");
         store.inner.engine.commit(batch).is_err()
     };
+    let start = Instant::now();
     while !refuses() {
+        assert!(start.elapsed() < Duration::from_secs(30), "nothing was merged");
         thread::yield_now();
     }
     submit.submit(join()).unwrap();
