@@ -2,7 +2,7 @@
 //!
 //! A command that was submitted appears zero, one or more times, anywhere relative to other submits; there is one order for
 //! all. Everything stronger that an engine may give is not relied upon. What an [`Order`] hands out is durable, and it hands
-//! the same out again, at the same positions, to whoever starts behind it: recovery is the first batches.
+//! the same out again, at the same positions, when it starts earlier in the log: recovery is the first batches.
 //!
 //! Engines: [`embedded()`] for a single relay, with a log on the disk; `quip-jetstream` for several relays. [`faulty()`] wraps any
 //! of them for tests.

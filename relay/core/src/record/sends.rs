@@ -2,7 +2,7 @@
 //!
 //! They are stored in parts, so that a command writes about 100 bytes and not all 64 outcomes. Numbers 1 to 8 are the first
 //! part, 9 to 16 the second, and so on. A part lies at one of nine places, which are used in turn, and is written again until it
-//! is full. The nine hold between 65 and 72 outcomes once there are so many, whatever was committed together: the bytes follow
+//! is full. The nine hold the latest 65 to 72 outcomes, whatever was committed together: the bytes follow
 //! from the commands alone.
 //!
 //! Key: slot 2 ‖ conversation 16 ‖ device 16 ‖ length of the user id 1 ‖ user id ‖ place of the part 1. Value: varints of the
@@ -31,7 +31,7 @@ pub struct SendsKey(pub ConversationId, pub DeviceId, pub UserId);
 pub struct SendsRecord {
     /// The last `n` that was decided.
     pub last: u64,
-    /// Outcomes of the latest, ending with `last`, without holes: at least 64 once there are so many.
+    /// Outcomes of the latest, ending with `last`, without holes: at least the latest 64.
     pub latest: VecDeque<Recorded>,
 }
 

@@ -119,7 +119,7 @@ struct Replay {
 }
 
 impl Log {
-    /// Opens the log in `folder`, or makes one of segments of so many bytes; one that is there keeps its size.
+    /// Opens the log in `folder`, or makes one whose segments have `segment_bytes`; one that is there keeps its size.
     ///
     /// # Errors
     /// When it is in use or damaged, or the disk fails.
@@ -186,7 +186,7 @@ impl Log {
         Ok(())
     }
 
-    /// Checks a segment, and makes what it holds durable: whoever wrote it may have ended before the sync, or the sync failed.
+    /// Checks a segment, and makes what it holds durable: the process that wrote it may have ended before the sync.
     fn look(&mut self, i: usize, header: Header) -> Result<u64, LogError> {
         let segment = &self.segments[i];
         let bytes = segment.read()?;

@@ -144,7 +144,7 @@ fn refuses_when_the_consumer_is_gone(engine: impl Engine) {
     }
 }
 
-/// Puts so many commands through the order, and returns what came out and the log's generation.
+/// Puts commands through the order, and returns what came out and the log's generation.
 pub(crate) fn filled(engine: &impl Engine, commands: u64, after: u64) -> (BTreeMap<u64, Ordered>, u64) {
     let (submit, mut order) = engine.open();
     order.start(&at(after)).unwrap();
