@@ -17,9 +17,9 @@ pub enum Plant {
     AckBeforeDurability,
     /// A command is refused for good without a reason.
     FinalCode,
-    /// An app is told the presence of a stranger.
+    /// An app gets the presence of a stranger.
     PresenceLeaked,
-    /// An app is told of a conversation that is none of its user's.
+    /// An app gets a notification of a conversation that its user is not in.
     NotificationLeaked,
     /// The library keeps a cursor behind an event that the app never handled.
     UnhandledAcknowledged,

@@ -2,7 +2,7 @@
 
 use quip_simulation::{plant::Plant, runs};
 
-/// Within so many seeds.
+/// Each fault is found within this many seeds.
 const SEEDS: u64 = 200;
 
 fn finds(plant: Plant) {

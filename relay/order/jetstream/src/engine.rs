@@ -54,7 +54,7 @@ pub(crate) async fn run(start: Start) -> Result<(), ClusterError> {
     let (link, log, generation) = match opening.await {
         Ok(opening) => opening,
         Err(error) => {
-            // Whoever opens the order hears why, so that there is nothing left to say here.
+            // Opening the order reports the reason.
             let _ = opened.send(Err(error));
             return Ok(());
         }

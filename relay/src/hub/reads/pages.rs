@@ -15,7 +15,7 @@ pub(super) fn forward(
     whole(view, id, seqs, Direction::Forward, PageLimit { bytes, events: usize::MAX })
 }
 
-/// A page at whose beginning nothing is missing but what was trimmed.
+/// A page that begins where it was asked to, or behind what was trimmed.
 pub(super) fn whole(
     view: &View,
     id: ConversationId,

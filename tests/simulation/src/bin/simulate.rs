@@ -1,4 +1,4 @@
-//! `simulate [N] [FIRST_SEED]`: runs so many seeds. The first that breaks a promise ends it: its history is printed, and what
+//! `simulate [N] [FIRST_SEED]`: runs N seeds. The first that breaks a promise ends it: its history is printed, and what
 //! it broke.
 
 use std::{process::ExitCode, time::Instant};

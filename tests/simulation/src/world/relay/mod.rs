@@ -203,7 +203,7 @@ impl Relay {
         }
     }
 
-    /// Turns the wall clock by so many milliseconds.
+    /// Turns the wall clock by some milliseconds.
     pub(super) fn turn_clock(&self, by: i64) {
         self.clock.fetch_add(by, Ordering::Relaxed);
     }

@@ -15,7 +15,7 @@ use crate::world::shared::lock;
 pub(super) struct Volatile(Arc<Mutex<Vec<Ordered>>>);
 
 impl Volatile {
-    /// Loses the last so many commands.
+    /// Loses the last commands, as many as this says.
     pub(super) fn lose(&self, count: usize) {
         let mut log = lock(&self.0);
         let kept = log.len().saturating_sub(count);
