@@ -105,11 +105,17 @@ fn repeat(
     let start = Instant::now();
     let mut due = start;
     while start.elapsed() < length {
+        let mut began = Instant::now();
         if let Some(interval) = interval {
-            due = (due + interval).max(Instant::now());
-            thread::sleep(due - Instant::now());
+            due += interval;
+            if due > began {
+                thread::sleep(due - began);
+                began = Instant::now();
+            } else {
+                // The batch before took longer than the interval: this one has been waiting since then.
+                began = due;
+            }
         }
-        let began = Instant::now();
         commit()?;
         latencies.record(began.elapsed());
     }
@@ -145,7 +151,7 @@ impl Store {
             .manual_journal_persist(true)
             .cache_size(CACHE)
             .journal_compression(CompressionType::None)
-            .worker_threads(2)
+            .worker_threads(3)
             .open()
             .with_context(|| format!("cannot open a store in {}", path.display()))?;
         let options = || KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(MEMTABLE);
