@@ -77,14 +77,36 @@ static uint64_t total(const struct iovec *parts, long count) {
     return sum;
 }
 
+static long do_sync(long nr, int fd) {
+    struct stat st;
+    char path[PATH_LEN];
+    if (!fd_is_watched(fd, &st, path)) return SYS1(nr, fd);
+    while (fault() == FAULT_STUCK) {
+        struct timespec pause = {0, 20 * 1000 * 1000};
+        SYS2(SYS_nanosleep, &pause, 0);
+    }
+    if (fault() == FAULT_LYING) return 0;
+    pthread_mutex_lock(&lock);
+    uint64_t begin = log_position();
+    pthread_mutex_unlock(&lock);
+    long result = fault() == FAULT_EIO ? -EIO : SYS1(nr, fd);
+    uint64_t flags = (nr == SYS_fdatasync ? FLAG_DATA : 0) | (result < 0 ? FLAG_FAILED : 0);
+    pthread_mutex_lock(&lock);
+    note(SYNC, (uint64_t[]){st.st_ino, begin, flags}, 3, path, strlen(path));
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
 /* All forms of write, to a watched file. `at` is the offset, or -1 for the file's own position. */
 static long do_write(int fd, const struct iovec *parts, long count, int64_t at) {
     struct stat st;
     char proc[40] = "/proc/self/fd/";
     struct iovec one;
+    long flags = SYS3(SYS_fcntl, fd, F_GETFL, 0);
     pthread_mutex_lock(&lock);
     uint64_t len = total(parts, count), left = room();
     long result = -ENOSPC;
+    if (flags & O_DIRECT) left &= ~511ULL;
     if (len && !left) goto out;
     if (len > left) {
         while (!parts->iov_len) parts++;
@@ -93,7 +115,7 @@ static long do_write(int fd, const struct iovec *parts, long count, int64_t at) 
         parts = &one, count = 1, len = one.iov_len;
     }
     SYS2(SYS_fstat, fd, &st);
-    int append = SYS3(SYS_fcntl, fd, F_GETFL, 0) & O_APPEND;
+    int append = flags & O_APPEND;
     int64_t offset = append ? st.st_size : at >= 0 ? at : SYS3(SYS_lseek, fd, 0, SEEK_CUR);
     uint64_t end = (uint64_t)offset + len, size = (uint64_t)st.st_size;
     put_number(proc + 14, (uint64_t)fd);
@@ -103,7 +125,9 @@ static long do_write(int fd, const struct iovec *parts, long count, int64_t at) 
     if (result > 0) budget_used += (uint64_t)result;
 out:
     pthread_mutex_unlock(&lock);
-    return result;
+    if (result <= 0 || !(flags & O_DSYNC)) return result;
+    long synced = do_sync(SYS_fdatasync, fd);
+    return synced < 0 ? synced : result;
 }
 
 static long do_truncate(long nr, int fd, const char *name, uint64_t size) {
@@ -140,26 +164,6 @@ static long do_fallocate(int fd, int mode, int64_t offset, int64_t len) {
             result = SYS4(SYS_fallocate, fd, mode, offset, len);
         }
     }
-    pthread_mutex_unlock(&lock);
-    return result;
-}
-
-static long do_sync(long nr, int fd) {
-    struct stat st;
-    char path[PATH_LEN];
-    if (!fd_is_watched(fd, &st, path)) return SYS1(nr, fd);
-    while (fault() == FAULT_STUCK) {
-        struct timespec pause = {0, 20 * 1000 * 1000};
-        SYS2(SYS_nanosleep, &pause, 0);
-    }
-    if (fault() == FAULT_LYING) return 0;
-    pthread_mutex_lock(&lock);
-    uint64_t begin = log_position();
-    pthread_mutex_unlock(&lock);
-    long result = fault() == FAULT_EIO ? -EIO : SYS1(nr, fd);
-    uint64_t flags = (nr == SYS_fdatasync ? FLAG_DATA : 0) | (result < 0 ? FLAG_FAILED : 0);
-    pthread_mutex_lock(&lock);
-    note(SYNC, (uint64_t[]){st.st_ino, begin, flags}, 3, path, strlen(path));
     pthread_mutex_unlock(&lock);
     return result;
 }

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::{
     CommandLog,
+    direct::{Durable, Sectors},
     segment::{self, BadHeader, Block, Header, SECTOR},
 };
 use crate::{BatchLimit, Ordered, Watch};
@@ -94,7 +95,7 @@ pub(super) struct Log {
     checkpoint: u64,
     replay: Replay,
     /// Kept for its allocation.
-    buffer: Vec<u8>,
+    buffer: Sectors,
     watch: Watch,
 }
 
@@ -102,6 +103,7 @@ pub(super) struct Log {
 struct Segment {
     path: PathBuf,
     file: File,
+    durable: Durable,
     size: u64,
     header: Option<Header>,
     /// The last position in it; the one before the first when it has none.
@@ -139,7 +141,8 @@ impl Log {
         if generations.any(|other| other != generation) {
             return Err(damaged("its segments are of different logs"));
         }
-        let (folder, current, replay, buffer) = (folder.to_owned(), None, Replay::default(), Vec::new());
+        let (folder, current, replay) = (folder.to_owned(), None, Replay::default());
+        let buffer = Sectors::with_capacity(segment::LARGEST as usize);
         Ok(Self { folder, generation, segments, current, last: 0, checkpoint: 0, replay, buffer, watch })
     }
 
@@ -194,7 +197,7 @@ impl Log {
             path: segment.path.clone(),
             what: format!("the batch at byte {at} is not what was written"),
         })?;
-        segment.write(&bytes[..content.end], 0, &self.watch)?;
+        segment.rewrite(&bytes[..content.end], &self.watch)?;
         Ok(content.last)
     }
 
@@ -232,7 +235,7 @@ impl Log {
         let (i, number) = self.next().expect("append is not called while the log is full");
         let (generation, size, salt, fold) = (self.generation, self.segments[i].size, rand::random(), FOLD_VERSION);
         let header = Header { generation, number, first, salt, size, fold };
-        self.buffer.extend_from_slice(&header.encode());
+        self.buffer.bytes().extend_from_slice(&header.encode());
         self.segments[i].header = Some(header);
         i
     }
@@ -303,13 +306,13 @@ impl CommandLog for Log {
         self.buffer.clear();
         let (mut i, mut end) = self.current.unwrap_or((0, usize::MAX));
         if let Some(header) = self.segments[i].header.filter(|_| self.current.is_some()) {
-            segment::encode(batch, header.salt, &mut self.buffer);
+            segment::encode(batch, header.salt, self.buffer.bytes());
         }
         if self.current.is_none() || end as u64 + self.buffer.len() as u64 > self.segments[i].size {
             self.buffer.clear();
             (i, end) = (self.begin(first), 0);
             let salt = self.segments[i].header.map_or(0, |header| header.salt);
-            segment::encode(batch, salt, &mut self.buffer);
+            segment::encode(batch, salt, self.buffer.bytes());
         }
         let segment = &mut self.segments[i];
         assert!((end + self.buffer.len()) as u64 <= segment.size, "a batch fits into a segment");
@@ -346,7 +349,8 @@ impl Segment {
         if header.is_some_and(|header| header.size != size) {
             return Err(damaged("its length is not what was written"));
         }
-        Ok(Self { path, file, size, header, last: 0 })
+        let durable = Durable::open(&path).map_err(LogError::io(&path))?;
+        Ok(Self { path, file, durable, size, header, last: 0 })
     }
 
     fn read(&self) -> Result<Vec<u8>, LogError> {
@@ -355,8 +359,13 @@ impl Segment {
         Ok(bytes)
     }
 
-    fn write(&self, bytes: &[u8], at: u64, watch: &Watch) -> Result<(), LogError> {
-        let write = || self.file.write_all_at(bytes, at).and_then(|()| self.file.sync_data());
+    fn write(&self, sectors: &Sectors, at: u64, watch: &Watch) -> Result<(), LogError> {
+        watch.during(|| self.durable.write_at(sectors, at)).map_err(LogError::io(&self.path))
+    }
+
+    /// Writes what was read, from the beginning.
+    fn rewrite(&self, bytes: &[u8], watch: &Watch) -> Result<(), LogError> {
+        let write = || self.file.write_all_at(bytes, 0).and_then(|()| self.file.sync_data());
         watch.during(write).map_err(LogError::io(&self.path))
     }
 }

@@ -3,6 +3,7 @@
 //! Stronger than the contract: what was taken appears exactly once, in the order of submitting, unless the process ends first.
 //! Group commit is the batch that waited while the last sync ran; there is no artificial delay.
 
+mod direct;
 mod log;
 mod memory;
 mod queue;
@@ -40,7 +41,7 @@ pub const LOG_BYTES_MIN: u64 = log::SEGMENTS as u64 * segment::LARGEST;
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
-        Self { limits: Limits::default(), log_bytes: 32 << 20, clock: system_clock(), watch: Watch::default() }
+        Self { limits: Limits::default(), log_bytes: 64 << 20, clock: system_clock(), watch: Watch::default() }
     }
 }
 
