@@ -54,9 +54,9 @@ section! {
         memtable_bytes: usize [Size] = 32 << 20, 1 << 20..=1 << 30;
         /// The log that makes commits durable before the store has them on the disk. A start folds again what is in it and not
         /// in a checkpoint. Only for a new log.
-        log_bytes: usize [Size] = 32 << 20, LOG_BYTES_MIN as usize..=1 << 30;
-        /// Threads that write tables and compact them.
-        worker_threads: usize [Count] = 2, 1..=64;
+        log_bytes: usize [Size] = 64 << 20, LOG_BYTES_MIN as usize..=1 << 30;
+        /// Threads that write tables and compact them. With two, one takes a whole core while the other compacts.
+        worker_threads: usize [Count] = 3, 1..=64;
         /// Threads that read for clients which open, catch up or ask, and before commands about what may not be in memory.
         readers: usize [Count] = 2, 1..=64;
         /// Reads that wait for one of them; beyond it, clients are told to retry.

@@ -38,8 +38,8 @@ pub struct Change {
 
 /// Takes every committed batch.
 pub trait Sink: Send {
-    /// Called by the sequencer thread, once for each batch, in order, after the batch is durable and
-    /// visible to every [`crate::View`]. Must not block: the next commit waits for it.
+    /// Called by the sequencer thread, once for each batch, in order, after the batch is durable. A read of any
+    /// [`crate::View`] that begins later sees it. Must not block, or read a view itself: the commit waits for it.
     fn committed(&self, batch: &Arc<Committed>);
 }
 

@@ -6,6 +6,7 @@
 //! Nothing but the sequencer writes. The order makes commands durable; the view follows at its checkpoints, and what it lost in
 //! between is folded again.
 
+mod announced;
 mod committed;
 mod engine;
 mod error;

@@ -11,7 +11,8 @@ use quip_order::Positions;
 
 use crate::{
     MemoryDisk, OpenError, View,
-    engine::{Batch, Disk, Engine},
+    announced::Announced,
+    engine::{Batch, Disk, Engine, Snapshot},
     folder, meta,
 };
 
@@ -26,13 +27,14 @@ pub struct StoreConfig {
     /// Bytes of the newest records kept in memory, before a checkpoint writes them to the disk. As much again may come while it
     /// does, and it is freed some time later.
     pub memtable_bytes: u64,
-    /// Threads that flush and compact.
+    /// Threads that flush and compact. The engine lets one of them only flush: as long as another one compacts and no third is
+    /// free, it hands the next request to compact to itself, over and over, and keeps a core busy.
     pub worker_threads: usize,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, memtable_bytes: 32 << 20, worker_threads: 2 }
+        Self { cache_bytes: 64 << 20, memtable_bytes: 32 << 20, worker_threads: 3 }
     }
 }
 
@@ -50,7 +52,16 @@ pub(crate) struct Inner {
     /// Up to where it had what follows from the log when it was opened.
     pub(crate) positions: Positions,
     pub(crate) memtable_bytes: u64,
+    pub(crate) announced: Announced,
     _lock: Option<File>,
+}
+
+impl Inner {
+    /// The rows with everything that was announced before the call.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.announced.wait();
+        self.engine.snapshot()
+    }
 }
 
 impl Store {
@@ -102,7 +113,8 @@ impl Store {
         }
         let positions = read(meta::POSITIONS)?.map_or(Some(Positions::default()), |value| meta::decode(&value));
         let positions = positions.ok_or_else(|| OpenError::damaged(path, "it does not say how far it goes"))?;
-        let inner = Inner { engine, generation, positions, memtable_bytes, _lock: lock };
+        let announced = Announced::default();
+        let inner = Inner { engine, generation, positions, memtable_bytes, announced, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -2,13 +2,13 @@
 //!
 //! All rows are in one keyspace, with the positions among them, so that every batch is whole in one memtable and a table on the
 //! disk always ends at a batch. A checkpoint writes the memtable as a table. fjall's own journal is never needed: before fjall
-//! opens, its journals are replaced by an empty one, and the view stands where its tables end. (Without any journal file fjall
+//! opens, its journals are replaced by an empty one, and the view stands where its tables end. A checkpoint empties them. (Without any journal file fjall
 //! would begin its sequence numbers again, and old versions of rows would win.)
 
 use std::{
     fs::{self, File},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Duration,
@@ -25,6 +25,7 @@ use crate::{OpenError, StoreConfig, folder};
 
 /// An open database.
 pub(crate) struct Disk {
+    path: PathBuf,
     rows: Keyspace,
     /// Taken when it is closed.
     database: Option<Database>,
@@ -88,7 +89,7 @@ impl Disk {
         }
         let rows = database.keyspace(ROWS, Default::default).map_err(OpenError::engine(path))?;
         let (published, memtables) = (ArcSwap::from_pointee(database.snapshot()), Mutex::default());
-        Ok(Self { rows, database: Some(database), published, memtables })
+        Ok(Self { path: path.to_owned(), rows, database: Some(database), published, memtables })
     }
 
     pub(crate) fn rows(&self) -> &Keyspace {
@@ -115,6 +116,7 @@ impl Disk {
     }
 
     pub(super) fn checkpoint(&self) -> Result<(), fjall::Error> {
+        empty_journals(&self.path)?;
         let mut memtables = self.memtables.lock().unwrap_or_else(PoisonError::into_inner);
         memtables.hold(self.rows.tree.active_memtable());
         self.rows.rotate_memtable_and_wait()
@@ -163,14 +165,35 @@ fn database(path: &Path, config: StoreConfig) -> Result<Database, OpenError> {
 
 /// The journals hold what the tables do not have yet; the order has it too, and hands it out again.
 fn replace_journals(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let file = entry?.path();
-        if file.extension().is_some_and(|extension| extension == "jnl") {
-            fs::remove_file(file)?;
-        }
+    for file in journals(path)? {
+        fs::remove_file(file)?;
     }
     File::create(path.join("1.jnl"))?;
     folder::sync(path)
+}
+
+/// Drops what the journals hold while they are written. Most of it is still in the page cache then, and never reaches the disk:
+/// the engine syncs its journal at a flush, and commits would wait for that.
+fn empty_journals(path: &Path) -> io::Result<()> {
+    for file in journals(path)? {
+        match File::options().write(true).open(file).and_then(|file| file.set_len(0)) {
+            // The engine removes those of which the tables have everything.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            emptied => emptied?,
+        }
+    }
+    Ok(())
+}
+
+fn journals(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut journals = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "jnl") {
+            journals.push(file);
+        }
+    }
+    Ok(journals)
 }
 
 /// Without these files the engine takes a database or a keyspace for unfinished, and makes a new one in its place.
@@ -207,6 +230,22 @@ mod tests {
         assert_eq!(weak.strong_count(), 1, "the others are gone, the holder is not");
         memtables.hold(two);
         assert_eq!(weak.strong_count(), 0);
+    }
+
+    #[test]
+    fn a_checkpoint_empties_the_journals() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("db");
+        Disk::create(&path, StoreConfig::default(), &[(b"a", b"1")]).unwrap();
+        let disk = Disk::open(&path, StoreConfig::default()).unwrap();
+        let bytes = || journals(&path).unwrap().iter().map(|file| fs::metadata(file).unwrap().len()).sum::<u64>();
+        for round in 0..3_u8 {
+            (0..100).for_each(|i| disk.commit(vec![([round, i].into(), Some(vec![0; 1000].into()))]).unwrap());
+            assert!(bytes() > 100_000);
+            disk.checkpoint().unwrap();
+            assert!(bytes() < 10_000, "{}", bytes());
+        }
+        assert_eq!(disk.published().iter(disk.rows()).count(), 301);
     }
 
     #[test]

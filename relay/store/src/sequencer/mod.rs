@@ -32,7 +32,7 @@ impl Default for SequencerConfig {
     }
 }
 
-/// Why the sequencer cannot go on. Nobody learned anything about the commands it had taken: the process must end.
+/// Why the sequencer cannot go on. The process must end: what sinks were told is durable, but readers may never see it.
 #[derive(Debug, Error)]
 pub enum SequencerError {
     /// A record that it needs cannot be read.
@@ -73,7 +73,7 @@ pub enum Step {
     Ended,
 }
 
-/// Takes commands in order, folds them, commits them, tells the sinks.
+/// Takes commands in order, folds them, tells the sinks, commits them.
 pub struct Sequencer {
     inner: Arc<Inner>,
     view: View,
@@ -136,8 +136,8 @@ impl Sequencer {
     /// Works until the order has ended and everything is in a checkpoint; meant for a thread of its own.
     ///
     /// # Errors
-    /// When the store cannot be read, or the order or a commit fails. Nobody learned anything about that batch. (A damaged
-    /// record only refuses the commands that need it.)
+    /// When the store cannot be read, or the order or a commit fails. (A damaged record only refuses the commands that need
+    /// it.)
     pub fn run(mut self) -> Result<(), SequencerError> {
         while self.step()? != Step::Ended {}
         self.finish()
@@ -170,18 +170,19 @@ impl Sequencer {
         watch.during(|| self.checkpoint_now())
     }
 
-    /// Folds and commits a batch, and tells the sinks.
+    /// Folds a batch, tells the sinks, and commits it.
     fn apply(&mut self, batch: &mut quip_order::Batch) -> Result<(), SequencerError> {
         let (partition, was_ready) = (batch.partition, self.is_ready());
         let before = self.positions.of(partition);
         drop_known(batch, before)?;
         let Some(last) = batch.commands.last().map(|last| last.position) else { return Ok(()) };
+        self.make_room()?;
         let committed = self.fold_all(partition, last, &mut batch.commands)?;
-        self.commit(partition, last)?;
         if was_ready {
+            self.inner.announced.announce();
             self.sinks.iter().for_each(|sink| sink.committed(&committed));
         }
-        Ok(())
+        self.commit(partition, last)
     }
 
     fn fold_all(
@@ -220,13 +221,17 @@ impl Sequencer {
         Ok(Change { conversation: id, by: command.by, outcome, event, effects })
     }
 
-    /// Writes everything that was folded at once. The order has it already, so that nothing waits for the disk here.
-    fn commit(&mut self, partition: u16, position: u64) -> Result<(), SequencerError> {
+    /// Begins a checkpoint when it is due. Waits for one that is under way, since memory would grow without a limit.
+    fn make_room(&mut self) -> Result<(), SequencerError> {
         if self.checkpoints.is_due() {
-            // Waits for one that is under way, since memory would grow without a limit.
             self.end_checkpoint()?;
             self.checkpoints.begin(self.positions.clone());
         }
+        Ok(())
+    }
+
+    /// Writes everything that was folded at once. The order has it already, so that nothing waits for the disk here.
+    fn commit(&mut self, partition: u16, position: u64) -> Result<(), SequencerError> {
         let mut positions = self.positions.clone();
         positions.set(partition, position);
         let mut batch = Batch::default();
@@ -235,6 +240,7 @@ impl Sequencer {
         batch.insert(meta::POSITIONS, &meta::encode(&positions));
         self.checkpoints.committed(batch.bytes());
         self.inner.engine.commit(batch)?;
+        self.inner.announced.commit();
         self.positions = positions;
         if self.order.wants_checkpoint() && !self.checkpoints.is_under_way() {
             self.checkpoints.begin(self.positions.clone());
@@ -258,6 +264,12 @@ impl Sequencer {
             self.end_checkpoint()?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Sequencer {
+    fn drop(&mut self) {
+        self.inner.announced.end();
     }
 }
 

@@ -1,10 +1,15 @@
 //! What the sequencer promises besides exactly once.
 
-use std::thread;
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use quip_core::{Action, Effect, JoinAs};
 use quip_order::BatchLimit;
 use quip_protocol::{Code, ConversationId};
+use quip_store::{Committed, Sequencer, SequencerConfig, Sink};
 
 use crate::harness::*;
 
@@ -146,4 +151,37 @@ fn readers_see_only_whole_commits() {
     (0..300).for_each(|i| _ = relay.accepted(ann.next(post(i.to_string()))));
     reader.join().unwrap();
     relay.close();
+}
+
+/// Tells a reader of each batch, and lets it read before the commit.
+struct Early(mpsc::Sender<()>);
+
+impl Sink for Early {
+    fn committed(&self, _: &Arc<Committed>) {
+        self.0.send(()).unwrap();
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_read_sees_everything_that_sinks_were_told_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (submit, order) = on_disk(folder.path());
+    let store = open(folder.path(), order.generation()).unwrap();
+    let view = store.view();
+    let (tell, told) = mpsc::channel();
+    let sequencer = Sequencer::start(store, order, vec![Box::new(Early(tell))], SequencerConfig::default()).unwrap();
+    let thread = thread::spawn(|| sequencer.run());
+    let id = room("test:early");
+    let mut ann = Device::new("ann", id);
+    submit.submit(ann.next(join("test:early"))).unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
+    for seq in 1..=20 {
+        submit.submit(ann.next(post(seq.to_string()))).unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        assert!(view.event(id, seq).unwrap().is_some(), "event {seq}");
+    }
+    submit.close();
+    drop(view);
+    thread.join().unwrap().unwrap();
 }
