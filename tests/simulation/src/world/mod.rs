@@ -79,7 +79,7 @@ async fn play(options: Options) -> Ran {
     let mut names = users.clone();
     names.dedup();
     let relays = addresses(&mut rng);
-    let issuer = (rng.random_range(0..3) == 0).then(Issuer::new);
+    let issuer = (rng.random_range(0..5) == 0).then(Issuer::new);
     let (places, fingerprint) = (Place::all(&names), identity.fingerprint);
     let shared = Arc::new(Shared::new(recorder.clone(), places, relays, fingerprint, issuer, options.plant));
     let impostor = Impostor::start(rng.random(), &net, &shared);
