@@ -80,18 +80,19 @@ impl Delivery {
 
     /// The stream was opened at the `asked` cursor, or else just before `start`.
     pub(super) fn opened(&mut self, asked: Option<Cursor>, generation: u64, start: u64) -> Result<(), Violation> {
-        let found = Cursor { generation, seq: start.saturating_sub(1) };
         let cursor = match asked {
             Some(cursor) if cursor.generation == generation => cursor,
-            // The beginning of any log.
-            Some(Cursor { generation: 0, .. }) => Cursor { generation, seq: 0 },
-            _ => found,
+            // A place in another log, or the beginning of any, is the beginning of this one.
+            Some(_) => Cursor { generation, seq: 0 },
+            None => Cursor { generation, seq: start.saturating_sub(1) },
         };
         if start <= cursor.seq {
             return Err(Violation("delivery starts at or before the cursor"));
         }
         if self.given.is_none() {
-            (self.given, self.taken) = (Some(cursor), Some(cursor));
+            // The app leaves its place in another log when it takes the reset, not before.
+            let place = asked.filter(|asked| asked.generation != 0).unwrap_or(cursor);
+            (self.given, self.taken) = (Some(place), Some(place));
         }
         self.cursor = Some(cursor);
         self.at = cursor.seq;

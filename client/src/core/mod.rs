@@ -11,8 +11,6 @@ mod delivery;
 mod frames;
 mod outbox;
 #[cfg(test)]
-mod sim;
-#[cfg(test)]
 mod tests;
 
 pub(crate) use conversation::{Core, Next, Setup};

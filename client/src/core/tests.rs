@@ -431,6 +431,48 @@ fn another_log_resets_the_cursor_and_renumbers_what_has_no_outcome() {
 }
 
 #[test]
+fn another_log_begins_with_what_it_does_not_show() {
+    let mut room = Room::open(40);
+    room.reconnect();
+    room.opened_in(LOG + 1, 1, 6, 5, 0, &[]).expect("a good opening");
+    room.frame(ToClient::Skip(Skip { to: 4, why: skip::TRIMMED }));
+    room.event(5);
+    assert_eq!(room.events(), [&format!("reset {}:5", LOG + 1), "reconnected", "skipped to 4 Trimmed", "5 bob"]);
+}
+
+#[test]
+fn another_log_has_neither_the_own_events_nor_the_marks_of_the_old_one() {
+    let mut room = Room::open(4);
+    let _fate = room.send("a");
+    room.core.mark(Mark { seq: 2, number: 2 });
+    room.out();
+    room.ack(1, 6);
+    room.reconnect();
+    room.opened_in(LOG + 1, 1, 6, 1, 0, &[]).expect("a good opening");
+    assert_eq!(room.out(), [""; 0]);
+    (1..=6).for_each(|seq| room.event(seq));
+    assert_eq!(room.events().iter().filter(|event| event.contains("own")).count(), 0);
+}
+
+#[test]
+fn the_cursor_of_another_log_is_kept_until_the_app_has_taken_the_reset() {
+    let before = Cursor { generation: LOG - 1, seq: 9 };
+    let saved = SavedConversation { cursor: Some(before), ..SavedConversation::default() };
+    let mut room = Room::new(OpenOptions::member(), saved);
+    room.connect();
+    room.opened(0, 1, 0, &[]);
+    let mut take = || {
+        let taken = room.core.pop(room.now, Waker::noop()).0;
+        room.wait(100);
+        room.poll();
+        (taken, room.kept().cursor)
+    };
+    let reset = Some(Some(ConversationEvent::Reset { generation: LOG, first: 1 }));
+    assert_eq!(take(), (reset, Some(before)));
+    assert_eq!(take(), (Some(Some(ConversationEvent::CaughtUp)), Some(Cursor { generation: LOG, seq: 0 })));
+}
+
+#[test]
 fn a_cursor_ahead_of_the_relay_is_kept_and_tried_elsewhere() {
     let mut room = Room::open(4);
     room.reconnect();

@@ -200,6 +200,10 @@ struct Refusals {
 impl Refusals {
     /// Told why there is no connection, and how many relays there are.
     fn are_final(&mut self, lost: &ConnectionLost, relays: usize) -> bool {
+        // They are tried in turn: only so many in a row are all of them.
+        if !matches!(lost, ConnectionLost::Untrusted(_)) {
+            self.untrusted = 0;
+        }
         match lost {
             // One token was on its way for too long; after two the app has no better.
             ConnectionLost::Closed { code: Code::TOKEN_EXPIRED, .. } => {
@@ -263,6 +267,8 @@ mod tests {
         assert!(!refusals.are_final(&closed(Code::SHUTDOWN), 1));
         assert!(refusals.are_final(&closed(Code::TOKEN_EXPIRED), 1));
         let untrusted = ConnectionLost::Untrusted("another certificate".into());
+        assert!(!refusals.are_final(&untrusted, 2));
+        assert!(!refusals.are_final(&closed(Code::SHUTDOWN), 2), "the other relay is only restarting");
         assert!(!refusals.are_final(&untrusted, 2));
         assert!(refusals.are_final(&untrusted, 2));
         for code in [Code::UNAUTHENTICATED, Code::MALFORMED, Code::REPLACED] {

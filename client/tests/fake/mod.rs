@@ -1,4 +1,4 @@
-//! A relay that does what a test tells it to.
+//! A relay that does what a test tells it to, however wrong.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
@@ -7,7 +7,7 @@ use std::{
 };
 
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, ServerConfig};
-use quip_client::{Config, TokenSource, Trust};
+use quip_client::{Config, Trust};
 use quip_protocol::{
     Code, ConversationId, Event, Items, ToRelay,
     conversation::{Opened, Start},
@@ -27,27 +27,12 @@ pub(crate) struct Relay {
 pub(crate) struct Session {
     pub(crate) connection: Connection,
     pub(crate) control: Stream,
-    pub(crate) token: String,
 }
 
 pub(crate) struct Stream {
     pub(crate) send: SendStream,
     pub(crate) recv: RecvStream,
     bytes: Vec<u8>,
-}
-
-/// What Welcome says, where tests differ.
-pub(crate) struct Greeting {
-    pub(crate) user: &'static str,
-    /// Milliseconds from now; 0 = never.
-    pub(crate) expires: u64,
-    pub(crate) relays: Vec<String>,
-}
-
-impl Default for Greeting {
-    fn default() -> Self {
-        Self { user: "alice", expires: 0, relays: Vec::new() }
-    }
 }
 
 impl Relay {
@@ -78,13 +63,10 @@ impl Relay {
         format!("localhost:{}", self.port)
     }
 
-    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+    pub(crate) fn config(&self) -> Config {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.certificate);
-        digest.as_ref().try_into().expect("32 bytes")
-    }
-
-    pub(crate) fn config(&self, token: impl TokenSource) -> Config {
-        Config::new([self.address()], Trust::Fingerprint(self.fingerprint()), token)
+        let fingerprint = digest.as_ref().try_into().expect("32 bytes");
+        Config::new([self.address()], Trust::Fingerprint(fingerprint), "token")
     }
 
     /// The next connection, after its Hello.
@@ -92,18 +74,14 @@ impl Relay {
         let incoming = soon(self.endpoint.accept()).await.expect("an endpoint");
         let connection = incoming.await.expect("a handshake");
         let mut control = Stream::new(soon(connection.accept_bi()).await.expect("stream 0"));
-        let token = control
-            .next(|message| match message {
-                ToRelay::Hello(hello) => hello.token.to_owned(),
-                other => panic!("not a Hello: {other:?}"),
-            })
-            .await;
-        Session { connection, control, token }
+        assert!(control.next(|message| matches!(message, ToRelay::Hello(_))).await, "a Hello");
+        Session { connection, control }
     }
 
-    pub(crate) async fn welcome(&self, greeting: Greeting) -> Session {
+    /// The next connection, which is told of other relays.
+    pub(crate) async fn welcome(&self, others: &[&Self]) -> Session {
         let mut session = self.accept().await;
-        session.welcome(greeting).await;
+        session.welcome(others).await;
         session
     }
 
@@ -115,15 +93,14 @@ impl Relay {
 }
 
 impl Session {
-    pub(crate) async fn welcome(&mut self, Greeting { user, expires, relays }: Greeting) {
-        let relays: Vec<&str> = relays.iter().map(String::as_str).collect();
-        let time = 1_000_000;
+    pub(crate) async fn welcome(&mut self, others: &[&Relay]) {
+        let relays: Vec<String> = others.iter().map(|relay| relay.name()).collect();
         let welcome = Welcome {
-            user,
+            user: "alice",
             level: 1,
             generation: LOG,
-            time,
-            expires: if expires == 0 { 0 } else { time + expires },
+            time: 1_000_000,
+            expires: 0,
             keepalive: 10_000,
             idle_timeout: 30_000,
             streams: 64,
@@ -131,7 +108,7 @@ impl Session {
             message: 16_384,
             unanswered: 64,
             relay: "fake",
-            relays: Items::encode(relays),
+            relays: Items::encode(relays.iter().map(String::as_str)),
         };
         self.control.put(&welcome).await;
     }

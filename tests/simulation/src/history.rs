@@ -30,12 +30,21 @@ pub struct Ticket(pub u64);
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub enum Entry {
+    /// The relay has a log, or another one than before.
+    Log {
+        /// Its identity.
+        generation: u64,
+        /// How many of the commands of the one before it has.
+        kept: usize,
+    },
     /// The order handed this out: it is durable.
     Ordered(Box<Ordered>),
     /// The relay started.
     RelayStarted,
     /// The relay died.
     RelayCrashed,
+    /// A client made a connection to someone who only says that he is the relay.
+    Fooled,
     /// Faults are over: from now on everything must settle.
     Calm,
     /// Everything has settled.
@@ -57,6 +66,11 @@ pub enum App {
     Started,
     /// The process was killed.
     Killed,
+    /// The app got a token for the client.
+    Token {
+        /// When it expires, since the start of the run.
+        until: Duration,
+    },
     /// A relay accepted the token.
     Connected {
         /// The device's id.
@@ -84,6 +98,8 @@ pub enum App {
         reading: Reading,
         /// Where delivery was to begin: after the cursor that was kept, or from the beginning.
         from: Option<Cursor>,
+        /// The log in which it begins.
+        generation: u64,
     },
     /// It was not opened.
     NotOpened {
@@ -119,6 +135,10 @@ pub enum App {
     Reset {
         /// In which reading.
         reading: Reading,
+        /// The identity of the log.
+        generation: u64,
+        /// Its first event that comes.
+        first: u64,
     },
     /// The conversation ended.
     Ended {

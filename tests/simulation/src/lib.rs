@@ -2,8 +2,8 @@
 //! any step, all by one seed.
 //!
 //! [`net`] is the network and [`host`] what a process runs on. [`world`] plays and writes a [`history`]; [`check`] judges the
-//! history by the promises of the design, with [`truth`] as what was decided. [`plant`] names faults that a run pretends, to
-//! test the checker.
+//! history by the promises of the design, with [`truth`] as what was decided in each of the relay's [`logs`]. [`plant`] names
+//! faults that a run pretends, to test the checker.
 
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
@@ -12,6 +12,7 @@ pub mod crypto;
 pub mod history;
 pub mod host;
 pub mod identity;
+pub mod logs;
 pub mod net;
 pub mod plant;
 pub mod runs;

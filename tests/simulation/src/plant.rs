@@ -23,11 +23,21 @@ pub enum Plant {
     NotificationLeaked,
     /// The library keeps a cursor behind an event that the app never handled.
     UnhandledAcknowledged,
+    /// An app is told that an event is gone which is still kept.
+    SkippedKept,
+    /// An app is not told that the log is another one.
+    ResetLost,
+    /// A client does not renew its token.
+    TokenNotRenewed,
+    /// A relay serves a client whose token has expired.
+    TokenOutlived,
+    /// A client takes someone else for the relay.
+    Fooled,
 }
 
 impl Plant {
     /// Every fault.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::EventLost,
         Self::EventRepeated,
         Self::EventsSwapped,
@@ -37,13 +47,21 @@ impl Plant {
         Self::PresenceLeaked,
         Self::NotificationLeaked,
         Self::UnhandledAcknowledged,
+        Self::SkippedKept,
+        Self::ResetLost,
+        Self::TokenNotRenewed,
+        Self::TokenOutlived,
+        Self::Fooled,
     ];
 
     /// The promise that it breaks.
     pub fn breaks(self) -> Promise {
         match self {
             Self::EventLost | Self::EventRepeated | Self::EventsSwapped => Promise::OnceInOrder,
+            Self::SkippedKept | Self::ResetLost => Promise::OnceInOrder,
             Self::EventLeaked | Self::PresenceLeaked | Self::NotificationLeaked => Promise::Private,
+            Self::TokenOutlived | Self::Fooled => Promise::Private,
+            Self::TokenNotRenewed => Promise::Settles,
             Self::AckBeforeDurability => Promise::Durable,
             Self::FinalCode => Promise::Fate,
             Self::UnhandledAcknowledged => Promise::Acknowledged,

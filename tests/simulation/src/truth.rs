@@ -1,4 +1,4 @@
-//! What the ordered commands come to: the fold over records in a map, independent of the relay's store and of what it tells.
+//! What the commands of a log come to: the fold over records in a map, independent of the relay's store and of what it tells.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,8 +12,6 @@ use quip_protocol::{ConversationId, DeviceId, Event, Kind, UserId, conversation:
 #[derive(Default)]
 pub struct Truth {
     records: BTreeMap<Key, Record>,
-    /// The last position that was folded.
-    position: u64,
     /// The conversations.
     pub conversations: BTreeMap<ConversationId, Conversation>,
     /// What each device was to be told of its commands.
@@ -29,6 +27,8 @@ pub struct Conversation {
     pub events: Vec<Stored>,
     /// Who could see what, from when on: the latest of each user is the present one.
     pub visible: BTreeMap<UserId, Vec<Visible>>,
+    /// When events were given up, and up to but not including which.
+    pub trimmed: Vec<(Duration, u64)>,
 }
 
 /// An event.
@@ -66,16 +66,8 @@ pub struct Visible {
 }
 
 impl Truth {
-    /// Folds what was handed out, unless it was handed out before.
-    pub fn follow(&mut self, ordered: &Ordered, now: Duration) {
-        if ordered.position == self.position + 1 {
-            self.apply(ordered, now);
-        }
-    }
-
     /// Folds the next command.
     pub fn apply(&mut self, ordered: &Ordered, now: Duration) {
-        self.position = ordered.position;
         let command = &ordered.command;
         let needed = keys(command).into_iter().map(|key| (key.clone(), self.records.get(&key).cloned()));
         let folded = fold(command, ordered.at, Loaded::new(needed.collect()));
@@ -101,7 +93,8 @@ impl Truth {
                     conversation.events[seq as usize - 1].tombstones.push((tombstone.kind, tombstone.body));
                 }
                 Effect::Marked { user, mark } => self.marks.entry((id, user)).or_default().push(mark),
-                Effect::Touched { .. } | Effect::Seen { .. } | Effect::Trimmed { .. } => {}
+                Effect::Trimmed { until, .. } => conversation.trimmed.push((now, until)),
+                Effect::Touched { .. } | Effect::Seen { .. } => {}
             }
         }
     }
@@ -132,6 +125,19 @@ impl Conversation {
             let end = all.get(at + 1).map_or(u64::MAX, |next| next.to);
             (visible.from, visible.to.min(end))
         })
+    }
+
+    /// Whether an event was the first that a user could see, at some time until `now`: of a membership, or of what was kept.
+    pub fn is_first(&self, user: &UserId, seq: u64, now: Duration) -> bool {
+        let kept = || [1].into_iter().chain(self.trimmed.iter().filter(|(at, _)| *at <= now).map(|(_, until)| *until));
+        self.seen_between(user, Duration::ZERO, now)
+            .any(|visible| seq == visible.from || (seq > visible.from && kept().any(|first| first == seq)))
+    }
+
+    /// The oldest event that was kept at `now`.
+    pub fn first_kept(&self, now: Duration) -> u64 {
+        let before = self.trimmed.iter().rev().find(|(at, _)| *at <= now);
+        before.map_or(1, |(_, until)| *until)
     }
 
     /// Whether both were members at some time from `since` to `until`.

@@ -35,4 +35,9 @@ plants! {
     presence_of_a_stranger_is_found: PresenceLeaked,
     news_for_a_stranger_is_found: NotificationLeaked,
     an_unhandled_event_that_is_acknowledged_is_found: UnhandledAcknowledged,
+    a_kept_event_that_is_skipped_is_found: SkippedKept,
+    a_lost_reset_is_found: ResetLost,
+    a_token_that_is_not_renewed_is_found: TokenNotRenewed,
+    a_client_served_after_its_token_is_found: TokenOutlived,
+    a_client_that_trusts_anyone_is_found: Fooled,
 }

@@ -65,6 +65,11 @@ impl Core {
         }
         self.delivery.opened(self.asked, opened.generation, opened.start)?;
         let same_log = self.log.replace(opened.generation).is_none_or(|log| log == opened.generation);
+        if !same_log {
+            // Both are about events of another log.
+            self.own.clear();
+            self.mark = None;
+        }
         self.own.extend(opened.outcomes.iter().filter(|o| o.seq >= opened.start).map(|o| (o.seq, o.n)));
         self.outbox.opened(opened.last_n, opened.outcomes.iter(), same_log);
         if self.outbox.join().is_some() {

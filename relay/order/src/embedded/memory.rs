@@ -18,6 +18,11 @@ impl MemoryLog {
         Self { generation, kept: Arc::default() }
     }
 
+    /// A log with this identity that begins with commands of another, as one that was restored from a backup does.
+    pub fn restored(generation: u64, commands: Vec<Ordered>) -> Self {
+        Self { generation, kept: Arc::new(Mutex::new(commands)) }
+    }
+
     pub(super) fn reader(self) -> MemoryReader {
         MemoryReader { log: self, last: 0, replayed: 0 }
     }

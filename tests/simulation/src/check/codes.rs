@@ -8,12 +8,12 @@ use quip_protocol::{Code, ConversationId, Retry, UserId};
 use super::{Found, Promise, Violation};
 use crate::{
     history::{App, Device, History, Reading, Ticket},
-    truth::Truth,
+    logs::Logs,
 };
 
 /// Judges the codes that apps got.
-pub(super) fn check(history: &History, truth: &Truth) -> Vec<Violation> {
-    let mut check = Check { history, found: Found::new(truth), sent: Vec::new(), readings: Vec::new() };
+pub(super) fn check(history: &History, logs: &Logs) -> Vec<Violation> {
+    let mut check = Check { history, found: Found::new(logs), sent: Vec::new(), readings: Vec::new() };
     for (at, device, app) in history.apps() {
         check.step(at, device, app);
     }
@@ -43,8 +43,9 @@ impl Check<'_> {
             App::Ended { reading, code } => {
                 let of = self.readings.iter().rev().find(|(known, ..)| known == reading);
                 let ended = of.is_some_and(|(_, id, since)| {
-                    // One who left before there was any event is like one who never came.
-                    let fits = *code == Code::ENDED || (*code == Code::NOT_FOUND && self.saw_nothing(user, *id, now));
+                    // One who left before there was any event is like one who never came, in this log or in another.
+                    let never_came = || self.was_restored(*since, now) || self.saw_nothing(user, *id, now);
+                    let fits = *code == Code::ENDED || (*code == Code::NOT_FOUND && never_came());
                     fits && self.was_outside(user, *id, *since, now)
                 });
                 if !ended {
@@ -73,19 +74,28 @@ impl Check<'_> {
         }
     }
 
+    fn was_restored(&self, since: Duration, now: Duration) -> bool {
+        self.found.logs.between(since, now).count() > 1
+    }
+
     /// Whether none of the events until now was ever for the user.
     fn saw_nothing(&self, user: &UserId, id: ConversationId, now: Duration) -> bool {
-        let Some(known) = self.found.truth.conversations.get(&id) else { return true };
-        let mut stored = known.events.iter().filter(|stored| stored.ordered <= now);
-        !stored.any(|stored| known.ranges(user, now).any(|(from, to)| from <= stored.seq && stored.seq <= to))
+        self.found.logs.between(now, now).all(|log| {
+            let Some(known) = log.truth.conversations.get(&id) else { return true };
+            let mut stored = known.events.iter().filter(|stored| stored.ordered <= now);
+            !stored.any(|stored| known.ranges(user, now).any(|(from, to)| from <= stored.seq && stored.seq <= to))
+        })
     }
 
     /// Whether the user was not a member at some time from shortly before `since` until now.
     fn was_outside(&self, user: &UserId, id: ConversationId, since: Duration, now: Duration) -> bool {
         let since = since.saturating_sub(ANSWERED);
-        let Some(known) = self.found.truth.conversations.get(&id) else { return true };
-        let all: Vec<_> = known.seen_between(user, since, now).collect();
-        all.is_empty() || all.iter().any(|visible| visible.role == 0) || all.iter().all(|visible| visible.since > since)
+        self.found.logs.between(since, now).any(|log| {
+            let Some(known) = log.truth.conversations.get(&id) else { return true };
+            let all: Vec<_> = known.seen_between(user, since, now).collect();
+            let joined_later = all.iter().all(|visible| visible.since > since);
+            joined_later || all.iter().any(|visible| visible.role == 0)
+        })
     }
 }
 

@@ -1,19 +1,28 @@
-//! Every event once, in order, without a hole that is not stated, the same for everyone; and none acknowledged unhandled.
+//! Every event once, in order, without a hole that is not stated, the same for everyone; none acknowledged unhandled, and none
+//! without a good token. Of another log than before only after a reset.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use quip_client::{Cursor, OwnedEvent, SkipReason};
-use quip_protocol::ConversationId;
+use quip_protocol::{ConversationId, DeviceId};
 
 use super::{Found, Promise, Violation};
 use crate::{
     history::{App, Device, History, Reading},
-    truth::Truth,
+    logs::{Log, Logs},
+    truth::Conversation,
 };
 
 /// Judges what apps were given.
-pub(super) fn check(history: &History, truth: &Truth) -> Vec<Violation> {
-    let mut check = Check { history, found: Found::new(truth), readings: BTreeMap::new(), kept: BTreeMap::new() };
+pub(super) fn check(history: &History, logs: &Logs) -> Vec<Violation> {
+    let mut check = Check {
+        history,
+        found: Found::new(logs),
+        readings: BTreeMap::new(),
+        kept: BTreeMap::new(),
+        tokens: BTreeMap::new(),
+        ids: BTreeMap::new(),
+    };
     for (at, device, app) in history.apps() {
         check.step(at, device, app);
     }
@@ -26,18 +35,23 @@ struct Check<'a> {
     readings: BTreeMap<Reading, State>,
     /// The cursor that a device keeps, and how far its app has handled what it was given.
     kept: BTreeMap<(Device, ConversationId), Handled>,
+    /// When the last token of each device expires, where tokens do.
+    tokens: BTreeMap<Device, Duration>,
+    ids: BTreeMap<Device, DeviceId>,
 }
 
 #[derive(Default)]
 struct Handled {
     cursor: Option<Cursor>,
-    /// The highest that the app was done with.
-    seq: u64,
+    /// The highest that the app was done with, in each log.
+    seqs: BTreeMap<u64, u64>,
 }
 
 struct State {
     device: Device,
     conversation: ConversationId,
+    /// The log that the app reads.
+    generation: u64,
     /// After the last that was given.
     at: u64,
 }
@@ -45,24 +59,31 @@ struct State {
 impl Check<'_> {
     fn step(&mut self, now: Duration, device: Device, app: &App) {
         match app {
-            App::Opened { conversation, reading, from } => self.opened(now, device, *conversation, *reading, *from),
+            App::Connected { id } => _ = self.ids.insert(device, *id),
+            App::Token { until } => _ = self.tokens.insert(device, *until),
+            App::Opened { conversation, reading, from, generation } => {
+                self.opened(now, device, *conversation, *from);
+                // A cursor of another log is left with a reset.
+                let Cursor { generation, seq } = from.unwrap_or(Cursor { generation: *generation, seq: 0 });
+                self.kept.entry((device, *conversation)).or_default().seqs.entry(generation).or_default();
+                self.readings.insert(*reading, State { device, conversation: *conversation, generation, at: seq });
+            }
             App::Delivered { reading, event } => self.delivered(now, *reading, event),
             App::Skipped { reading, to, why } => self.skipped(now, *reading, *to, *why),
+            App::Reset { reading, generation, first } => self.reset(now, *reading, *generation, *first),
             App::Handled { reading, seq } => {
-                if let Some(State { conversation, .. }) = self.readings.get(reading) {
+                if let Some(State { conversation, generation, .. }) = self.readings.get(reading) {
                     let handled = self.kept.entry((device, *conversation)).or_default();
-                    handled.seq = handled.seq.max(*seq);
+                    let handled = handled.seqs.entry(*generation).or_default();
+                    *handled = (*handled).max(*seq);
                 }
             }
-            App::Reset { .. } => self.found.add(now, Promise::OnceInOrder, "a reset though no log was restored"),
             App::Kept { conversation, cursor } => self.kept(now, device, *conversation, *cursor),
             _ => {}
         }
     }
 
-    fn opened(&mut self, now: Duration, device: Device, id: ConversationId, reading: Reading, from: Option<Cursor>) {
-        let at = from.map_or(0, |cursor| cursor.seq);
-        self.readings.insert(reading, State { device, conversation: id, at });
+    fn opened(&mut self, now: Duration, device: Device, id: ConversationId, from: Option<Cursor>) {
         let handled = self.kept.entry((device, id)).or_default();
         if from.is_some_and(|from| Some(from) != handled.cursor) {
             self.found.add(now, Promise::OnceInOrder, format!("{device:?} forgot its cursor in {id}"));
@@ -71,13 +92,14 @@ impl Check<'_> {
 
     fn delivered(&mut self, now: Duration, reading: Reading, event: &OwnedEvent) {
         let Some(state) = self.readings.get_mut(&reading) else { return };
-        let (device, id, before) = (state.device, state.conversation, state.at);
+        let State { device, conversation: id, generation, at: before } = *state;
         state.at = event.seq;
         if event.seq != before + 1 {
             let what = format!("{device:?} was given event {} of {id} after {before}", event.seq);
             self.found.add(now, Promise::OnceInOrder, what);
         }
-        let stored = self.found.truth.conversations.get(&id).and_then(|known| known.events.get(event.seq as usize - 1));
+        let known = conversation(self.found.logs.get(generation, now), id);
+        let stored = known.and_then(|known| known.events.get(event.seq as usize - 1));
         let same = stored.is_some_and(|stored| {
             let first = (stored.kind, &stored.body) == (event.kind, &event.body);
             let tombstone = stored.tombstones.iter().any(|(kind, body)| (*kind, body) == (event.kind, &event.body));
@@ -88,22 +110,54 @@ impl Check<'_> {
             let what = format!("{device:?} was given another event {} of {id} than was stored: {event:?}", event.seq);
             self.found.add(now, Promise::OnceInOrder, what);
         }
+        if let Some(n) = event.own {
+            let user = self.history.user(device);
+            let by = self.ids.get(&device).map(|device| (id, user.clone(), *device));
+            let outcomes = self.found.logs.get(generation, now).and_then(|log| log.truth.outcomes.get(&by?));
+            let known =
+                outcomes.is_some_and(|all| all.iter().any(|outcome| (outcome.n, outcome.seq) == (n, event.seq)));
+            if !known {
+                let what = format!("{device:?} was given event {} of {id} as its command {n}", event.seq);
+                self.found.add(now, Promise::Fate, what);
+            }
+        }
+        let until = self.tokens.get(&device).map_or(Duration::MAX, |until| until.saturating_add(NOTICED));
+        if stored.is_some_and(|stored| stored.ordered > until) {
+            let what = format!("{device:?} learned event {} of {id} with a token that had expired", event.seq);
+            self.found.add(now, Promise::Private, what);
+        }
+    }
+
+    fn reset(&mut self, now: Duration, reading: Reading, generation: u64, first: u64) {
+        let Some(state) = self.readings.get_mut(&reading) else { return };
+        let State { device, conversation: id, generation: before, .. } = *state;
+        (state.generation, state.at) = (generation, 0);
+        let user = self.history.user(device);
+        let log = self.found.logs.get(generation, now);
+        let begins = conversation(log, id).is_some_and(|known| known.is_first(user, first, now));
+        if log.is_none() || generation == before || !begins {
+            let what =
+                format!("{device:?} was told in {id} to begin at {first} of log {generation} after log {before}");
+            self.found.add(now, Promise::OnceInOrder, what);
+        }
     }
 
     fn skipped(&mut self, now: Duration, reading: Reading, to: u64, why: SkipReason) {
         let Some(state) = self.readings.get_mut(&reading) else { return };
-        let (device, id, before) = (state.device, state.conversation, state.at);
+        let State { device, conversation: id, generation, at: before } = *state;
         state.at = to;
         if to <= before {
             let what = format!("{device:?} was told in {id} to skip to {to} after {before}");
             return self.found.add(now, Promise::OnceInOrder, what);
         }
         let user = self.history.user(device);
-        // Nothing is trimmed here, and what comes before a membership is the one thing that is not for a member.
-        let hidden = self.found.truth.conversations.get(&id).is_some_and(|conversation| {
-            conversation.seen_between(user, Duration::ZERO, now).any(|visible| visible.from == to + 1)
+        let founded = conversation(self.found.logs.get(generation, now), id).is_some_and(|known| match why {
+            // What comes before a membership is the one thing that is not for a member.
+            SkipReason::NotVisible => known.is_first(user, to + 1, now),
+            SkipReason::Trimmed => to < known.first_kept(now),
+            _ => false,
         });
-        if why != SkipReason::NotVisible || !hidden {
+        if !founded {
             let what = format!("{device:?} was told in {id} to skip from {before} to {to} ({why:?}) for no reason");
             self.found.add(now, Promise::OnceInOrder, what);
         }
@@ -111,10 +165,21 @@ impl Check<'_> {
 
     fn kept(&mut self, now: Duration, device: Device, id: ConversationId, cursor: Cursor) {
         let handled = self.kept.entry((device, id)).or_default();
-        handled.cursor = Some(cursor);
-        if cursor.seq > handled.seq {
-            let what = format!("{device:?} keeps cursor {} of {id}, and the app handled {}", cursor.seq, handled.seq);
+        // The beginning of the first log that a device sees is nothing to handle.
+        if handled.cursor.replace(cursor).is_none() && cursor.seq == 0 {
+            handled.seqs.entry(cursor.generation).or_default();
+        }
+        let handled = handled.seqs.get(&cursor.generation).copied();
+        if handled.is_none_or(|handled| cursor.seq > handled) {
+            let what = format!("{device:?} keeps {cursor:?} of {id}, and the app handled {handled:?}");
             self.found.add(now, Promise::Acknowledged, what);
         }
     }
 }
+
+fn conversation(log: Option<&Log>, id: ConversationId) -> Option<&Conversation> {
+    log?.truth.conversations.get(&id)
+}
+
+/// Within this a relay notices that a token has expired.
+const NOTICED: Duration = Duration::from_secs(5);

@@ -5,12 +5,13 @@ mod delivery;
 mod order;
 mod privacy;
 mod sends;
+mod sessions;
 
 use std::{fmt, time::Duration};
 
 use crate::{
     history::{Entry, History},
-    truth::Truth,
+    logs::Logs,
 };
 
 /// A promise that was broken.
@@ -53,11 +54,12 @@ impl fmt::Display for Violation {
 
 /// Every promise that a run broke, in order of time.
 pub fn check(history: &History) -> Vec<Violation> {
-    let (truth, mut found) = order::replay(history);
-    found.extend(delivery::check(history, &truth));
-    found.extend(sends::check(history, &truth));
-    found.extend(privacy::check(history, &truth));
-    found.extend(codes::check(history, &truth));
+    let (logs, mut found) = order::replay(history);
+    found.extend(delivery::check(history, &logs));
+    found.extend(sends::check(history, &logs));
+    found.extend(privacy::check(history, &logs));
+    found.extend(codes::check(history, &logs));
+    found.extend(sessions::check(history));
     found.extend(history.entries.iter().filter_map(|(at, entry)| sound(*at, entry)));
     found.sort_by_key(|violation| violation.at);
     found
@@ -66,6 +68,7 @@ pub fn check(history: &History) -> Vec<Violation> {
 fn sound(at: Duration, entry: &Entry) -> Option<Violation> {
     let (promise, what) = match entry {
         Entry::Unsettled(what) => (Promise::Settles, what.clone()),
+        Entry::Fooled => (Promise::Private, "a client talked to someone who is not the relay".to_owned()),
         Entry::Panicked(what) => (Promise::Sound, format!("a task panicked: {what}")),
         Entry::Warned(what) if !EXPECTED.iter().any(|expected| what.contains(expected)) => {
             (Promise::Sound, what.clone())
@@ -80,13 +83,13 @@ const EXPECTED: [&str; 0] = [];
 
 /// Collects violations.
 struct Found<'a> {
-    truth: &'a Truth,
+    logs: &'a Logs,
     violations: Vec<Violation>,
 }
 
 impl<'a> Found<'a> {
-    fn new(truth: &'a Truth) -> Self {
-        Self { truth, violations: Vec::new() }
+    fn new(logs: &'a Logs) -> Self {
+        Self { logs, violations: Vec::new() }
     }
 
     fn add(&mut self, at: Duration, promise: Promise, what: impl Into<String>) {

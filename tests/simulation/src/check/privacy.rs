@@ -8,12 +8,13 @@ use quip_protocol::{ConversationId, UserId};
 use super::{Found, Promise, Violation};
 use crate::{
     history::{App, Device, History, Reading},
-    truth::{Conversation, Truth},
+    logs::Logs,
+    truth::Conversation,
 };
 
 /// Judges what apps learned.
-pub(super) fn check(history: &History, truth: &Truth) -> Vec<Violation> {
-    let mut check = Check { history, found: Found::new(truth), readings: Vec::new() };
+pub(super) fn check(history: &History, logs: &Logs) -> Vec<Violation> {
+    let mut check = Check { history, found: Found::new(logs), readings: Vec::new() };
     for (at, device, app) in history.apps() {
         check.step(at, device, app);
     }
@@ -57,15 +58,14 @@ impl Check<'_> {
         match event {
             ClientEvent::Presence(presence) => {
                 let other = &presence.user;
-                if other != user && !self.found.truth.were_together(user, other, since, now) {
+                if other != user && !self.were_together(user, other, since, now) {
                     self.leak(now, user, format!("the presence of {other}"));
                 }
             }
             ClientEvent::Changed { conversation, head, number, role } => {
                 self.notified(now, user, *conversation, *head, *number);
-                let known = self.found.truth.conversations.get(conversation);
                 // A change of role is an event; this tells only of memberships, begun and ended.
-                let was = known.is_some_and(|known| {
+                let was = self.found.logs.conversation(*conversation, since, now).any(|known| {
                     known.seen_between(user, since, now).any(|visible| (visible.role == 0) == (*role == 0))
                 });
                 if !was {
@@ -73,15 +73,16 @@ impl Check<'_> {
                 }
             }
             ClientEvent::Marked { conversation, seq, .. } => {
-                let marks = self.found.truth.marks.get(&(*conversation, user.clone()));
-                if !marks.is_some_and(|marks| marks.iter().any(|mark| mark.seq == *seq)) {
+                let of = (*conversation, user.clone());
+                let mut logs = self.found.logs.between(since, now);
+                if !logs.any(|log| log.truth.marks.get(&of).is_some_and(|all| all.iter().any(|mark| mark.seq == *seq)))
+                {
                     self.leak(now, user, format!("a read mark at {seq} in {conversation} that was never set"));
                 }
             }
             ClientEvent::Signal { conversation, user: from, .. } => {
-                let known = self.found.truth.conversations.get(conversation);
-                let member = |who| known.is_some_and(|known| is_member(known, who, since, now));
-                if !member(user) || !member(from) {
+                let mut logs = self.found.logs.conversation(*conversation, since, now);
+                if !logs.any(|known| [user, from].iter().all(|who| is_member(known, who, since, now))) {
                     self.leak(now, user, format!("a signal of {from} in {conversation}"));
                 }
             }
@@ -90,10 +91,9 @@ impl Check<'_> {
     }
 
     fn event(&mut self, now: Duration, user: &UserId, id: ConversationId, event: &OwnedEvent) {
-        let known = self.found.truth.conversations.get(&id);
-        if !known.is_some_and(|known| {
-            known.ranges(user, Duration::MAX).any(|(from, to)| from <= event.seq && event.seq <= to)
-        }) {
+        // An app that is slow is given today what was sent to it out of an earlier log.
+        let mut logs = self.found.logs.conversation(id, Duration::ZERO, now);
+        if !logs.any(|known| known.ranges(user, Duration::MAX).any(|(from, to)| (from..=to).contains(&event.seq))) {
             self.leak(now, user, format!("event {} of {id}", event.seq));
         }
     }
@@ -116,33 +116,36 @@ impl Check<'_> {
         members: impl Iterator<Item = &'b UserId>,
     ) {
         let since = now.saturating_sub(UNDER_WAY);
-        let Some(known) = self.found.truth.conversations.get(&id) else {
-            return self.leak(now, user, format!("members of {id}, which there is not"));
-        };
-        if !is_member(known, user, since, now) {
+        let is_member =
+            |who| self.found.logs.conversation(id, since, now).any(|known| is_member(known, who, since, now));
+        let (knows, strangers) = (is_member(user), members.filter(|member| !is_member(member)).collect::<Vec<_>>());
+        if !knows {
             self.leak(now, user, format!("members of {id}"));
         }
-        for member in members {
-            if !is_member(known, member, since, now) {
-                self.leak(now, user, format!("{member} as a member of {id}"));
-            }
+        for member in strangers {
+            self.leak(now, user, format!("{member} as a member of {id}"));
         }
     }
 
     /// Told of a conversation and its newest event.
     fn notified(&mut self, now: Duration, user: &UserId, id: ConversationId, head: u64, number: u64) {
-        let known = self.found.truth.conversations.get(&id);
-        let stored = known.and_then(|known| known.events.get(head.checked_sub(1)? as usize));
-        if head > 0 && stored.is_none_or(|stored| stored.number != number || stored.ordered > now) {
+        let logs = || self.found.logs.conversation(id, now.saturating_sub(UNDER_WAY), now);
+        let mut stored = logs().filter_map(|known| known.events.get(head.checked_sub(1)? as usize));
+        if head > 0 && !stored.any(|stored| stored.number == number && stored.ordered <= now) {
             self.found.add(
                 now,
                 Promise::OnceInOrder,
                 format!("{user} was told of event {head} of {id}, which is not there"),
             );
         }
-        if known.is_none_or(|known| known.seen_between(user, Duration::ZERO, now).next().is_none()) {
+        let logs = || self.found.logs.conversation(id, now.saturating_sub(UNDER_WAY), now);
+        if !logs().any(|known| known.seen_between(user, Duration::ZERO, now).next().is_some()) {
             self.leak(now, user, format!("that there is {id}"));
         }
+    }
+
+    fn were_together(&self, one: &UserId, other: &UserId, since: Duration, now: Duration) -> bool {
+        self.found.logs.between(since, now).any(|log| log.truth.were_together(one, other, since, now))
     }
 
     fn leak(&mut self, now: Duration, user: &UserId, what: String) {

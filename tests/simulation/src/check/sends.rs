@@ -9,13 +9,13 @@ use quip_protocol::{Code, ConversationId, DeviceId};
 use super::{Found, Promise, Violation};
 use crate::{
     history::{App, Device, History, Ticket},
-    truth::{Stored, Truth},
+    logs::Logs,
+    truth::Truth,
 };
 
 /// Judges what became of commands.
-pub(super) fn check(history: &History, truth: &Truth) -> Vec<Violation> {
-    let mut check =
-        Check { history, found: Found::new(truth), sent: BTreeMap::new(), ids: BTreeMap::new(), index: index(truth) };
+pub(super) fn check(history: &History, logs: &Logs) -> Vec<Violation> {
+    let mut check = Check { history, found: Found::new(logs), sent: BTreeMap::new(), ids: BTreeMap::new() };
     for (at, device, app) in history.apps() {
         check.step(at, device, app);
     }
@@ -24,7 +24,7 @@ pub(super) fn check(history: &History, truth: &Truth) -> Vec<Violation> {
 }
 
 /// How often each content stands in each conversation.
-type Index<'a> = BTreeMap<(ConversationId, u64, &'a Bytes), Vec<&'a Stored>>;
+type Index<'a> = BTreeMap<(ConversationId, u64, &'a Bytes), usize>;
 
 struct Check<'a> {
     history: &'a History,
@@ -32,7 +32,6 @@ struct Check<'a> {
     sent: BTreeMap<Ticket, Sent>,
     /// The ids that a device has connected with: one, unless its store was lost.
     ids: BTreeMap<Device, DeviceId>,
-    index: Index<'a>,
 }
 
 struct Sent {
@@ -41,14 +40,15 @@ struct Sent {
     conversation: ConversationId,
     kind: u64,
     body: Bytes,
-    fate: Option<Result<Accepted, ReceiptError>>,
+    /// What became of it, and when the app was told.
+    fate: Option<(Duration, Result<Accepted, ReceiptError>)>,
 }
 
 fn index(truth: &Truth) -> Index<'_> {
     let mut index = Index::new();
     for (id, conversation) in &truth.conversations {
         for stored in &conversation.events {
-            index.entry((*id, stored.kind, &stored.body)).or_default().push(stored);
+            *index.entry((*id, stored.kind, &stored.body)).or_default() += 1;
         }
     }
     index
@@ -74,17 +74,20 @@ impl Check<'_> {
 
     fn fate(&mut self, now: Duration, ticket: Ticket, fate: Result<Accepted, ReceiptError>) {
         let Some(sent) = self.sent.get_mut(&ticket) else { return };
-        sent.fate = Some(fate);
+        sent.fate = Some((now, fate));
         let (id, kind, device) = (sent.conversation, sent.kind, sent.device);
         let user = self.history.user(device);
+        // It may have been decided in any log that there was meanwhile.
+        let logs = self.found.logs.between(sent.at, now);
         match fate {
             Ok(Accepted { seq: 0, .. }) if ONCE.contains(&kind) => {
                 self.found.add(now, Promise::Fate, format!("{ticket:?} was accepted without an event"));
             }
             Ok(Accepted { seq: 0, .. }) => {}
             Ok(Accepted { seq, number, at }) => {
-                let events = self.found.truth.conversations.get(&id).map_or(&[][..], |known| &known.events);
-                let stands = events.get(seq as usize - 1).is_some_and(|stored| {
+                let events = logs.filter_map(|log| Some(&log.truth.conversations.get(&id)?.events));
+                let mut stored = events.filter_map(|events| events.get(seq as usize - 1));
+                let stands = stored.any(|stored| {
                     let place = (stored.number, stored.at, stored.kind) == (number, at, kind);
                     place && stored.user == *user && stored.body == sent.body && stored.ordered <= now
                 });
@@ -94,9 +97,9 @@ impl Check<'_> {
                 }
             }
             Err(ReceiptError::Refused(code)) => {
-                let decided =
-                    self.ids.get(&device).and_then(|known| self.found.truth.outcomes.get(&(id, user.clone(), *known)));
-                if !decided.is_some_and(|outcomes| outcomes.iter().any(|outcome| outcome.code == code)) {
+                let by = self.ids.get(&device).map(|known| (id, user.clone(), *known));
+                let mut decided = logs.filter_map(|log| log.truth.outcomes.get(by.as_ref()?)).flatten();
+                if !decided.any(|outcome| outcome.code == code) {
                     let what = format!("{ticket:?} was refused with {code:?}, which was never decided");
                     self.found.add(now, Promise::Fate, what);
                 }
@@ -105,8 +108,13 @@ impl Check<'_> {
                 }
             }
             Err(ReceiptError::Unknown) => {
-                let left = self.found.truth.conversations.get(&id).and_then(|known| known.visible.get(user));
-                if !left.is_some_and(|all| all.iter().any(|visible| visible.role == 0)) {
+                let left = { logs }.any(|log| {
+                    let known = log.truth.conversations.get(&id);
+                    let seen = || known.into_iter().flat_map(|known| known.seen_between(user, Duration::ZERO, now));
+                    // A log that was restored to before the user came is as good as left.
+                    seen().any(|visible| visible.role == 0) || (log.is_restored() && seen().next().is_none())
+                });
+                if !left {
                     let what = format!("the fate of {ticket:?} is unknown though {user} never left {id}");
                     self.found.add(now, Promise::Fate, what);
                 }
@@ -115,21 +123,28 @@ impl Check<'_> {
         }
     }
 
-    /// How often what was asked for happened.
+    /// How often what was asked for happened: once in the log in which it was accepted, and nowhere twice.
     fn times(&mut self) {
-        for (ticket, sent) in &self.sent {
-            let found = self.index.get(&(sent.conversation, sent.kind, &sent.body)).map_or(0, Vec::len);
+        let logs = self.found.logs.between(Duration::ZERO, Duration::MAX);
+        let index: BTreeMap<u64, Index<'_>> = logs.map(|log| (log.generation, index(&log.truth))).collect();
+        let mut wrong = Vec::new();
+        for (ticket, sent) in self.sent.iter().filter(|(_, sent)| ONCE.contains(&sent.kind)) {
+            let content = (sent.conversation, sent.kind, &sent.body);
+            let times = |generation| index[generation].get(&content).copied().unwrap_or(0);
+            let told = sent.fate.map_or(Duration::MAX, |(at, _)| at);
+            let mut meanwhile = self.found.logs.between(sent.at, told).map(|log| times(&log.generation));
             let fits = match sent.fate {
-                _ if !ONCE.contains(&sent.kind) => true,
-                Some(Ok(_)) => found == 1,
-                Some(Err(ReceiptError::Refused(_))) => found == 0,
-                _ => found <= 1,
+                Some((_, Ok(_))) => meanwhile.any(|times| times == 1),
+                Some((_, Err(ReceiptError::Refused(_)))) => meanwhile.any(|times| times == 0),
+                _ => true,
             };
-            if !fits {
-                let what = format!("{ticket:?} with the fate {:?} is stored {found} times", sent.fate);
-                self.found.violations.push(Violation { at: sent.at, promise: Promise::Fate, what });
+            if !fits || index.keys().any(|generation| times(generation) > 1) {
+                let times: Vec<_> = index.keys().map(times).collect();
+                let what = format!("{ticket:?} with the fate {:?} is stored {times:?} times", sent.fate);
+                wrong.push(Violation { at: sent.at, promise: Promise::Fate, what });
             }
         }
+        self.found.violations.append(&mut wrong);
     }
 }
 

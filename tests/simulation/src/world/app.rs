@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use quip_client::{Client, ClientEvent, ConnectionState, OpenError, Sender, Trust};
+use quip_client::{Client, ClientEvent, ConnectionState, OpenError, Sender, TokenError, Trust};
 use quip_protocol::ConversationId;
 use tokio::{
     sync::watch,
@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::{
+    impostor,
     place::{Place, options},
     reader::Reader,
     shared::Process,
@@ -64,13 +65,12 @@ pub(super) async fn run(process: Arc<Process>) {
 
 async fn connect(process: &Arc<Process>) -> Client {
     loop {
-        let Process { device, user, host, disk, shared } = &**process;
+        let Process { device, host, disk, shared, .. } = &**process;
         let store = disk.store(*device, host, &shared.recorder, shared.plant);
-        let config = quip_client::Config::new(
-            [shared.relay.to_string()],
-            Trust::Fingerprint(shared.fingerprint),
-            user.as_str().to_owned(),
-        );
+        let relays = shared.relays.iter().map(ToString::to_string);
+        let bearer = process.clone();
+        let config =
+            quip_client::Config::new(relays, Trust::Fingerprint(process.trusted()), move || bearer.clone().token());
         match Client::connect(config.state(store).platform(Arc::new(host.clone()))).await {
             Ok(client) => {
                 process.note(Entry::Connected { id: client.device() });
@@ -132,11 +132,12 @@ impl App {
             Ok(Ok(conversation)) => {
                 let reading = process.shared.reading();
                 let from = process.disk.cursor(id).filter(|_| kept);
-                process.note(Entry::Opened { conversation: id, reading, from });
+                let at = from.unwrap_or(conversation.cursor());
+                process.note(Entry::Opened { conversation: id, reading, from, generation: at.generation });
                 let (sender, events) = conversation.split();
                 let (stop, stopped) = watch::channel(false);
                 let (end, ended) = watch::channel(false);
-                let mut reader = Reader::new(process.clone(), id, reading, from);
+                let mut reader = Reader::new(process.clone(), id, reading, at);
                 reader.stop = stopped;
                 process.host.spawn(async move { _ = end.send_replace(reader.run(events).await) });
                 self.open.insert(id, Open { sender, stop: Some(stop), ended });
@@ -174,6 +175,24 @@ impl App {
 }
 
 impl Process {
+    /// A token for the client.
+    async fn token(self: Arc<Self>) -> Result<String, TokenError> {
+        let Some(issuer) = &self.shared.issuer else { return Ok(self.user.as_str().to_owned()) };
+        if self.planted(Plant::TokenNotRenewed, 3) {
+            std::future::pending().await
+        }
+        let (token, until) = issuer.issue(&self.user, self.shared.recorder.elapsed());
+        let until = if self.planted(Plant::TokenOutlived, 3) { Duration::ZERO } else { until };
+        self.note(Entry::Token { until });
+        Ok(token)
+    }
+
+    /// The fingerprint of the certificate that the client trusts.
+    fn trusted(&self) -> [u8; 32] {
+        let impostor = self.shared.relays.contains(&impostor::ADDRESS) && self.planted(Plant::Fooled, 3);
+        if impostor { impostor::fingerprint() } else { self.shared.fingerprint }
+    }
+
     /// Notes what a faulty relay might tell.
     fn pretend(&self) {
         let stranger = self.shared.recorder.last_user();

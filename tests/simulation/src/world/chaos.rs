@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     app,
     disk::Disk,
+    issuer::Issuer,
     relay::Relay,
     shared::{Process, Shared},
 };
@@ -29,6 +30,10 @@ pub(super) struct Chaos {
     devices: Vec<DeviceState>,
     /// How often something happens, in milliseconds.
     pace: u64,
+    /// Whether the relay's log is restored now and then.
+    restores: bool,
+    /// Whether old events are given up now and then.
+    trims: bool,
 }
 
 struct DeviceState {
@@ -44,7 +49,8 @@ impl Chaos {
         let mut rng = StdRng::seed_from_u64(seed);
         relay.start();
         let pace = [500, 2000, 10_000][rng.random_range(0..3)];
-        let mut chaos = Self { rng, net, shared, relay, devices: Vec::new(), pace };
+        let (restores, trims) = (rng.random_range(0..3) == 0, rng.random());
+        let mut chaos = Self { rng, net, shared, relay, devices: Vec::new(), pace, restores, trims };
         for device in 0..devices {
             let quality = chaos.quality();
             chaos.net.add(host(Device(device)), quality);
@@ -84,11 +90,16 @@ impl Chaos {
             sleep(Duration::from_millis(500)).await;
             let lacking = users.iter().zip(0..).find_map(|(user, device)| self.shared.lacks(Device(device), user));
             match lacking {
-                None => break self.shared.recorder.note(Entry::Settled),
-                Some(what) if Instant::now() > end => break self.shared.recorder.note(Entry::Unsettled(what)),
+                None => break,
+                Some(what) if Instant::now() > end => return self.shared.recorder.note(Entry::Unsettled(what)),
                 Some(_) => {}
             }
         }
+        // Clients that were silent find out that they lost a connection; then every token expires once.
+        let life = self.shared.issuer.as_ref().map_or(Duration::ZERO, Issuer::life);
+        sleep(life).await;
+        self.shared.recorder.note(Entry::Settled);
+        sleep(life).await;
     }
 
     /// Ends every process.
@@ -105,7 +116,7 @@ impl Chaos {
 
     fn strike(&mut self) {
         let device = Device(self.rng.random_range(0..self.devices.len()));
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..13) {
             0 | 1 => {
                 let quality = self.quality();
                 self.net.set_quality(host(device), quality);
@@ -120,10 +131,10 @@ impl Chaos {
                 self.devices[device.0].again = self.soon();
             }
             7 if self.relay.is_up() => {
-                if self.rng.random() {
-                    self.relay.crash();
-                } else {
-                    self.relay.stop();
+                match self.rng.random_range(0..4) {
+                    0 if self.restores => self.relay.restore(),
+                    0 | 1 => self.relay.crash(),
+                    _ => self.relay.stop(),
                 }
                 self.relay.again = self.soon();
             }
@@ -133,6 +144,10 @@ impl Chaos {
             }
             9 => self.net.cut(RELAY, true),
             10 => self.relay.turn_clock(self.rng.random_range(-100_000..100_000)),
+            11 if self.trims => {
+                let place = &self.shared.places[self.rng.random_range(0..self.shared.places.len())];
+                self.relay.trim(place.id());
+            }
             _ => {
                 self.net.cut(RELAY, false);
                 (0..self.devices.len()).for_each(|device| self.net.cut(host(Device(device)), false));

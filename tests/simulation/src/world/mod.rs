@@ -4,6 +4,8 @@ mod actions;
 mod app;
 mod chaos;
 mod disk;
+mod impostor;
+mod issuer;
 mod place;
 mod reader;
 mod relay;
@@ -16,6 +18,8 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use self::{
     chaos::{Chaos, RELAY},
+    impostor::Impostor,
+    issuer::Issuer,
     place::Place,
     relay::Relay,
     shared::Shared,
@@ -74,18 +78,17 @@ async fn play(options: Options) -> Ran {
     let identity = Identity::draw(rng.random());
     let mut names = users.clone();
     names.dedup();
-    let shared = Arc::new(Shared::new(
-        recorder.clone(),
-        Place::all(&names),
-        SocketAddr::new(RELAY.ip(), 4433),
-        identity.fingerprint,
-        options.plant,
-    ));
+    let relays = addresses(&mut rng);
+    let issuer = (rng.random_range(0..5) == 0).then(Issuer::new);
+    let (places, fingerprint) = (Place::all(&names), identity.fingerprint);
+    let shared = Arc::new(Shared::new(recorder.clone(), places, relays, fingerprint, issuer, options.plant));
+    let impostor = Impostor::start(rng.random(), &net, &shared);
     let relay = Relay::new(rng.random(), net.clone(), shared.clone(), identity);
     let mut chaos = Chaos::start(rng.random(), net.clone(), shared, relay, users.len());
     chaos.rage(options.time).await;
     chaos.settle().await;
     chaos.end();
+    drop(impostor);
     drop(watch);
     Ran {
         history: recorder.take(),
@@ -93,6 +96,16 @@ async fn play(options: Options) -> Ran {
         lines: trace.lines(),
         packets: net.sent(),
         time: trace.elapsed(),
+    }
+}
+
+/// The addresses that clients know: one at which the relay is, or two and it moves between them, or somebody else is at one.
+fn addresses(rng: &mut StdRng) -> Vec<SocketAddr> {
+    let relay = |port| SocketAddr::new(RELAY.ip(), port);
+    match rng.random_range(0..4) {
+        0 => vec![relay(4433), relay(4434)],
+        1 => vec![relay(4433), impostor::ADDRESS],
+        _ => vec![relay(4433)],
     }
 }
 

@@ -21,24 +21,24 @@ pub(super) struct Reader {
     pub pace: u64,
     /// True or gone when the app lets the events go.
     pub stop: watch::Receiver<bool>,
-    /// After this, as far as was handled.
-    pub at: u64,
+    /// As far as was handled.
+    pub at: Cursor,
     /// Kept back by a planted fault.
     pub kept_back: Option<OwnedEvent>,
 }
 
 impl Reader {
     /// From where it was opened.
-    pub(super) fn new(process: Arc<Process>, id: ConversationId, reading: Reading, from: Option<Cursor>) -> Self {
+    pub(super) fn new(process: Arc<Process>, id: ConversationId, reading: Reading, at: Cursor) -> Self {
         let pace = [0, 0, 20, 300, 2000][process.host.draw(5) as usize];
         // Replaced by the caller, who keeps the other end.
         let stop = watch::channel(false).1;
-        Self { process, id, reading, pace, stop, at: from.map_or(0, |cursor| cursor.seq), kept_back: None }
+        Self { process, id, reading, pace, stop, at, kept_back: None }
     }
 
     /// Handles events until the app lets them go or they end; whether they ended.
     pub(super) async fn run(mut self, mut events: Events) -> bool {
-        self.came_to(self.at);
+        self.came_to(self.at.seq);
         let ended = loop {
             let event = tokio::select! {
                 biased;
@@ -78,7 +78,16 @@ impl Reader {
                 self.skip(to, why);
                 self.handled(to);
             }
-            ConversationEvent::Reset { .. } => self.process.note(App::Reset { reading }),
+            ConversationEvent::Reset { generation, first } => {
+                if !self.process.planted(Plant::ResetLost, 2) {
+                    self.process.note(App::Reset { reading, generation, first });
+                }
+                if !self.work().await {
+                    return false;
+                }
+                self.at.generation = generation;
+                self.handled(0);
+            }
             ConversationEvent::Ended(code) => self.process.note(App::Ended { reading, code }),
             _ => {}
         }
@@ -104,14 +113,18 @@ impl Reader {
     }
 
     fn came_to(&mut self, seq: u64) {
-        self.at = seq;
-        self.process.shared.progress(self.process.device, self.id, Some(seq));
+        self.at.seq = seq;
+        self.process.shared.progress(self.process.device, self.id, Some(self.at));
     }
 
     /// False when a planted fault swallowed it.
     fn deliver(&mut self, event: OwnedEvent) -> bool {
         let (process, reading) = (self.process.clone(), self.reading);
         if process.planted(Plant::EventLost, 300) {
+            return false;
+        }
+        if process.planted(Plant::SkippedKept, 300) {
+            process.note(App::Skipped { reading, to: event.seq, why: SkipReason::Trimmed });
             return false;
         }
         if self.kept_back.is_none() && process.planted(Plant::EventsSwapped, 300) {
@@ -130,10 +143,12 @@ impl Reader {
 
     fn skip(&mut self, to: u64, why: SkipReason) {
         let reading = self.reading;
-        if self.process.planted(Plant::EventLeaked, 3) {
-            let truth = lock(&self.process.shared.truth);
-            let hidden = truth.conversations[&self.id].events[self.at as usize..to as usize].to_vec();
-            drop(truth);
+        if why == SkipReason::NotVisible && self.process.planted(Plant::EventLeaked, 3) {
+            let logs = lock(&self.process.shared.logs);
+            let known = logs.current().truth.conversations.get(&self.id);
+            let hidden = known.and_then(|known| known.events.get(self.at.seq as usize..to as usize));
+            let hidden = hidden.unwrap_or_default().to_vec();
+            drop(logs);
             for event in hidden {
                 self.process.note(App::Delivered { reading, event: event.to_event() });
             }

@@ -9,13 +9,15 @@ use std::{
     },
 };
 
-use super::{disk::Disk, place::Place};
+use super::{disk::Disk, issuer::Issuer, place::Place};
 use crate::{
     history::{App, Device, Entry, Reading, Recorder, Ticket},
     host::Host,
+    logs::Logs,
     plant::Plant,
-    truth::Truth,
 };
+use quip_client::Cursor;
+use quip_order::Ordered;
 use quip_protocol::{ConversationId, UserId};
 
 /// What everything in a run has in common.
@@ -24,8 +26,8 @@ pub(super) struct Shared {
     pub recorder: Recorder,
     /// The conversations that apps know of.
     pub places: Vec<Place>,
-    /// Where the relay is.
-    pub relay: SocketAddr,
+    /// Where the relay may be.
+    pub relays: Vec<SocketAddr>,
     /// Its certificate's fingerprint.
     pub fingerprint: [u8; 32],
     /// The fault that is planted in this run.
@@ -33,7 +35,9 @@ pub(super) struct Shared {
     /// True once the faults are over.
     pub calm: AtomicBool,
     /// What was decided so far.
-    pub truth: Arc<Mutex<Truth>>,
+    pub logs: Mutex<Logs>,
+    /// Who makes tokens, where they expire.
+    pub issuer: Option<Issuer>,
     state: Mutex<State>,
 }
 
@@ -42,7 +46,7 @@ struct State {
     readings: u64,
     tickets: u64,
     /// How far each reading that is under way has come.
-    progress: BTreeMap<(Device, ConversationId), u64>,
+    progress: BTreeMap<(Device, ConversationId), Cursor>,
     /// Commands whose fate is waited for.
     waiting: BTreeMap<Device, usize>,
 }
@@ -52,12 +56,19 @@ impl Shared {
     pub(super) fn new(
         recorder: Recorder,
         places: Vec<Place>,
-        relay: SocketAddr,
+        relays: Vec<SocketAddr>,
         fingerprint: [u8; 32],
+        issuer: Option<Issuer>,
         plant: Option<Plant>,
     ) -> Self {
-        let (calm, truth, state) = (AtomicBool::new(false), Arc::default(), Mutex::default());
-        Self { recorder, places, relay, fingerprint, plant, calm, truth, state }
+        let (calm, logs, state) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
+        Self { recorder, places, relays, fingerprint, plant, calm, logs, issuer, state }
+    }
+
+    /// The relay has another log, which begins with some commands of the one before. Gives these.
+    pub(super) fn begin_log(&self, generation: u64, kept: usize) -> Vec<Ordered> {
+        self.recorder.note(Entry::Log { generation, kept });
+        lock(&self.logs).begin(generation, kept, self.recorder.elapsed())
     }
 
     /// Whether the faults are over.
@@ -93,25 +104,27 @@ impl Shared {
     }
 
     /// A reading has come so far; `None` = it is over.
-    pub(super) fn progress(&self, device: Device, id: ConversationId, seq: Option<u64>) {
+    pub(super) fn progress(&self, device: Device, id: ConversationId, at: Option<Cursor>) {
         let mut state = lock(&self.state);
-        match seq {
-            Some(seq) => _ = state.progress.insert((device, id), seq),
+        match at {
+            Some(at) => _ = state.progress.insert((device, id), at),
             None => _ = state.progress.remove(&(device, id)),
         }
     }
 
     /// What is still to come on a device, now that the faults are over; `None` = nothing.
     pub(super) fn lacks(&self, device: Device, user: &UserId) -> Option<String> {
-        let (state, truth) = (lock(&self.state), lock(&self.truth));
+        let (state, logs) = (lock(&self.state), lock(&self.logs));
+        let log = logs.current();
         if state.waiting.get(&device).is_some_and(|waiting| *waiting > 0) {
             return Some(format!("{user}#{}: {} commands without a fate", device.0, state.waiting[&device]));
         }
-        truth.conversations.iter().find_map(|(id, conversation)| {
+        log.truth.conversations.iter().find_map(|(id, conversation)| {
             let visible = conversation.visible.get(user).and_then(|all| all.last())?;
             let (head, at) = (conversation.events.len() as u64, state.progress.get(&(device, *id)).copied());
-            let behind = visible.role > 0 && head > 0 && at.is_none_or(|at| at < head);
-            behind.then(|| format!("{user}#{} has come to {at:?} of {head} in {id}", device.0))
+            let arrived = at.is_some_and(|at| at.generation == log.generation && at.seq >= head);
+            let behind = visible.role > 0 && head > 0 && !arrived;
+            behind.then(|| format!("{user}#{} has come to {at:?} of {head} in {id} of {}", device.0, log.generation))
         })
     }
 }

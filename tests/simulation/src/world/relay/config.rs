@@ -5,9 +5,12 @@ use std::path::Path;
 use quip_relay::config::{Config, Overrides};
 use rand::{Rng, rngs::StdRng};
 
-/// Draws a configuration.
-pub(super) fn draw(rng: &mut StdRng) -> Config {
-    let mut text = String::from(FIXED);
+use crate::world::issuer::Issuer;
+
+/// Draws a configuration for clients that bring this issuer's tokens, or who without one name themselves.
+pub(super) fn draw(rng: &mut StdRng, issuer: Option<&Issuer>) -> Config {
+    let mut text = issuer.map_or_else(|| "[auth]\nmode = \"none\"\n".to_owned(), Issuer::config);
+    text += FIXED;
     for (section, settings) in SETTINGS {
         text += section;
         for (key, values) in *settings {
@@ -17,10 +20,8 @@ pub(super) fn draw(rng: &mut StdRng) -> Config {
     Config::parse(Path::new("drawn.toml"), &text, Overrides::default()).expect("every value is allowed")
 }
 
-/// Clients name themselves, and the rooms of two namespaces are not like the others.
+/// The rooms of two namespaces are not like the others.
 const FIXED: &str = r#"
-[auth]
-mode = "none"
 [[namespaces]]
 name = "club"
 history = "joined"
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn every_value_can_be_drawn() {
-        let drawn = (0..100).map(|seed| draw(&mut StdRng::seed_from_u64(seed)));
+        let drawn = (0..100).map(|seed| draw(&mut StdRng::seed_from_u64(seed), None));
         assert!(drawn.filter(|config| config.limits.unanswered_per_stream == 1).count() > 10);
     }
 }

@@ -6,6 +6,7 @@ mod parts;
 mod volatile;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -13,7 +14,9 @@ use std::{
     time::Duration,
 };
 
+use quip_core::{Action, Authority, By, Command};
 use quip_order::{Clock, EmbeddedConfig, Faults, MemoryLog, Order, Submit, embedded_in_memory, faulty};
+use quip_protocol::ConversationId;
 use quip_relay::{
     auth::Authenticator,
     config::Config,
@@ -32,7 +35,11 @@ use self::{
     parts::{Pace, Reads, sequence},
     volatile::Volatile,
 };
-use super::{chaos::RELAY, shared::Shared};
+use super::{
+    chaos::RELAY,
+    issuer::BEGIN,
+    shared::{Shared, lock},
+};
 use crate::{
     crypto,
     history::Entry,
@@ -52,6 +59,8 @@ pub(super) struct Relay {
     disk: MemoryDisk,
     /// Instead of the log, where that is to lose what it has called durable.
     volatile: Option<Volatile>,
+    /// Where it is, one of the addresses that clients know.
+    address: SocketAddr,
     /// How far its wall clock is off, in milliseconds.
     clock: Arc<AtomicI64>,
     /// What its order does wrong.
@@ -76,12 +85,15 @@ impl Relay {
         let mut rng = StdRng::seed_from_u64(seed);
         let faults = rng.random::<bool>().then(Faults::default);
         let volatile = (shared.plant == Some(Plant::AckBeforeDurability)).then(Volatile::default);
+        let (config, generation) = (config::draw(&mut rng, shared.issuer.as_ref()), rng.random_range(1..1 << 53));
+        shared.begin_log(if volatile.is_some() { volatile::GENERATION } else { generation }, 0);
         Self {
+            address: shared.relays[0],
             net,
             shared,
             identity,
-            config: config::draw(&mut rng),
-            log: MemoryLog::new(rng.random_range(1..1 << 53)),
+            config,
+            log: MemoryLog::new(generation),
             disk: MemoryDisk::default(),
             volatile,
             clock: Arc::default(),
@@ -100,6 +112,8 @@ impl Relay {
     /// Starts it from what its disk has.
     pub(super) fn start(&mut self) {
         self.crash();
+        let here = self.shared.relays.iter().filter(|address| address.ip() == RELAY.ip()).count();
+        self.address = self.shared.relays[self.rng.random_range(0..here)];
         let host = Host::start(&self.net, RELAY, self.rng.random());
         let wake = Arc::new(Notify::new());
         let (submit, order) = self.ends(&host, &wake);
@@ -115,7 +129,7 @@ impl Relay {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let identity = relay_net::Credentials { certificate: &self.identity.certificate(), keys: &self.identity.keys };
-        let (runtime, socket) = (Arc::new(host.clone()), host.bind(self.shared.relay.port()));
+        let (runtime, socket) = (Arc::new(host.clone()), host.bind(self.address.port()));
         let endpoint = relay_net::start_on(
             runtime,
             socket,
@@ -168,7 +182,8 @@ impl Relay {
     fn clock(&self) -> Clock {
         let (turned, recorder) = (self.clock.clone(), self.shared.recorder.clone());
         Arc::new(move || {
-            let time = BEGIN + recorder.elapsed().as_millis() as i64 + turned.load(Ordering::Relaxed);
+            let time =
+                BEGIN.as_millis() as i64 + recorder.elapsed().as_millis() as i64 + turned.load(Ordering::Relaxed);
             time as u64
         })
     }
@@ -182,6 +197,31 @@ impl Relay {
             }
             self.shared.recorder.note(Entry::RelayCrashed);
         }
+    }
+
+    /// Ends it, and puts another log in the place of its own: one that begins as that did, as a backup does, or an empty one.
+    pub(super) fn restore(&mut self) {
+        self.crash();
+        // What loses its log by itself keeps it otherwise.
+        if self.volatile.is_none() {
+            let generation = self.rng.random_range(1..1 << 53);
+            let all = lock(&self.shared.logs).current().len();
+            let kept = if self.rng.random_range(0..4) == 0 { 0 } else { self.rng.random_range(0..=all) };
+            self.log = MemoryLog::restored(generation, self.shared.begin_log(generation, kept));
+            self.disk = MemoryDisk::default();
+        }
+    }
+
+    /// Gives up the oldest events of a conversation, as one who runs the relay may.
+    pub(super) fn trim(&mut self, conversation: ConversationId) {
+        let Some(running) = &self.running else { return };
+        let logs = lock(&self.shared.logs);
+        let Some(known) = logs.current().truth.conversations.get(&conversation) else { return };
+        let first_kept = self.rng.random_range(1..=known.events.len() as u64 + 1);
+        drop(logs);
+        let (by, authority, action) = (By::Relay, Authority::default(), Action::Trim { first_kept });
+        // A full queue loses it.
+        _ = running.parts.submit.submit(Command { conversation, by, authority, action });
     }
 
     /// Asks it to stop, as a signal does.
@@ -203,13 +243,13 @@ impl Relay {
         }
     }
 
-    /// Turns the wall clock by some milliseconds.
+    /// Turns the wall clock by some milliseconds, unless tokens expire by it.
     pub(super) fn turn_clock(&self, by: i64) {
-        self.clock.fetch_add(by, Ordering::Relaxed);
+        if self.shared.issuer.is_none() {
+            self.clock.fetch_add(by, Ordering::Relaxed);
+        }
     }
 }
 
-/// The wall clock at the start of a run.
-const BEGIN: i64 = 1_700_000_000_000;
 /// How long a relay that stops waits for last-seen times to be written.
 const LAST_SEEN: Duration = Duration::from_secs(2);

@@ -53,7 +53,7 @@ impl Order for Tap {
             for ordered in &into.commands {
                 let now = self.shared.recorder.elapsed();
                 self.shared.recorder.note(Entry::Ordered(Box::new(ordered.clone())));
-                lock(&self.shared.truth).follow(ordered, now);
+                lock(&self.shared.logs).follow(ordered, now);
             }
         }
         Ok(next)

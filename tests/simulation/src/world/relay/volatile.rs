@@ -51,7 +51,7 @@ struct Consumer {
 
 impl Order for Consumer {
     fn generation(&self) -> u64 {
-        1
+        GENERATION
     }
 
     fn start(&mut self, after: &Positions) -> Result<Positions, OrderError> {
@@ -75,3 +75,6 @@ impl Order for Consumer {
         Ok(())
     }
 }
+
+/// The identity of the log.
+pub(super) const GENERATION: u64 = 1;
