@@ -13,6 +13,7 @@ mod guard;
 mod link;
 mod load;
 mod machine;
+mod memory_limit;
 mod meter;
 mod peer;
 mod plot;
@@ -35,7 +36,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use scenario::{compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect, replay, tail};
+use scenario::{compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect, replay, start, tail};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -75,6 +76,8 @@ enum Scenario {
     Migrate(migrate::Args),
     /// Latency of a page of history, cached and cold, and of an empty page.
     History(history::Args),
+    /// Time to start with a store of many messages, after an orderly end and after a kill under full load, and peak memory.
+    Start(start::Args),
     /// Latency of quiet conversations beside a bulk catch-up over a lossy link; needs root.
     Hol(hol::Args),
     /// The same load on other systems, side by side.
@@ -121,6 +124,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Many(args) => many::run(&args, &cli.output)?,
         Scenario::Idle(args) => idle::run(&args, &cli.output)?,
         Scenario::History(args) => history::run(&args, &cli.output)?,
+        Scenario::Start(args) => start::run(&args, &cli.output)?,
         Scenario::Reconnect(args) => reconnect::run(&args, &cli.output)?,
         Scenario::Migrate(args) => migrate::run(&args, &cli.output)?,
         Scenario::Hol(args) => hol::run(&args, &cli.output)?,

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::{
     guard,
+    memory_limit::MemoryLimit,
     report::Options,
     token::SigningKey,
     transport::{Fingerprint, decode_pin},
@@ -25,7 +26,10 @@ use crate::{
 /// How long a relay may take to start and to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Interval of polling a file or a process.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(2);
+
+/// What it logs, in its data folder.
+const LOG: &str = "bench-relay.log";
 
 /// Configuration without rate limits, as for a relay on loopback without a config file.
 const WITHOUT_RATES: &str = "limits.messages_per_second = 0";
@@ -38,7 +42,10 @@ pub(crate) struct Relay {
     config: PathBuf,
     pub(crate) address: SocketAddr,
     pub(crate) pin: Fingerprint,
+    /// From the last start of the process until it listened.
+    pub(crate) started_within: Duration,
     signing: SigningKey,
+    memory_limit: Option<MemoryLimit>,
 }
 
 impl Relay {
@@ -67,9 +74,11 @@ impl Relay {
         let config = data.path().join("bench.toml");
         let lines = [&[WITHOUT_RATES.to_owned()], &*options.relay_set, settings].concat();
         fs::write(&config, lines.join("\n"))?;
-        let Started { child, address, pin } = launch(&program, data.path(), &config, listen, spawn)?;
+        let memory_limit = options.relay_memory.map(MemoryLimit::new).transpose()?;
+        let Started { child, address, pin, within } =
+            launch(&program, data.path(), &config, listen, memory_limit.as_ref(), spawn)?;
         let signing = SigningKey::read(data.path())?;
-        Ok(Self { program, data, child, config, address, pin, signing })
+        Ok(Self { program, data, child, config, address, pin, started_within: within, signing, memory_limit })
     }
 
     /// Stops the process in an orderly way and starts another on the same data, with empty caches.
@@ -92,13 +101,20 @@ impl Relay {
     fn start_again(&mut self, listen: SocketAddr) -> Result<()> {
         assert!(self.address.ip().is_loopback(), "a relay behind a link is not restarted");
         fs::remove_file(self.data.path().join("listen")).context("DATA/listen of the stopped relay")?;
-        let started = launch(&self.program, self.data.path(), &self.config, listen, Command::spawn)?;
+        let limit = self.memory_limit.as_ref();
+        let started = launch(&self.program, self.data.path(), &self.config, listen, limit, Command::spawn)?;
         (self.child, self.address, self.pin) = (started.child, started.address, started.pin);
+        self.started_within = started.within;
         Ok(())
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has logged since its last start.
+    pub(crate) fn log(&self) -> Result<String> {
+        read(self.data.path(), LOG)
     }
 
     /// Its data folder.
@@ -137,6 +153,7 @@ struct Started {
     child: Child,
     address: SocketAddr,
     pin: Fingerprint,
+    within: Duration,
 }
 
 /// `--relay-bin`, or the binary beside the harness's own.
@@ -162,18 +179,22 @@ fn launch(
     data: &Path,
     config: &Path,
     listen: SocketAddr,
+    memory_limit: Option<&MemoryLimit>,
     spawn: impl FnOnce(&mut Command) -> io::Result<Child>,
 ) -> Result<Started> {
-    let log = data.join("bench-relay.log");
+    let log = data.join(LOG);
     let mut command = Command::new(program);
     command.arg("serve").arg("--config").arg(config).arg("--data").arg(data).args(["--listen", &listen.to_string()]);
     command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+    let begin = Instant::now();
     let started = guard::start(Some(data), || spawn(&mut command));
     let mut child = started.with_context(|| format!("cannot start {}", program.display()))?;
-    match wait_until_listening(&mut child, data) {
+    let limited = memory_limit.map_or(Ok(()), |limit| limit.hold(&child));
+    match limited.and_then(|()| wait_until_listening(&mut child, data)) {
         Ok(address) => {
+            let within = begin.elapsed();
             let pin = decode_pin(read(data, "fingerprint")?.trim())?;
-            Ok(Started { child, address, pin })
+            Ok(Started { child, address, pin, within })
         }
         Err(error) => {
             // Report the first failure.

@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// A key of the relay's configuration, such as limits.incoming=2048; may be repeated.
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub(crate) relay_set: Vec<String>,
+    /// Memory limit of the relay, in MiB: it runs in a control group of its own; needs root.
+    #[arg(long, global = true, value_name = "MIB")]
+    pub(crate) relay_memory: Option<u64>,
     /// Lose, repeat or swap one received message, to test that the scenario fails.
     #[arg(long, global = true, hide = true)]
     pub(crate) plant: Option<Plant>,
@@ -422,6 +425,7 @@ mod tests {
             dir: std::env::temp_dir(),
             relay_bin: None,
             relay_set: Vec::new(),
+            relay_memory: None,
             plot: None,
             plant: None,
         };

@@ -129,6 +129,16 @@ fn history() {
 }
 
 #[test]
+fn start() {
+    let report = sound(&["start", "--messages", "20000"]);
+    let metric = |row: &str, metric: &str| report["rows"][row][metric]["median"].as_f64().unwrap();
+    assert!(metric("stopped", "start_us") > 0.0);
+    assert_eq!(metric("stopped", "commands"), 0.0, "an orderly end leaves nothing in the log");
+    assert!(metric("killed", "commands") > 0.0, "a kill under load leaves something in the log");
+    assert!(metric("killed", "before_rss_peak_bytes") > 1e6);
+}
+
+#[test]
 fn migrate() {
     let report = sound(MIGRATE);
     for row in ["still", "port", "address"] {

@@ -11,4 +11,5 @@ pub(crate) mod many;
 pub(crate) mod migrate;
 pub(crate) mod reconnect;
 pub(crate) mod replay;
+pub(crate) mod start;
 pub(crate) mod tail;

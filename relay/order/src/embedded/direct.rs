@@ -83,3 +83,37 @@ impl Sectors {
         &mut self.bytes[self.start..]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_there_with_and_without_direct_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, [0; 4 * SECTOR]).unwrap();
+        let buffered = Durable { file: File::options().write(true).open(&path).unwrap(), is_direct: false };
+        for (place, durable) in [Durable::open(&path).unwrap(), buffered].iter().enumerate() {
+            let mut sectors = Sectors::with_capacity(4 * SECTOR);
+            // Used again, as the log does.
+            for length in [3 * SECTOR, SECTOR] {
+                sectors.clear();
+                sectors.bytes().extend((0..length).map(|i| (place + i) as u8));
+                durable.write_at(&sectors, SECTOR as u64).unwrap();
+                let written: Vec<u8> = (0..length).map(|i| (place + i) as u8).collect();
+                assert_eq!(fs::read(&path).unwrap()[SECTOR..SECTOR + length], written);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_whole_sector_is_not_written_directly() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, [0; SECTOR - 1]).unwrap();
+        assert!(!Durable::open(&path).unwrap().is_direct);
+    }
+}
