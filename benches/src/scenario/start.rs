@@ -23,8 +23,8 @@ pub(crate) struct Args {
     messages: u64,
 }
 
-/// Conversations, which are written at once.
-const CONVERSATIONS: u64 = 100;
+/// Conversations on one connection, which are written at once.
+const CONVERSATIONS: u64 = 50;
 /// The user that writes.
 const USER: &str = "writer";
 /// Shortest and longest load before a kill.
