@@ -18,6 +18,9 @@ const PEERS: [(&str, &str); 8] = [
     ("mqtt-quic", "mqttv5"),
 ];
 
+/// What this program itself is enough for.
+const OWN: [(&str, &str); 3] = [("quip", ""), ("bare", ""), ("bare-s2n", "")];
+
 /// Little load, for a short time.
 const BRIEF: &[&str] = &["--rate", "100", "--seconds", "0.5", "--warmup", "0.1", "--senders", "3", "--window", "4"];
 
@@ -57,12 +60,13 @@ fn check(row: &Value, peer: &str) {
 }
 
 #[test]
-fn quip_and_the_bare_forwarder_stand_side_by_side() {
-    let report = compare("quip,bare", &[]);
+fn quip_and_the_bare_forwarders_stand_side_by_side() {
+    let report = compare("quip,bare,bare-s2n", &[]);
     let rows = report["rows"].as_array().unwrap();
-    check(&rows[0], "quip");
-    check(&rows[1], "bare");
-    assert_eq!((&rows[0]["durable"], &rows[1]["durable"]), (&Value::Bool(true), &Value::Bool(false)));
+    for (row, (peer, durable)) in rows.iter().zip([("quip", true), ("bare", false), ("bare-s2n", false)]) {
+        check(row, peer);
+        assert_eq!(row["durable"], durable);
+    }
 }
 
 #[test]
@@ -79,9 +83,9 @@ fn every_peer_that_is_here_delivers_and_the_others_say_why_not() {
 #[test]
 fn everyone_who_acknowledges_accepts_messages() {
     let names = PEERS.iter().map(|(peer, _)| *peer).collect::<Vec<_>>().join(",");
-    let report = compare(&format!("quip,bare,{names}"), &["--scenario", "ingest"]);
+    let report = compare(&format!("quip,bare,bare-s2n,{names}"), &["--scenario", "ingest"]);
     let rows = report["rows"].as_array().unwrap();
-    for ((peer, server), row) in [("quip", ""), ("bare", "")].iter().chain(&PEERS).zip(rows) {
+    for ((peer, server), row) in OWN.iter().chain(&PEERS).zip(rows) {
         match *peer {
             "nats" if row["error"].as_str().is_some_and(|error| error.contains("has no acknowledgements")) => {}
             _ if is_here(row, peer, server) => {
@@ -97,9 +101,9 @@ fn everyone_who_acknowledges_accepts_messages() {
 fn everyone_hands_each_message_to_each_of_many() {
     let names = PEERS.iter().map(|(peer, _)| *peer).collect::<Vec<_>>().join(",");
     let room = ["--scenario", "fanout", "--members", "7", "--deliveries", "280"];
-    let report = compare(&format!("quip,bare,{names},fdatasync"), &room);
+    let report = compare(&format!("quip,bare,bare-s2n,{names},fdatasync"), &room);
     let rows = report["rows"].as_array().unwrap();
-    for ((peer, server), row) in [("quip", ""), ("bare", "")].iter().chain(&PEERS).zip(rows) {
+    for ((peer, server), row) in OWN.iter().chain(&PEERS).zip(rows) {
         if !is_here(row, peer, server) {
             continue;
         }

@@ -25,7 +25,8 @@ pub(crate) use self::{
     server::Server as PeerServer,
 };
 use crate::{
-    bare, commit,
+    bare::{self, Library},
+    commit,
     relay::Relay,
     report::{Options, Sample},
     scenario::{fanout, ingest, latency},
@@ -40,6 +41,7 @@ const GENERATOR_CPU: usize = 1;
 pub(crate) enum Peer {
     Quip,
     Bare,
+    BareS2n,
     JetstreamAlways,
     Jetstream,
     Nats,
@@ -65,6 +67,7 @@ impl Peer {
         let (name, durable, says) = match self {
             Self::Quip => ("quip", true, "a conversation; synced before delivery"),
             Self::Bare => ("bare", false, "quinn forwarder: no protocol, no store; what the transport costs here"),
+            Self::BareS2n => ("bare-s2n", false, "the same on s2n-quic instead of quinn; its clients are on quinn"),
             Self::JetstreamAlways => {
                 ("jetstream-always", true, "NATS JetStream, one stream, file, R1, sync_interval always")
             }
@@ -83,7 +86,9 @@ impl Peer {
     /// What its server says that it is.
     pub(crate) fn version(self) -> String {
         match self {
-            Self::Quip | Self::Bare | Self::Fdatasync => concat!("quip ", env!("CARGO_PKG_VERSION")).to_owned(),
+            Self::Quip | Self::Bare | Self::BareS2n | Self::Fdatasync => {
+                concat!("quip ", env!("CARGO_PKG_VERSION")).to_owned()
+            }
             Self::JetstreamAlways | Self::Jetstream | Self::Nats => server::version(nats::PROGRAM, "--version"),
             Self::Mosquitto => server::version(mqtt::PROGRAM, "-h"),
             Self::Prosody => server::version("prosodyctl", "about"),
@@ -106,16 +111,8 @@ impl Peer {
                     }
                 })
             }
-            Self::Bare => {
-                let server = placed(pinned, bare::Server::start)?;
-                bare::runtime()?.block_on(async {
-                    match work {
-                        Work::Latency(pace) => bare::run_pairs(&server, pace, 1).await,
-                        Work::Ingest(load) => bare::run_ingest(&server, load).await,
-                        Work::Fanout(audience) => bare::run_fanout(&server, &audience.pace, audience.members).await,
-                    }
-                })
-            }
+            Self::Bare => forward(work, pinned, Library::Quinn),
+            Self::BareS2n => forward(work, pinned, Library::S2n),
             Self::Fdatasync => placed(pinned, || sync_file(work, options)),
             Self::JetstreamAlways => drive::<nats::Stream>(work, pinned, || nats::start(Keep::Synced, options)),
             Self::Jetstream => drive::<nats::Stream>(work, pinned, || nats::start(Keep::Later, options)),
@@ -127,6 +124,17 @@ impl Peer {
             Self::MqttQuic => drive::<mqtt_quic::Mqtt>(work, pinned, || mqtt_quic::start(options)),
         }
     }
+}
+
+fn forward(work: &Work, pinned: bool, library: Library) -> Result<Sample> {
+    let server = placed(pinned, || bare::Server::start_with(library))?;
+    bare::runtime()?.block_on(async {
+        match work {
+            Work::Latency(pace) => bare::run_pairs(&server, pace, 1).await,
+            Work::Ingest(load) => bare::run_ingest(&server, load).await,
+            Work::Fanout(audience) => bare::run_fanout(&server, &audience.pace, audience.members).await,
+        }
+    })
 }
 
 fn drive<P: Protocol>(work: &Work, pinned: bool, start: impl FnOnce() -> Result<Server>) -> Result<Sample> {
