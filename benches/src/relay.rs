@@ -168,7 +168,7 @@ fn launch(
     let mut command = Command::new(program);
     command.arg("serve").arg("--config").arg(config).arg("--data").arg(data).args(["--listen", &listen.to_string()]);
     command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
-    let started = guard::start(Some(data), || spawn(&mut command));
+    let started = guard::start(Some(data), Signal::KILL, || spawn(&mut command));
     let mut child = started.with_context(|| format!("cannot start {}", program.display()))?;
     match wait_until_listening(&mut child, data) {
         Ok(address) => {

@@ -2,12 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::process::{Command, Output};
+use std::{
+    collections::HashSet,
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Output},
+    thread::sleep,
+    time::Duration,
+};
 
 use serde_json::Value;
 
 /// All, with how one sees that their server is here.
-const PEERS: [(&str, &str); 8] = [
+const PEERS: [(&str, &str); 10] = [
     ("jetstream-always", "nats-server"),
     ("jetstream", "nats-server"),
     ("nats", "nats-server"),
@@ -15,6 +22,8 @@ const PEERS: [(&str, &str); 8] = [
     ("prosody", "prosody"),
     ("redis-always", "redis-server"),
     ("redis-pubsub", "redis-server"),
+    ("valkey-always-plain", "valkey-server"),
+    ("postgres", "postgres"),
     ("mqtt-quic", "mqttv5"),
 ];
 
@@ -118,6 +127,32 @@ fn everyone_hands_each_message_to_each_of_many() {
         assert!(row["relay_cpu_us_per_delivery"].is_number(), "{row}");
     }
     assert_eq!(rows.last().unwrap()["error"], "a file has no receivers");
+}
+
+/// Shared memory that no process uses and the system keeps.
+fn unused_shared_memory() -> HashSet<String> {
+    let segments = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let fields = segments.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields.filter(|fields| fields[6] == "0").map(|fields| fields[1].to_owned()).collect()
+}
+
+#[test]
+fn nothing_is_left_of_postgres() {
+    let (folder, before) = (tempfile::tempdir().unwrap(), unused_shared_memory());
+    // The server is another user when this one is root.
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    compare("postgres", &["--dir", folder.path().to_str().unwrap()]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    // Those of the tests beside this one are unused for a moment.
+    let is_clean = || unused_shared_memory().is_subset(&before);
+    assert!(
+        (0..100).any(|_| is_clean() || {
+            sleep(Duration::from_millis(50));
+            false
+        }),
+        "{:?}",
+        unused_shared_memory()
+    );
 }
 
 #[test]

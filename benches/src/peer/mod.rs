@@ -1,13 +1,14 @@
 //! What people would use instead: each peer's own server, and our generator speaking its protocol through a
 //! well-kept client.
 //!
-//! The same senders and receivers, the same messages at the same intended times, TLS 1.3 everywhere, and where a
-//! protocol acknowledges, as many unanswered at most as with Quip.
+//! The same senders and receivers, the same messages at the same intended times, TLS 1.3 except with Valkey, whose
+//! build has none, and where a protocol acknowledges, as many unanswered at most as with Quip.
 
 mod exchange;
 mod mqtt;
 mod mqtt_quic;
 pub(crate) mod nats;
+mod postgres;
 mod redis;
 mod server;
 mod window;
@@ -50,6 +51,8 @@ pub(crate) enum Peer {
     Prosody,
     RedisAlways,
     RedisPubsub,
+    ValkeyAlwaysPlain,
+    Postgres,
     MqttQuic,
     Fdatasync,
 }
@@ -77,6 +80,14 @@ impl Peer {
             Self::Prosody => ("prosody", false, "XMPP room with archive; files are written, never synced"),
             Self::RedisAlways => ("redis-always", true, "stream (XADD, XREAD BLOCK), appendfsync always"),
             Self::RedisPubsub => ("redis-pubsub", false, "publish-subscribe: keeps nothing"),
+            Self::ValkeyAlwaysPlain => {
+                ("valkey-always-plain", true, "a stream as in redis-always; plain TCP: this build has no TLS")
+            }
+            Self::Postgres => (
+                "postgres",
+                true,
+                "INSERT and NOTIFY in one transaction, fsync, synchronous_commit; what a sender has at once is one transaction",
+            ),
             Self::MqttQuic => ("mqtt-quic", false, "MQTT 5 over QUIC, a stream per topic, QoS 1, kept in memory"),
             Self::Fdatasync => ("fdatasync", true, "no server: a message's bytes written to a file and synced"),
         };
@@ -93,6 +104,8 @@ impl Peer {
             Self::Mosquitto => server::version(mqtt::PROGRAM, "-h"),
             Self::Prosody => server::version("prosodyctl", "about"),
             Self::RedisAlways | Self::RedisPubsub => server::version(redis::PROGRAM, "--version"),
+            Self::ValkeyAlwaysPlain => server::version(redis::VALKEY, "--version"),
+            Self::Postgres => server::version(postgres::PROGRAM, "--version"),
             Self::MqttQuic => server::version(mqtt_quic::PROGRAM, "--version"),
         }
     }
@@ -121,6 +134,8 @@ impl Peer {
             Self::Prosody => drive::<xmpp::Room>(work, pinned, || xmpp::start(options)),
             Self::RedisAlways => drive::<redis::Stream>(work, pinned, || redis::start(true, options)),
             Self::RedisPubsub => drive::<redis::Channel>(work, pinned, || redis::start(false, options)),
+            Self::ValkeyAlwaysPlain => drive::<redis::Stream>(work, pinned, || redis::start_valkey(options)),
+            Self::Postgres => drive::<postgres::Table>(work, pinned, || postgres::start(options)),
             Self::MqttQuic => drive::<mqtt_quic::Mqtt>(work, pinned, || mqtt_quic::start(options)),
         }
     }
