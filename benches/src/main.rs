@@ -91,7 +91,10 @@ enum Scenario {
     Link(link::Args),
     /// The forwarder process that `bare` starts.
     #[command(hide = true)]
-    BareServer,
+    BareServer {
+        #[arg(value_enum)]
+        library: bare::Library,
+    },
 }
 
 impl Scenario {
@@ -110,7 +113,7 @@ impl Scenario {
 fn main() -> Result<ExitCode> {
     let mut cli = Cli::parse();
     cli.output.runs.get_or_insert(cli.scenario.runs());
-    if !matches!(cli.scenario, Scenario::BareServer) {
+    if !matches!(cli.scenario, Scenario::BareServer { .. }) {
         guard::install()?;
     }
     check::plant(cli.output.plant);
@@ -131,7 +134,7 @@ fn main() -> Result<ExitCode> {
         Scenario::Compare(args) => return compare::run(&args, &cli.output),
         Scenario::Replay(args) => return replay::run(&args, &cli.output),
         Scenario::Link(args) => return link::run(&args, &cli.output),
-        Scenario::BareServer => return bare::server::run().map(|()| ExitCode::SUCCESS),
+        Scenario::BareServer { library } => return bare::server::run(library).map(|()| ExitCode::SUCCESS),
     };
     report.print(&cli.output)?;
     report.plot(&cli.output)?;

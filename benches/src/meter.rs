@@ -40,10 +40,10 @@ pub(crate) struct Usage {
 }
 
 impl Meter {
-    /// Starts a span; `server_pid` is the server, and this process is the generator.
+    /// Starts a span; `server_pid` is the server, whose processes count too, and this process is the generator.
     pub(crate) fn start(server_pid: u32) -> Result<Self> {
         let generator = proc::cpu_time(process::id())?;
-        let (server, machine) = (proc::cpu_time(server_pid)?, proc::machine_busy()?);
+        let (server, machine) = (proc::cpu_time_of_all(server_pid)?, proc::machine_busy()?);
         Ok(Self { server_pid, at: Instant::now(), generator, server, machine, wire: proc::ip_bytes_sent()? })
     }
 
@@ -53,9 +53,9 @@ impl Meter {
         Ok(Usage {
             span: after.at - self.at,
             generator: after.generator - self.generator,
-            server: after.server - self.server,
+            server: after.server.saturating_sub(self.server),
             machine: after.machine.saturating_sub(self.machine),
-            memory: proc::memory(self.server_pid)?,
+            memory: proc::memory_of_all(self.server_pid)?,
             wire: after.wire - self.wire,
         })
     }

@@ -14,6 +14,28 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     parse_stat(&stat).with_context(|| format!("unexpected content of {path}"))
 }
 
+/// As [`cpu_time`], with the processes that it started, also those that have ended.
+pub(crate) fn cpu_time_of_all(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let own = parse_stat(&stat).zip(parse_ended(&stat)).with_context(|| format!("unexpected content of {path}"))?;
+    // One that ends meanwhile is missing, and counts as ended from the next look on.
+    let running = children(pid)?.into_iter().filter_map(|child| cpu_time(child).ok());
+    Ok(running.fold(own.0 + own.1, |sum, time| sum + time))
+}
+
+/// Processes that a process has started.
+fn children(pid: u32) -> Result<Vec<u32>> {
+    let entries = fs::read_dir("/proc").context("/proc")?;
+    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |id: &u32| {
+        // One that has ended is none.
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        parse_parent(&stat) == Some(pid)
+    };
+    Ok(ids.filter(is_child).collect())
+}
+
 /// Time the whole machine was not idle, over all CPUs; includes time stolen by the hypervisor.
 pub(crate) fn machine_busy() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
@@ -51,6 +73,8 @@ pub(crate) struct Memory {
     pub(crate) rss_peak: u64,
     /// Resident pages that belong to this process alone and were written.
     pub(crate) private_dirty: u64,
+    /// Resident pages, each divided by the number of processes that have it.
+    proportional: u64,
 }
 
 /// Reads `/proc/PID/status` and `/proc/PID/smaps_rollup`.
@@ -65,15 +89,43 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
         rss: field(&smaps, "Rss:")?,
         rss_peak: field(&status, "VmHWM:")?,
         private_dirty: field(&smaps, "Private_Dirty:")?,
+        proportional: field(&smaps, "Pss:")?,
     })
 }
 
+fn parse_parent(stat: &str) -> Option<u32> {
+    fields(stat)?.get(1)?.parse().ok()
+}
+
+/// As [`memory`], and in `rss` the share of the processes that it started in their pages.
+pub(crate) fn memory_of_all(pid: u32) -> Result<Memory> {
+    let own = memory(pid)?;
+    let children = children(pid)?.into_iter().filter_map(|child| memory(child).ok());
+    let rss = own.rss + children.map(|memory| memory.proportional).sum::<u64>();
+    Ok(Memory { rss, rss_peak: own.rss_peak.max(rss), ..own })
+}
+
+/// A process's own time.
 fn parse_stat(stat: &str) -> Option<Duration> {
-    // The name in parentheses may hold anything; fields are counted from after it.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let user: u64 = fields.get(11)?.parse().ok()?;
-    let system: u64 = fields.get(12)?.parse().ok()?;
+    parse_times(stat, 11)
+}
+
+/// The time of its children that have ended.
+fn parse_ended(stat: &str) -> Option<Duration> {
+    parse_times(stat, 13)
+}
+
+/// User and system time, which begin at a field.
+fn parse_times(stat: &str, first: usize) -> Option<Duration> {
+    let fields = fields(stat)?;
+    let user: u64 = fields.get(first)?.parse().ok()?;
+    let system: u64 = fields.get(first + 1)?.parse().ok()?;
     Some(ticks(user + system))
+}
+
+/// The fields of `/proc/PID/stat` after the name, which may hold anything in its parentheses.
+fn fields(stat: &str) -> Option<Vec<&str>> {
+    Some(stat.rsplit_once(')')?.1.split_whitespace().collect())
 }
 
 fn parse_machine(stat: &str) -> Option<Duration> {
@@ -112,12 +164,19 @@ fn ticks(count: u64) -> Duration {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::{
+        process::{Command, Stdio},
+        thread,
+        time::Instant,
+    };
+
     use super::*;
 
     #[test]
     fn stat_with_parentheses_in_the_name() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 0 10 0 0 0 150 25 0 0 20 0 1 0 9 9 9";
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 0 10 0 0 0 150 25 30 1 20 0 1 0 9 9 9";
         assert_eq!(parse_stat(stat), Some(Duration::from_millis(1750)));
+        assert_eq!(parse_ended(stat), Some(Duration::from_millis(310)));
     }
 
     #[test]
@@ -139,6 +198,34 @@ mod tests {
         let counters = "TcpExt: OutOctets\nTcpExt: 1\nIpExt: InOctets OutOctets\nIpExt: 2 3\n";
         assert_eq!(parse_netstat(counters, "IpExt:", "OutOctets"), Some(3));
         assert_eq!(parse_netstat(counters, "IpExt:", "Nothing"), None);
+    }
+
+    #[test]
+    fn a_child_counts_while_it_runs_and_after() {
+        let busy = tempfile::NamedTempFile::new().unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "while [ -e \"$0\" ]; do :; done & wait; read end"]).arg(busy.path());
+        let mut server = shell.stdin(Stdio::piped()).spawn().unwrap();
+        let pid = server.id();
+        let used = Duration::from_millis(100);
+        until(|| cpu_time_of_all(pid).unwrap() > used);
+        assert_eq!(children(pid).unwrap().len(), 1);
+        assert!(cpu_time(pid).unwrap() < used);
+        assert!(memory_of_all(pid).unwrap().rss > memory(pid).unwrap().rss);
+        drop(busy);
+        until(|| children(pid).unwrap().is_empty());
+        assert!(cpu_time(pid).unwrap() < used);
+        assert!(cpu_time_of_all(pid).unwrap() > used);
+        drop(server.stdin.take());
+        server.wait().unwrap();
+    }
+
+    fn until(what: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !what() {
+            assert!(start.elapsed() < Duration::from_secs(30), "too slow");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]

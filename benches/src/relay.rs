@@ -187,7 +187,7 @@ fn launch(
     command.arg("serve").arg("--config").arg(config).arg("--data").arg(data).args(["--listen", &listen.to_string()]);
     command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
     let begin = Instant::now();
-    let started = guard::start(Some(data), || spawn(&mut command));
+    let started = guard::start(Some(data), Signal::KILL, || spawn(&mut command));
     let mut child = started.with_context(|| format!("cannot start {}", program.display()))?;
     let limited = memory_limit.map_or(Ok(()), |limit| limit.hold(&child));
     match limited.and_then(|()| wait_until_listening(&mut child, data)) {

@@ -4,7 +4,11 @@
 //! is due to work and not to tuning. The path MTU stays at QUIC's 1,200 bytes on loopback too, as at the start of a connection
 //! on the internet.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use quinn::{
@@ -22,13 +26,18 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use s2n_quic::provider::{self, congestion_controller::cubic, io, limits::Limits};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const STREAM_WINDOW: u32 = 64 * 1024;
 const SERVER_CONNECTION_WINDOW: u32 = 256 * 1024;
-const SEND_WINDOW: u64 = 1024 * 1024;
+const SEND_WINDOW: u32 = 1024 * 1024;
 const DATAGRAM_BUFFER: usize = 16 * 1024;
-const INITIAL_CONGESTION_WINDOW: u64 = 128 * 1024;
+const INITIAL_CONGESTION_WINDOW: u32 = 128 * 1024;
+/// A packet of the smallest size that QUIC allows, with the headers of IPv4 and UDP.
+const SMALLEST_IP_PACKET: u16 = 1200 + 20 + 8;
+/// Streams that a client may open at once.
+const STREAMS: u32 = 8;
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 const ACK_THRESHOLD: u32 = 8;
 const ACK_DELAY: Duration = Duration::from_millis(10);
@@ -72,7 +81,7 @@ pub(crate) fn peer_config(pin: Fingerprint, alpn: &[u8]) -> Result<ClientConfig>
     let mut transport = base()?;
     transport
         .receive_window(VarInt::from_u32(SERVER_CONNECTION_WINDOW))
-        .max_concurrent_bidi_streams(VarInt::from_u32(8));
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS));
     config.transport_config(Arc::new(transport));
     Ok(config)
 }
@@ -88,9 +97,36 @@ pub(crate) fn server_config(
     let mut transport = base()?;
     transport
         .receive_window(VarInt::from_u32(SERVER_CONNECTION_WINDOW))
-        .max_concurrent_bidi_streams(VarInt::from_u32(8));
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS));
     config.transport_config(Arc::new(transport)).max_incoming(MAX_INCOMING);
     Ok(config)
+}
+
+/// A server with the settings of [`server_config`] on s2n-quic. It has no acknowledgement frequency, and bounds what waits to be
+/// sent by stream instead of by connection.
+pub(crate) fn s2n_server(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    alpn: &[u8],
+) -> Result<s2n_quic::Server> {
+    let limits = Limits::new()
+        .with_data_window(SERVER_CONNECTION_WINDOW.into())?
+        .with_bidirectional_remote_data_window(STREAM_WINDOW.into())?
+        .with_max_open_remote_bidirectional_streams(STREAMS.into())?
+        .with_max_open_remote_unidirectional_streams(0)?
+        .with_max_send_buffer_size(SEND_WINDOW)?
+        .with_max_idle_timeout(IDLE_TIMEOUT)?
+        .with_initial_round_trip_time(INITIAL_RTT)?
+        .with_max_ack_delay(ACK_DELAY)?;
+    let socket = socket((Ipv4Addr::LOCALHOST, 0).into())?;
+    let io = io::tokio::Builder::default().with_rx_socket(socket.into())?.with_max_mtu(SMALLEST_IP_PACKET)?.build()?;
+    let congestion = cubic::Builder::default().with_initial_congestion_window(INITIAL_CONGESTION_WINDOW).build();
+    Ok(s2n_quic::Server::builder()
+        .with_tls(provider::tls::rustls::Server::from(server_tls(certificate, key, alpn)?))?
+        .with_io(io)?
+        .with_limits(limits)?
+        .with_congestion_controller(congestion)?
+        .start()?)
 }
 
 /// TLS 1.3 of a client that accepts exactly one certificate.
@@ -169,13 +205,13 @@ fn base() -> Result<TransportConfig> {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(ACK_DELAY));
     let mut congestion = CubicConfig::default();
-    congestion.initial_window(INITIAL_CONGESTION_WINDOW);
+    congestion.initial_window(INITIAL_CONGESTION_WINDOW.into());
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into()?))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .send_window(SEND_WINDOW)
+        .send_window(SEND_WINDOW.into())
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .initial_rtt(INITIAL_RTT)

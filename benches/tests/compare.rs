@@ -2,12 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::process::{Command, Output};
+use std::{
+    collections::HashSet,
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Output},
+    thread::sleep,
+    time::Duration,
+};
 
 use serde_json::Value;
 
 /// All, with how one sees that their server is here.
-const PEERS: [(&str, &str); 8] = [
+const PEERS: [(&str, &str); 10] = [
     ("jetstream-always", "nats-server"),
     ("jetstream", "nats-server"),
     ("nats", "nats-server"),
@@ -15,8 +22,13 @@ const PEERS: [(&str, &str); 8] = [
     ("prosody", "prosody"),
     ("redis-always", "redis-server"),
     ("redis-pubsub", "redis-server"),
+    ("valkey-always-plain", "valkey-server"),
+    ("postgres", "postgres"),
     ("mqtt-quic", "mqttv5"),
 ];
+
+/// What this program itself is enough for.
+const OWN: [(&str, &str); 3] = [("quip", ""), ("bare", ""), ("bare-s2n", "")];
 
 /// Little load, for a short time.
 const BRIEF: &[&str] = &["--rate", "100", "--seconds", "0.5", "--warmup", "0.1", "--senders", "3", "--window", "4"];
@@ -57,12 +69,13 @@ fn check(row: &Value, peer: &str) {
 }
 
 #[test]
-fn quip_and_the_bare_forwarder_stand_side_by_side() {
-    let report = compare("quip,bare", &[]);
+fn quip_and_the_bare_forwarders_stand_side_by_side() {
+    let report = compare("quip,bare,bare-s2n", &[]);
     let rows = report["rows"].as_array().unwrap();
-    check(&rows[0], "quip");
-    check(&rows[1], "bare");
-    assert_eq!((&rows[0]["durable"], &rows[1]["durable"]), (&Value::Bool(true), &Value::Bool(false)));
+    for (row, (peer, durable)) in rows.iter().zip([("quip", true), ("bare", false), ("bare-s2n", false)]) {
+        check(row, peer);
+        assert_eq!(row["durable"], durable);
+    }
 }
 
 #[test]
@@ -79,9 +92,9 @@ fn every_peer_that_is_here_delivers_and_the_others_say_why_not() {
 #[test]
 fn everyone_who_acknowledges_accepts_messages() {
     let names = PEERS.iter().map(|(peer, _)| *peer).collect::<Vec<_>>().join(",");
-    let report = compare(&format!("quip,bare,{names}"), &["--scenario", "ingest"]);
+    let report = compare(&format!("quip,bare,bare-s2n,{names}"), &["--scenario", "ingest"]);
     let rows = report["rows"].as_array().unwrap();
-    for ((peer, server), row) in [("quip", ""), ("bare", "")].iter().chain(&PEERS).zip(rows) {
+    for ((peer, server), row) in OWN.iter().chain(&PEERS).zip(rows) {
         match *peer {
             "nats" if row["error"].as_str().is_some_and(|error| error.contains("has no acknowledgements")) => {}
             _ if is_here(row, peer, server) => {
@@ -97,9 +110,9 @@ fn everyone_who_acknowledges_accepts_messages() {
 fn everyone_hands_each_message_to_each_of_many() {
     let names = PEERS.iter().map(|(peer, _)| *peer).collect::<Vec<_>>().join(",");
     let room = ["--scenario", "fanout", "--members", "7", "--deliveries", "280"];
-    let report = compare(&format!("quip,bare,{names},fdatasync"), &room);
+    let report = compare(&format!("quip,bare,bare-s2n,{names},fdatasync"), &room);
     let rows = report["rows"].as_array().unwrap();
-    for ((peer, server), row) in [("quip", ""), ("bare", "")].iter().chain(&PEERS).zip(rows) {
+    for ((peer, server), row) in OWN.iter().chain(&PEERS).zip(rows) {
         if !is_here(row, peer, server) {
             continue;
         }
@@ -114,6 +127,32 @@ fn everyone_hands_each_message_to_each_of_many() {
         assert!(row["relay_cpu_us_per_delivery"].is_number(), "{row}");
     }
     assert_eq!(rows.last().unwrap()["error"], "a file has no receivers");
+}
+
+/// Shared memory that no process uses and the system keeps.
+fn unused_shared_memory() -> HashSet<String> {
+    let segments = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let fields = segments.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields.filter(|fields| fields[6] == "0").map(|fields| fields[1].to_owned()).collect()
+}
+
+#[test]
+fn nothing_is_left_of_postgres() {
+    let (folder, before) = (tempfile::tempdir().unwrap(), unused_shared_memory());
+    // The server is another user when this one is root.
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    compare("postgres", &["--dir", folder.path().to_str().unwrap()]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    // Those of the tests beside this one are unused for a moment.
+    let is_clean = || unused_shared_memory().is_subset(&before);
+    assert!(
+        (0..100).any(|_| is_clean() || {
+            sleep(Duration::from_millis(50));
+            false
+        }),
+        "{:?}",
+        unused_shared_memory()
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use tokio::runtime::{Builder, Runtime};
 
 pub(crate) use fanout::{measure as measure_fanout, run_once as run_fanout};
@@ -52,6 +52,23 @@ pub(crate) fn runtime() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
+/// The QUIC library of the forwarder. The one of its clients is always quinn.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Library {
+    Quinn,
+    S2n,
+}
+
+impl Library {
+    /// As on the command line of the forwarder.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Quinn => "quinn",
+            Self::S2n => "s2n",
+        }
+    }
+}
+
 /// A running forwarder process; it ends with this value, or with the process that started it.
 pub(crate) struct Server {
     child: Child,
@@ -61,9 +78,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Result<Self> {
+        Self::start_with(Library::Quinn)
+    }
+
+    pub(crate) fn start_with(library: Library) -> Result<Self> {
         let program = std::env::current_exe().context("cannot find the path of this program")?;
         let mut child = Command::new(program)
-            .arg("bare-server")
+            .args(["bare-server", library.name()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

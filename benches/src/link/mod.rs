@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use quip_link::{Bottleneck, Burst, Chance, Counts, Direction, Link, Params, QUEUE, Queue, Rate, Reorder};
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
@@ -142,7 +143,7 @@ fn run_command(link: &Link, command: &[String], json: bool) -> Result<ExitCode> 
     if json {
         command.stdout(Stdio::from(std::io::stderr()));
     }
-    let started = guard::start(None, || link.near.spawn(&mut command));
+    let started = guard::start(None, Signal::KILL, || link.near.spawn(&mut command));
     let mut child = started.with_context(|| format!("cannot run {program}"))?;
     let status = child.wait();
     guard::release(&child);

@@ -1,13 +1,14 @@
 //! What people would use instead: each peer's own server, and our generator speaking its protocol through a
 //! well-kept client.
 //!
-//! The same senders and receivers, the same messages at the same intended times, TLS 1.3 everywhere, and where a
-//! protocol acknowledges, as many unanswered at most as with Quip.
+//! The same senders and receivers, the same messages at the same intended times, TLS 1.3 except with Valkey, whose
+//! build has none, and where a protocol acknowledges, as many unanswered at most as with Quip.
 
 mod exchange;
 mod mqtt;
 mod mqtt_quic;
 pub(crate) mod nats;
+mod postgres;
 mod redis;
 mod server;
 mod window;
@@ -25,7 +26,8 @@ pub(crate) use self::{
     server::Server as PeerServer,
 };
 use crate::{
-    bare, commit,
+    bare::{self, Library},
+    commit,
     relay::Relay,
     report::{Options, Sample},
     scenario::{fanout, ingest, latency},
@@ -40,6 +42,7 @@ const GENERATOR_CPU: usize = 1;
 pub(crate) enum Peer {
     Quip,
     Bare,
+    BareS2n,
     JetstreamAlways,
     Jetstream,
     Nats,
@@ -48,6 +51,8 @@ pub(crate) enum Peer {
     Prosody,
     RedisAlways,
     RedisPubsub,
+    ValkeyAlwaysPlain,
+    Postgres,
     MqttQuic,
     Fdatasync,
 }
@@ -65,6 +70,7 @@ impl Peer {
         let (name, durable, says) = match self {
             Self::Quip => ("quip", true, "a conversation; synced before delivery"),
             Self::Bare => ("bare", false, "quinn forwarder: no protocol, no store; what the transport costs here"),
+            Self::BareS2n => ("bare-s2n", false, "the same on s2n-quic instead of quinn; its clients are on quinn"),
             Self::JetstreamAlways => {
                 ("jetstream-always", true, "NATS JetStream, one stream, file, R1, sync_interval always")
             }
@@ -74,6 +80,14 @@ impl Peer {
             Self::Prosody => ("prosody", false, "XMPP room with archive; files are written, never synced"),
             Self::RedisAlways => ("redis-always", true, "stream (XADD, XREAD BLOCK), appendfsync always"),
             Self::RedisPubsub => ("redis-pubsub", false, "publish-subscribe: keeps nothing"),
+            Self::ValkeyAlwaysPlain => {
+                ("valkey-always-plain", true, "a stream as in redis-always; plain TCP: this build has no TLS")
+            }
+            Self::Postgres => (
+                "postgres",
+                true,
+                "INSERT and NOTIFY in one transaction, fsync, synchronous_commit; what a sender has at once is one transaction",
+            ),
             Self::MqttQuic => ("mqtt-quic", false, "MQTT 5 over QUIC, a stream per topic, QoS 1, kept in memory"),
             Self::Fdatasync => ("fdatasync", true, "no server: a message's bytes written to a file and synced"),
         };
@@ -83,11 +97,15 @@ impl Peer {
     /// What its server says that it is.
     pub(crate) fn version(self) -> String {
         match self {
-            Self::Quip | Self::Bare | Self::Fdatasync => concat!("quip ", env!("CARGO_PKG_VERSION")).to_owned(),
+            Self::Quip | Self::Bare | Self::BareS2n | Self::Fdatasync => {
+                concat!("quip ", env!("CARGO_PKG_VERSION")).to_owned()
+            }
             Self::JetstreamAlways | Self::Jetstream | Self::Nats => server::version(nats::PROGRAM, "--version"),
             Self::Mosquitto => server::version(mqtt::PROGRAM, "-h"),
             Self::Prosody => server::version("prosodyctl", "about"),
             Self::RedisAlways | Self::RedisPubsub => server::version(redis::PROGRAM, "--version"),
+            Self::ValkeyAlwaysPlain => server::version(redis::VALKEY, "--version"),
+            Self::Postgres => server::version(postgres::PROGRAM, "--version"),
             Self::MqttQuic => server::version(mqtt_quic::PROGRAM, "--version"),
         }
     }
@@ -106,16 +124,8 @@ impl Peer {
                     }
                 })
             }
-            Self::Bare => {
-                let server = placed(pinned, bare::Server::start)?;
-                bare::runtime()?.block_on(async {
-                    match work {
-                        Work::Latency(pace) => bare::run_pairs(&server, pace, 1).await,
-                        Work::Ingest(load) => bare::run_ingest(&server, load).await,
-                        Work::Fanout(audience) => bare::run_fanout(&server, &audience.pace, audience.members).await,
-                    }
-                })
-            }
+            Self::Bare => forward(work, pinned, Library::Quinn),
+            Self::BareS2n => forward(work, pinned, Library::S2n),
             Self::Fdatasync => placed(pinned, || sync_file(work, options)),
             Self::JetstreamAlways => drive::<nats::Stream>(work, pinned, || nats::start(Keep::Synced, options)),
             Self::Jetstream => drive::<nats::Stream>(work, pinned, || nats::start(Keep::Later, options)),
@@ -124,9 +134,22 @@ impl Peer {
             Self::Prosody => drive::<xmpp::Room>(work, pinned, || xmpp::start(options)),
             Self::RedisAlways => drive::<redis::Stream>(work, pinned, || redis::start(true, options)),
             Self::RedisPubsub => drive::<redis::Channel>(work, pinned, || redis::start(false, options)),
+            Self::ValkeyAlwaysPlain => drive::<redis::Stream>(work, pinned, || redis::start_valkey(options)),
+            Self::Postgres => drive::<postgres::Table>(work, pinned, || postgres::start(options)),
             Self::MqttQuic => drive::<mqtt_quic::Mqtt>(work, pinned, || mqtt_quic::start(options)),
         }
     }
+}
+
+fn forward(work: &Work, pinned: bool, library: Library) -> Result<Sample> {
+    let server = placed(pinned, || bare::Server::start_with(library))?;
+    bare::runtime()?.block_on(async {
+        match work {
+            Work::Latency(pace) => bare::run_pairs(&server, pace, 1).await,
+            Work::Ingest(load) => bare::run_ingest(&server, load).await,
+            Work::Fanout(audience) => bare::run_fanout(&server, &audience.pace, audience.members).await,
+        }
+    })
 }
 
 fn drive<P: Protocol>(work: &Work, pinned: bool, start: impl FnOnce() -> Result<Server>) -> Result<Sample> {

@@ -1,4 +1,4 @@
-//! Redis: a stream with every append synced, and publish-subscribe.
+//! Redis: a stream with every append synced, and publish-subscribe. Valkey speaks the same protocol.
 
 use std::{collections::VecDeque, fs, process::Command, sync::Arc};
 
@@ -20,6 +20,8 @@ use super::{
 use crate::{load::PAYLOAD, report::Options};
 
 pub(super) const PROGRAM: &str = "redis-server";
+/// The build that `benches/peers.sh` installs has no TLS.
+pub(super) const VALKEY: &str = "valkey-server";
 const FIELD: &str = "m";
 /// Entries of one answer at most.
 const PAGE: usize = 1024;
@@ -27,25 +29,43 @@ const PAGE: usize = 1024;
 /// With `synced`, every append is on the disk before its answer.
 pub(super) fn start(synced: bool, options: &Options) -> Result<Server> {
     let place = Place::new(options)?;
-    let config = format!(
-        "port 0\ntls-port {}\nbind 127.0.0.1\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\n\
-         tls-auth-clients no\ntls-protocols TLSv1.3\nsave \"\"\ndir {}\nappendonly {}\nappendfsync always\n",
+    let listen = format!(
+        "port 0\ntls-port {}\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\n\
+         tls-auth-clients no\ntls-protocols TLSv1.3\n",
         place.port,
         place.certificate().display(),
         place.key().display(),
         place.certificate().display(),
+    );
+    launch(PROGRAM, place, &listen, synced)
+}
+
+/// Valkey, with every append synced.
+pub(super) fn start_valkey(options: &Options) -> Result<Server> {
+    let place = Place::new(options)?.without_tls();
+    let listen = format!("port {}\n", place.port);
+    launch(VALKEY, place, &listen, true)
+}
+
+fn launch(name: &str, place: Place, listen: &str, synced: bool) -> Result<Server> {
+    let config = format!(
+        "{listen}bind 127.0.0.1\nsave \"\"\ndir {}\nappendonly {}\nappendfsync always\n",
         place.folder().display(),
         if synced { "yes" } else { "no" },
     );
     let config = place.config(&config)?;
-    place.start(Command::new(program(PROGRAM)?).arg(config))
+    place.start(Command::new(program(name)?).arg(config))
 }
 
 fn client(server: &Server) -> Result<Client> {
-    let root_cert = Some(fs::read(server.place().certificate())?);
-    let url = format!("rediss://{NAME}:{}/", server.place().port);
+    let Place { port, tls, .. } = server.place();
+    let url = format!("{}://{NAME}:{port}/", if *tls { "rediss" } else { "redis" });
     // The client's own default leaves Nagle's algorithm on, which holds a small request back behind another's answer.
     let info = url.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    if !tls {
+        return Ok(Client::open(info)?);
+    }
+    let root_cert = Some(fs::read(server.place().certificate())?);
     Ok(Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })?)
 }
 

@@ -1,8 +1,9 @@
 //! A peer's server: a process of the harness's own, on loopback or behind a link, with a data folder and a certificate of its own.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -11,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{
@@ -20,9 +22,11 @@ use crate::{
 };
 
 /// How long a server may take to listen.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(20);
+pub(super) const LOOK: Duration = Duration::from_millis(20);
+/// Where Debian puts servers that are not on the path.
+const DEBIAN: [&str; 2] = ["/usr/sbin", "/usr/lib/postgresql/15/bin"];
 /// The name in the certificate.
 pub(super) const NAME: &str = "localhost";
 
@@ -33,6 +37,9 @@ pub(super) struct Place {
     /// A free port for TCP and one for UDP, system-chosen.
     pub(super) port: u16,
     pub(super) udp_port: u16,
+    /// Whether the server has TLS.
+    pub(super) tls: bool,
+    stop: Signal,
     pin: Fingerprint,
 }
 
@@ -52,10 +59,22 @@ impl Place {
         let data = tempfile::Builder::new().prefix("quip-peer-").tempdir_in(&options.dir)?;
         let identity = rcgen::generate_simple_self_signed(vec![NAME.to_owned(), host.to_string()])?;
         fs::write(data.path().join("certificate.pem"), identity.cert.pem())?;
-        fs::write(data.path().join("key.pem"), identity.signing_key.serialize_pem())?;
+        let key = data.path().join("key.pem");
+        fs::write(&key, identity.signing_key.serialize_pem())?;
+        fs::set_permissions(key, Permissions::from_mode(0o600))?;
         let pin = transport::fingerprint(identity.cert.der());
         let free = || Ok::<_, std::io::Error>(TcpListener::bind((host, 0))?.local_addr()?.port());
-        Ok(Self { data, host, port: free()?, udp_port: free()?, pin })
+        Ok(Self { data, host, port: free()?, udp_port: free()?, tls: true, stop: Signal::KILL, pin })
+    }
+
+    /// For a server that has no TLS.
+    pub(super) fn without_tls(self) -> Self {
+        Self { tls: false, ..self }
+    }
+
+    /// For a server that leaves something behind when it is killed: the signal that ends it at once.
+    pub(super) fn stopped_by(self, stop: Signal) -> Self {
+        Self { stop, ..self }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -82,7 +101,7 @@ impl Place {
         let log = self.data.path().join("log");
         let name = PathBuf::from(command.get_program());
         command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
-        let child = guard::start(Some(self.data.path()), || command.spawn());
+        let child = guard::start(Some(self.data.path()), self.stop, || command.spawn());
         let child = child.with_context(|| format!("cannot start {}", name.display()))?;
         let mut server = Server { child, place: self };
         server.listens().with_context(|| format!("{}: {}", name.display(), last_line(&log)))?;
@@ -137,8 +156,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; either way nothing is left to do about a failure.
-        let _ = self.child.kill();
+        // Once it is waited for, its id may be another's; nothing is left to do about a failure.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_process(Pid::from_child(&self.child), self.place.stop);
+        }
         let _ = self.child.wait();
         guard::release(&self.child);
     }
@@ -151,7 +172,7 @@ impl Drop for Server {
 pub(super) fn program(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?.parent().and_then(Path::parent).map(|target| target.join("peers/bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = own.into_iter().chain(std::env::split_paths(&path)).chain([PathBuf::from("/usr/sbin")]);
+    let folders = own.into_iter().chain(std::env::split_paths(&path)).chain(DEBIAN.map(PathBuf::from));
     let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
     found.with_context(|| format!("{name} is not installed: run benches/peers.sh"))
 }

@@ -61,8 +61,8 @@ fn intro(text: &mut String, args: &Args, options: &Options) -> Result<()> {
         text,
         "# Quip beside what people would use instead\n\n\
          Made by `quip-bench compare --report`; `benches/peers.sh` installs the peers. {machine}.\n\n\
-         {PAYLOAD}-byte messages, TLS 1.3 everywhere, loopback, {runs} runs of {seconds} s in turns; medians, and the least and \
-         most where a cell has them. *Durable* means that a message is on the disk before its sender gets an \
+         {PAYLOAD}-byte messages, TLS 1.3 except where a name ends in *plain*, loopback, {runs} runs of {seconds} s in turns; \
+         medians, and the least and most where a cell has them. *Durable* means that a message is on the disk before its sender gets an \
          acknowledgement and before it is delivered; the others may lose what they have acknowledged or delivered.\n\n\
          Pinned, the server has one processor and the generator the other; unpinned, the scheduler decides.\n\n\
          * Latency: one sender and one receiver, {rate} messages a second, from the intended send time to receipt; at most \
