@@ -31,13 +31,17 @@ impl MemoryLimit {
         let make = fs::create_dir(&folder);
         make.with_context(|| format!("cannot make the control group {}: a memory limit needs root", folder.display()))?;
         let limit = Self(folder);
+        if is_unified {
+            // A machine without swap has no such file.
+            let _ = fs::write(limit.0.join("memory.swap.max"), "0");
+        }
         let write = fs::write(limit.0.join(file), (mebibytes << 20).to_string());
         write.with_context(|| format!("cannot set {file} in {}", limit.0.display()))?;
         Ok(limit)
     }
 
     /// Puts a process under the limit. What it has allocated before is not counted.
-    pub(crate) fn hold(&self, child: &Child) -> Result<()> {
+    pub(crate) fn add(&self, child: &Child) -> Result<()> {
         let write = fs::write(self.0.join("cgroup.procs"), child.id().to_string());
         write.with_context(|| format!("cannot put a process into {}", self.0.display()))
     }

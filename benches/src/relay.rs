@@ -189,7 +189,7 @@ fn launch(
     let begin = Instant::now();
     let started = guard::start(Some(data), Signal::KILL, || spawn(&mut command));
     let mut child = started.with_context(|| format!("cannot start {}", program.display()))?;
-    let limited = memory_limit.map_or(Ok(()), |limit| limit.hold(&child));
+    let limited = memory_limit.map_or(Ok(()), |limit| limit.add(&child));
     match limited.and_then(|()| wait_until_listening(&mut child, data)) {
         Ok(address) => {
             let within = begin.elapsed();

@@ -90,7 +90,7 @@ async fn writers(session: &Session, messages: u64) -> Result<JoinSet<Result<()>>
 fn started(relay: &Relay) -> Result<Sample> {
     let mut sample = Sample::default();
     sample.push("start_us", relay.started_within.as_secs_f64() * 1e6);
-    sample.push("commands", folded_again(&relay.log()?) as f64);
+    sample.push("commands", folded_again(&relay.log()?)? as f64);
     let memory = proc::memory(relay.pid())?;
     ensure!(memory.rss_peak > 0, "the relay is gone");
     sample.push("rss_peak_bytes", memory.rss_peak as f64);
@@ -98,9 +98,10 @@ fn started(relay: &Relay) -> Result<Sample> {
 }
 
 /// The number that the relay's log gives at a start that found something.
-fn folded_again(log: &str) -> u64 {
-    let number = |rest: &str| rest.split(|char: char| !char.is_ascii_digit()).next()?.parse().ok();
-    log.split("commands=").nth(1).and_then(number).unwrap_or(0)
+fn folded_again(log: &str) -> Result<u64> {
+    let Some(rest) = log.split("commands=").nth(1) else { return Ok(0) };
+    let digits = rest.split(|char: char| !char.is_ascii_digit()).next().unwrap_or_default();
+    digits.parse().context("the relay's log does not say how many commands were folded again")
 }
 
 #[cfg(test)]
@@ -109,7 +110,11 @@ mod tests {
 
     #[test]
     fn the_log_says_how_much_was_folded_again() {
-        assert_eq!(folded_again("INFO the store has again what was accepted commands=119040\nlistens"), 119_040);
-        assert_eq!(folded_again("INFO listens"), 0);
+        assert_eq!(
+            folded_again("INFO the store has again what was accepted commands=119040\nlistens").unwrap(),
+            119_040
+        );
+        assert_eq!(folded_again("INFO listens").unwrap(), 0);
+        assert!(folded_again("INFO commands=many").is_err());
     }
 }

@@ -6,6 +6,8 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::ReadError;
+
 /// What readers wait for.
 #[derive(Default)]
 pub(crate) struct Announced {
@@ -16,10 +18,9 @@ pub(crate) struct Announced {
 #[derive(Default)]
 struct State {
     announced: u64,
-    committed: u64,
+    stored: u64,
     /// Readers that wait.
     waiting: usize,
-    /// Nothing more is committed: what was announced last may never be.
     ended: bool,
 }
 
@@ -34,13 +35,13 @@ impl Announced {
     }
 
     /// The engine has every batch that was announced.
-    pub(crate) fn commit(&self) {
+    pub(crate) fn store(&self) {
         let mut state = self.lock();
-        state.committed = state.announced;
+        state.stored = state.announced;
         self.wake(state);
     }
 
-    /// The sequencer is gone. The process ends too, unless it had nothing left to commit.
+    /// Nothing more is stored. Unless everything announced is, readers cannot see it in this process any more.
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
@@ -56,14 +57,21 @@ impl Announced {
     }
 
     /// Waits until the engine has what was announced before the call.
-    pub(crate) fn wait(&self) {
+    ///
+    /// # Errors
+    /// When it never will.
+    pub(crate) fn wait(&self) -> Result<(), ReadError> {
         let mut state = self.lock();
         let announced = state.announced;
-        while state.committed < announced && !state.ended {
+        while state.stored < announced {
+            if state.ended {
+                return Err(ReadError::Stopped);
+            }
             state.waiting += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
+        Ok(())
     }
 }
 
@@ -73,7 +81,7 @@ mod tests {
 
     use super::*;
 
-    fn waiting(announced: &Arc<Announced>) -> thread::JoinHandle<()> {
+    fn waiting(announced: &Arc<Announced>) -> thread::JoinHandle<Result<(), ReadError>> {
         let waiting = announced.clone();
         let reader = thread::spawn(move || waiting.wait());
         while announced.lock().waiting == 0 {
@@ -85,21 +93,23 @@ mod tests {
     #[test]
     fn a_read_waits_for_what_was_announced_before_it() {
         let announced = Arc::new(Announced::default());
-        announced.wait();
+        announced.wait().unwrap();
         announced.announce();
         let reader = waiting(&announced);
-        announced.commit();
-        reader.join().unwrap();
-        announced.wait();
+        announced.store();
+        reader.join().unwrap().unwrap();
+        announced.wait().unwrap();
+        announced.end();
+        announced.wait().unwrap();
     }
 
     #[test]
-    fn nobody_waits_for_a_sequencer_that_is_gone() {
+    fn a_read_fails_when_what_was_announced_is_never_stored() {
         let announced = Arc::new(Announced::default());
         announced.announce();
         let reader = waiting(&announced);
         announced.end();
-        reader.join().unwrap();
-        announced.wait();
+        reader.join().unwrap().unwrap_err();
+        announced.wait().unwrap_err();
     }
 }

@@ -1,4 +1,4 @@
-//! What the sequencer hands out after a commit.
+//! What the sequencer hands out of each batch.
 
 use std::sync::Arc;
 

@@ -107,12 +107,15 @@ pub enum ReadError {
     /// The engine or the disk failed.
     #[error("the store could not be read: {0}; check the disk")]
     Store(#[source] fjall::Error),
+    /// What was announced before the read could not be stored. The log has it, and the next start stores it.
+    #[error("the relay stops, because it could not store what it had accepted; try again after its next start")]
+    Stopped,
 }
 
 impl ReadError {
     /// Whether the same read may succeed later.
     pub fn may_retry(&self) -> bool {
-        matches!(self, Self::Store(_))
+        matches!(self, Self::Store(_) | Self::Stopped)
     }
 
     pub(crate) fn damaged(kind: &'static str, key: &[u8], why: impl ToString) -> Self {

@@ -1,7 +1,7 @@
-//! The view: everything that was committed, in an embedded store, and the one thread that writes it.
+//! The view: everything that was accepted, in an embedded store, and the one thread that writes it.
 //!
-//! [`Store::open`] opens a folder. A [`Sequencer`] takes commands from an order, folds them, writes them and tells every
-//! [`Sink`]. A [`View`] reads what is committed, on the threads of [`Readers`] where one may not wait for the disk.
+//! [`Store::open`] opens a folder. A [`Sequencer`] takes commands from an order, folds them, tells every [`Sink`] and writes
+//! them. A [`View`] reads what sinks were told, on the threads of [`Readers`] where one may not wait for the disk.
 //!
 //! Nothing but the sequencer writes. The order makes commands durable; the view follows at its checkpoints, and what it lost in
 //! between is folded again.

@@ -22,7 +22,7 @@ pub(crate) fn members(
     let prefix = MemberRecord::prefix(id);
     let first = after.map_or(prefix.clone(), |user| MemberRecord::key(&MemberKey(id, user.clone())));
     let end = behind(&prefix);
-    let rows = inner.snapshot();
+    let rows = inner.snapshot()?;
     let mut page = Members::default();
     let mut last = None;
     for (looked, row) in rows.range(Bound::Excluded(&first), Bound::Excluded(&end)).enumerate() {
@@ -52,7 +52,7 @@ pub(crate) fn list(
     let prefix = MembershipRecord::prefix(user);
     let first = after.map_or(prefix.clone(), |id| MembershipRecord::key(&MembershipKey(user.clone(), id)));
     let end = behind(&prefix);
-    let rows = inner.snapshot();
+    let rows = inner.snapshot()?;
     let mut page = List::default();
     for row in rows.range(Bound::Excluded(&first), Bound::Excluded(&end)) {
         let (key, _) = row.map_err(|error| ReadError::engine(MembershipRecord::NAME, &first, error))?;

@@ -10,7 +10,7 @@ use std::{
 use quip_order::Positions;
 
 use crate::{
-    MemoryDisk, OpenError, View,
+    MemoryDisk, OpenError, ReadError, View,
     announced::Announced,
     engine::{Batch, Disk, Engine, Snapshot},
     folder, meta,
@@ -58,9 +58,12 @@ pub(crate) struct Inner {
 
 impl Inner {
     /// The rows with everything that was announced before the call.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        self.announced.wait();
-        self.engine.snapshot()
+    ///
+    /// # Errors
+    /// When the engine never gets it.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        self.announced.wait()?;
+        Ok(self.engine.snapshot())
     }
 }
 

@@ -15,7 +15,7 @@ use quip_protocol::{ConversationId, DeviceId, UserId};
 
 use crate::{ReadError, list, read, store::Inner};
 
-/// Everything that is committed. Cheap to clone; reads may wait for the disk.
+/// Everything that was announced to sinks. Cheap to clone; reads may wait for the disk, and for a commit that is under way.
 #[derive(Clone)]
 pub struct View {
     pub(crate) inner: Arc<Inner>,
@@ -98,12 +98,12 @@ impl View {
     /// # Errors
     /// When the record is damaged or the store fails.
     pub fn get<K: Kind>(&self, key: K::Key) -> Result<Option<K>, ReadError> {
-        read::get(&self.inner.snapshot(), key)
+        read::get(&self.inner.snapshot()?, key)
     }
 
     /// The record under a key of any kind.
     pub(crate) fn read(&self, key: &Key) -> Result<Option<Record>, ReadError> {
-        read::read(&self.inner.snapshot(), key)
+        read::read(&self.inner.snapshot()?, key)
     }
 
     /// The head of a conversation.
@@ -181,7 +181,7 @@ impl View {
             return Ok(Page::default());
         }
         let [first, last] = [seqs.start(), seqs.end()].map(|seq| EventRecord::key(&EventKey(id, *seq)));
-        let rows = self.inner.snapshot();
+        let rows = self.inner.snapshot()?;
         let mut records = rows.range(Bound::Included(&first), Bound::Included(&last));
         let mut page = Filling { limit, bytes: 0, events: Vec::new() };
         let next = || match direction {

@@ -1,65 +1,62 @@
 //! Writes that are on the disk when they return.
-//!
-//! Where the filesystem allows it, they bypass the page cache (`O_DIRECT | O_DSYNC`): one request to the disk instead of a copy,
-//! a write-back and a sync. Elsewhere, `fdatasync` follows the write.
 
 use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
-
-use rustix::fs::OFlags;
 
 use super::segment::SECTOR;
 
 /// A file that is written by whole sectors.
+///
+/// Where the filesystem allows it, a write bypasses the page cache: one request to the disk instead of a copy and a sync.
 pub(super) struct Durable {
-    file: File,
-    /// Whether a write needs no sync.
-    is_direct: bool,
+    path: PathBuf,
+    direct: Option<File>,
+    cached: File,
 }
 
 impl Durable {
-    /// Opens a file that is there, of one sector at least.
+    /// Opens a file that is there.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        match Self::direct(path) {
-            Ok(file) => Ok(Self { file, is_direct: true }),
-            Err(_) => Ok(Self { file: File::options().write(true).open(path)?, is_direct: false }),
-        }
-    }
-
-    /// Fails where the filesystem has no direct writes, or the disk's sectors are larger than ours.
-    fn direct(path: &Path) -> io::Result<File> {
-        let flags = (OFlags::DIRECT | OFlags::DSYNC).bits() as i32;
-        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
-        let mut sector = Sectors::with_capacity(SECTOR);
-        sector.bytes().resize(SECTOR, 0);
-        file.read_exact_at(sector.as_mut_slice(), 0)?;
-        Ok(file)
+        let open = |flags| OpenOptions::new().write(true).custom_flags(flags).open(path);
+        let cached = open(libc::O_DSYNC)?;
+        let direct = open(libc::O_DSYNC | libc::O_DIRECT).ok();
+        Ok(Self { path: path.to_owned(), direct, cached })
     }
 
     /// Writes whole sectors to the beginning of a sector.
-    pub(super) fn write_at(&self, sectors: &Sectors, at: u64) -> io::Result<()> {
-        self.file.write_all_at(sectors.as_slice(), at)?;
-        if self.is_direct { Ok(()) } else { self.file.sync_data() }
+    pub(super) fn write_at(&mut self, sectors: &Sectors, at: u64) -> io::Result<()> {
+        if let Some(direct) = &self.direct {
+            match direct.write_all_at(sectors.as_slice(), at) {
+                // The disk has larger sectors, or the filesystem opens what it cannot write.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    tracing::warn!(path = %self.path.display(), "no direct writes here: the log uses the page cache");
+                    self.direct = None;
+                }
+                written => return written,
+            }
+        }
+        self.cached.write_all_at(sectors.as_slice(), at)
     }
 }
 
-/// Bytes that begin at a multiple of a sector in memory, as direct reads and writes need.
+/// Bytes that begin at a multiple of a sector in memory, as direct writes need.
 pub(super) struct Sectors {
     bytes: Vec<u8>,
     start: usize,
 }
 
 impl Sectors {
-    /// Room for `capacity` bytes, which is never exceeded.
+    /// Room for `capacity` bytes.
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        let mut bytes: Vec<u8> = Vec::with_capacity(capacity + SECTOR);
+        let bytes: Vec<u8> = Vec::with_capacity(capacity + SECTOR);
         let start = bytes.as_ptr().align_offset(SECTOR);
-        bytes.resize(start, 0);
-        Self { bytes, start }
+        let mut sectors = Self { bytes, start };
+        sectors.bytes.resize(start, 0);
+        sectors
     }
 
     pub(super) fn clear(&mut self) {
@@ -70,17 +67,15 @@ impl Sectors {
         self.bytes.len() - self.start
     }
 
-    /// For appending.
-    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+    /// Lets `write` append, up to the capacity.
+    pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let (place, length) = (self.bytes.as_ptr(), self.bytes.len());
+        write(&mut self.bytes);
+        assert!(self.bytes.as_ptr() == place && self.bytes.len() >= length, "sectors stay where they are");
     }
 
     fn as_slice(&self) -> &[u8] {
         &self.bytes[self.start..]
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..]
     }
 }
 
@@ -90,30 +85,46 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_is_written_is_there_with_and_without_direct_writes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        fs::write(&path, [0; 4 * SECTOR]).unwrap();
-        let buffered = Durable { file: File::options().write(true).open(&path).unwrap(), is_direct: false };
-        for (place, durable) in [Durable::open(&path).unwrap(), buffered].iter().enumerate() {
-            let mut sectors = Sectors::with_capacity(4 * SECTOR);
-            // Used again, as the log does.
-            for length in [3 * SECTOR, SECTOR] {
-                sectors.clear();
-                sectors.bytes().extend((0..length).map(|i| (place + i) as u8));
-                durable.write_at(&sectors, SECTOR as u64).unwrap();
-                let written: Vec<u8> = (0..length).map(|i| (place + i) as u8).collect();
-                assert_eq!(fs::read(&path).unwrap()[SECTOR..SECTOR + length], written);
-            }
+    /// Writes twice into the same buffer, as the log does, and looks at the file.
+    fn write(durable: &mut Durable, path: &Path, seed: usize) {
+        let mut sectors = Sectors::with_capacity(4 * SECTOR);
+        for length in [3 * SECTOR, SECTOR] {
+            let bytes: Vec<u8> = (0..length).map(|i| (seed + i) as u8).collect();
+            sectors.clear();
+            sectors.append(|buffer| buffer.extend_from_slice(&bytes));
+            durable.write_at(&sectors, SECTOR as u64).unwrap();
+            assert_eq!(fs::read(path).unwrap()[SECTOR..SECTOR + length], bytes);
         }
     }
 
-    #[test]
-    fn a_file_without_a_whole_sector_is_not_written_directly() {
+    fn file() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        fs::write(&path, [0; SECTOR - 1]).unwrap();
-        assert!(!Durable::open(&path).unwrap().is_direct);
+        fs::write(&path, [0; 4 * SECTOR]).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn what_is_written_is_there_with_and_without_direct_writes() {
+        let (_folder, path) = file();
+        let mut durable = Durable::open(&path).unwrap();
+        let was_direct = durable.direct.is_some();
+        write(&mut durable, &path, 1);
+        // A buffer that is not aligned would be refused, and direct writes given up.
+        assert_eq!(durable.direct.is_some(), was_direct);
+        durable.direct = None;
+        write(&mut durable, &path, 2);
+    }
+
+    #[test]
+    fn a_direct_write_that_is_refused_goes_through_the_page_cache() {
+        let (_folder, path) = file();
+        let mut durable = Durable::open(&path).unwrap();
+        let mut sectors = Sectors::with_capacity(4 * SECTOR);
+        // As where sectors are larger than this one.
+        sectors.append(|buffer| buffer.extend_from_slice(&[7; 100]));
+        durable.write_at(&sectors, 0).unwrap();
+        assert_eq!(fs::read(&path).unwrap()[..100], [7; 100]);
+        assert!(durable.direct.is_none());
     }
 }

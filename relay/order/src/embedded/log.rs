@@ -235,7 +235,7 @@ impl Log {
         let (i, number) = self.next().expect("append is not called while the log is full");
         let (generation, size, salt, fold) = (self.generation, self.segments[i].size, rand::random(), FOLD_VERSION);
         let header = Header { generation, number, first, salt, size, fold };
-        self.buffer.bytes().extend_from_slice(&header.encode());
+        self.buffer.append(|buffer| buffer.extend_from_slice(&header.encode()));
         self.segments[i].header = Some(header);
         i
     }
@@ -306,13 +306,13 @@ impl CommandLog for Log {
         self.buffer.clear();
         let (mut i, mut end) = self.current.unwrap_or((0, usize::MAX));
         if let Some(header) = self.segments[i].header.filter(|_| self.current.is_some()) {
-            segment::encode(batch, header.salt, self.buffer.bytes());
+            self.buffer.append(|buffer| segment::encode(batch, header.salt, buffer));
         }
         if self.current.is_none() || end as u64 + self.buffer.len() as u64 > self.segments[i].size {
             self.buffer.clear();
             (i, end) = (self.begin(first), 0);
             let salt = self.segments[i].header.map_or(0, |header| header.salt);
-            segment::encode(batch, salt, self.buffer.bytes());
+            self.buffer.append(|buffer| segment::encode(batch, salt, buffer));
         }
         let segment = &mut self.segments[i];
         assert!((end + self.buffer.len()) as u64 <= segment.size, "a batch fits into a segment");
@@ -359,7 +359,7 @@ impl Segment {
         Ok(bytes)
     }
 
-    fn write(&self, sectors: &Sectors, at: u64, watch: &Watch) -> Result<(), LogError> {
+    fn write(&mut self, sectors: &Sectors, at: u64, watch: &Watch) -> Result<(), LogError> {
         watch.during(|| self.durable.write_at(sectors, at)).map_err(LogError::io(&self.path))
     }
 

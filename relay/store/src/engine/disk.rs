@@ -2,7 +2,7 @@
 //!
 //! All rows are in one keyspace, with the positions among them, so that every batch is whole in one memtable and a table on the
 //! disk always ends at a batch. A checkpoint writes the memtable as a table. fjall's own journal is never needed: before fjall
-//! opens, its journals are replaced by an empty one, and the view stands where its tables end. A checkpoint empties them. (Without any journal file fjall
+//! opens, its journals are replaced by an empty one, and the view stands where its tables end. A checkpoint empties the journals. (Without any journal file fjall
 //! would begin its sequence numbers again, and old versions of rows would win.)
 
 use std::{
@@ -172,8 +172,8 @@ fn replace_journals(path: &Path) -> io::Result<()> {
     folder::sync(path)
 }
 
-/// Drops what the journals hold while they are written. Most of it is still in the page cache then, and never reaches the disk:
-/// the engine syncs its journal at a flush, and commits would wait for that.
+/// Drops what the journals hold while they are written. Most of it is still in the page cache then, and never reaches the disk.
+/// The engine appends to the first journal, and leaves a hole in a later one.
 fn empty_journals(path: &Path) -> io::Result<()> {
     for file in journals(path)? {
         match File::options().write(true).open(file).and_then(|file| file.set_len(0)) {

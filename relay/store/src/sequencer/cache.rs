@@ -4,7 +4,11 @@ use hashbrown::HashMap;
 use quip_core::{Folded, Key, Loaded, Record};
 
 use super::table::Table;
-use crate::{ReadError, View, engine::Batch};
+use crate::{
+    ReadError,
+    engine::{Batch, Engine},
+    read::read,
+};
 
 /// Records in memory. Changes are visible to the commands that follow, and are written together.
 pub(super) struct Cache {
@@ -34,10 +38,10 @@ impl Cache {
     ///
     /// # Errors
     /// When the store fails, or the send numbers are damaged: without them nothing can be recorded.
-    pub(super) fn take(&mut self, keys: Vec<Key>, view: &View) -> Result<Loaded, ReadError> {
+    pub(super) fn take(&mut self, keys: Vec<Key>, engine: &Engine) -> Result<Loaded, ReadError> {
         let mut loaded = Loaded::default();
         for key in keys {
-            match self.take_one(&key, view) {
+            match self.take_one(&key, engine) {
                 Ok(record) => loaded.push(key, record),
                 Err(error @ ReadError::Damaged { .. }) if !matches!(key, Key::Sends(_)) => {
                     tracing::error!(%error, "a command is refused");
@@ -52,11 +56,12 @@ impl Cache {
         Ok(loaded)
     }
 
-    fn take_one(&mut self, key: &Key, view: &View) -> Result<Option<Record>, ReadError> {
+    fn take_one(&mut self, key: &Key, engine: &Engine) -> Result<Option<Record>, ReadError> {
+        let read = |key: &Key| read(&engine.snapshot(), key);
         if is_kept(key) {
-            self.kept.take(key, |key| view.read(key))
+            self.kept.take(key, read)
         } else {
-            self.passing.get(key).map_or_else(|| view.read(key), |record| Ok(record.clone()))
+            self.passing.get(key).map_or_else(|| read(key), |record| Ok(record.clone()))
         }
     }
 

@@ -13,7 +13,7 @@ use quip_protocol::{Code, conversation::Outcome};
 use thiserror::Error;
 
 use self::{cache::Cache, checkpoint::Checkpoints, trims::Trims};
-use crate::{Change, Committed, EngineError, ReadError, Sink, Store, View, engine::Batch, meta, store::Inner};
+use crate::{Change, Committed, EngineError, ReadError, Sink, Store, engine::Batch, meta, store::Inner};
 
 /// How a sequencer works.
 pub struct SequencerConfig {
@@ -76,7 +76,6 @@ pub enum Step {
 /// Takes commands in order, folds them, tells the sinks, commits them.
 pub struct Sequencer {
     inner: Arc<Inner>,
-    view: View,
     order: Box<dyn Order>,
     sinks: Vec<Box<dyn Sink>>,
     config: SequencerConfig,
@@ -102,7 +101,7 @@ impl Sequencer {
         sinks: Vec<Box<dyn Sink>>,
         config: SequencerConfig,
     ) -> Result<Self, SequencerError> {
-        let (view, inner) = (store.view(), store.inner);
+        let inner = store.inner;
         let most = BatchLimit::default();
         let batch = BatchLimit {
             commands: config.batch.commands.min(most.commands),
@@ -115,7 +114,7 @@ impl Sequencer {
         let cache = Cache::new(config.cached_records);
         let config = SequencerConfig { batch, ..config };
         let batch = quip_order::Batch::default();
-        Ok(Self { inner, view, order, sinks, config, cache, trims, checkpoints, positions, heads, batch })
+        Ok(Self { inner, order, sinks, config, cache, trims, checkpoints, positions, heads, batch })
     }
 
     /// Whether readers see everything that was accepted before the start.
@@ -206,7 +205,7 @@ impl Sequencer {
 
     fn fold_one(&mut self, Ordered { at, command, .. }: Ordered) -> Result<Change, ReadError> {
         let id = command.conversation;
-        let loaded = match self.cache.take(quip_core::keys(&command), &self.view) {
+        let loaded = match self.cache.take(quip_core::keys(&command), &self.inner.engine) {
             Err(error @ ReadError::Damaged { .. }) => return Ok(undecided(command, at, &error)),
             loaded => loaded?,
         };
@@ -240,7 +239,7 @@ impl Sequencer {
         batch.insert(meta::POSITIONS, &meta::encode(&positions));
         self.checkpoints.committed(batch.bytes());
         self.inner.engine.commit(batch)?;
-        self.inner.announced.commit();
+        self.inner.announced.store();
         self.positions = positions;
         if self.order.wants_checkpoint() && !self.checkpoints.is_under_way() {
             self.checkpoints.begin(self.positions.clone());

@@ -72,12 +72,12 @@ fn counted(work: impl FnOnce()) -> u64 {
 
 /// What the sequencer reads for a command as the first one after the start.
 fn sequencer_reads(folder: &TempDir, command: &Command, warm: bool) -> u64 {
-    let (view, keys) = (open(folder).view(), quip_core::keys(command));
+    let (store, keys) = (open(folder), quip_core::keys(command));
     if warm {
-        thread::scope(|scope| scope.spawn(|| view.warm(&keys)).join().unwrap());
+        thread::scope(|scope| scope.spawn(|| store.view().warm(&keys)).join().unwrap());
     }
     let mut cache = Cache::new(10);
-    counted(|| drop(cache.take(keys, &view).unwrap()))
+    counted(|| drop(cache.take(keys, &store.inner.engine).unwrap()))
 }
 
 #[test]
@@ -111,12 +111,12 @@ fn records_stay_until_the_second_epoch_after_their_last_use() {
     let mut cache = Cache::new(9);
     // Each time from a store that has nothing in memory: what turned over how often, and whether it was read.
     let mut join = |room: &str| {
-        let view = open(&folder).view();
+        let store = open(&folder);
         let epoch = cache.make_room();
         let id = ConversationId::room(&RoomName::parse(room).unwrap());
         let command = command(id, "ann", 1, Action::Join(JoinAs::Room(room.to_owned())));
         let reads = counted(|| {
-            let loaded = cache.take(quip_core::keys(&command), &view).unwrap();
+            let loaded = cache.take(quip_core::keys(&command), &store.inner.engine).unwrap();
             cache.put_back(loaded);
         });
         (epoch, reads > 0)
