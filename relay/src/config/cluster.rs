@@ -32,7 +32,7 @@ impl RawCluster {
         let (servers, monitors) = match (&self.servers, &self.monitors) {
             (Some(servers), Some(monitors)) => (servers, monitors),
             (Some(servers), None) => {
-                let help = "name the monitoring port of each NATS server: the relay checks there that they sync before they acknowledge";
+                let help = "name the monitoring port of each NATS server, where the relay checks its sync_interval";
                 return Err(source.complain(servers.span(), "servers without monitors", help));
             }
             (None, _) => match self.said() {

@@ -377,7 +377,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "[cluster]\nservers = [\"nats://a:1\"]",
         "2:11: servers without monitors",
-        "^^^^^^^^^^^^^^ name the monitoring port of each NATS server: the relay checks there that they sync before they acknowledge",
+        "^^^^^^^^^^^^^^ name the monitoring port of each NATS server, where the relay checks its sync_interval",
     ),
     ("[cluster]\nservers = []\nmonitors = []", "2:11: not a list of servers", "^^ 1 to 16"),
     (
