@@ -77,7 +77,7 @@ async fn an_authority_vouches_for_a_name_and_for_no_other() {
 // --- Connecting ---
 
 #[tokio::test]
-async fn nobody_there_is_told_after_the_time_for_it() {
+async fn an_unreachable_relay_is_reported_after_the_timeout() {
     let config = Config::new(["127.0.0.1:9"], Trust::Fingerprint([0; 32]), "token")
         .attempt_timeout(Duration::from_millis(100))
         .connect_timeout(Duration::from_millis(300));
@@ -91,7 +91,7 @@ async fn nobody_there_is_told_after_the_time_for_it() {
 // --- Losing and moving ---
 
 #[tokio::test]
-async fn a_relay_that_sends_what_it_must_not_is_left() {
+async fn a_client_leaves_a_relay_that_breaks_the_protocol() {
     let relay = Relay::start();
     let (client, session) = connect(&relay).await;
     let (mut conversation, mut stream) = open(&client, &session, "test:a").await;

@@ -18,11 +18,11 @@ pub struct Open<'a> {
     target: Blob<'a>,
     /// 0 = do not join; otherwise the `n` of the join, which is a command like any other.
     pub join: u64,
-    /// 0 = now, 1 = after a cursor, 2 = the last so many.
+    /// 0 = now, 1 = after a cursor, 2 = the last `value` events.
     start_kind: u8,
     /// The cursor's generation, or 0.
     generation: u64,
-    /// The cursor's seq, or how many.
+    /// The cursor's seq, or the number of events.
     value: u64,
 }
 
@@ -42,26 +42,26 @@ pub enum Target<'a> {
 /// Where delivery starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With what comes next.
+    /// With the next new event.
     Now,
-    /// With the event after this one.
+    /// With the event after a cursor.
     After {
-        /// The log that `seq` is of.
+        /// The log that `seq` refers to.
         generation: u64,
         /// The last event that the client has; 0 = none.
         seq: u64,
     },
-    /// With the last so many events.
+    /// With the last events, this number of them.
     Last(u64),
 }
 
-/// Why an [`Open`] names nothing.
+/// Why an [`Open`] is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InvalidTarget {
     /// A user id, room name or group id that is not well-formed.
     #[error("the name is not well-formed")]
     Name,
-    /// A number that is not in use.
+    /// A number that is not assigned.
     #[error("unknown kind of target or start")]
     Unknown,
 }
@@ -86,7 +86,7 @@ impl<'a> Open<'a> {
     /// What to open.
     ///
     /// # Errors
-    /// When the name is not well-formed or the number unknown.
+    /// If the name is not well-formed or the number is unknown.
     pub fn target(&self) -> Result<Target<'a>, InvalidTarget> {
         let id = || <[u8; 16]>::try_from(self.target.0).map(ConversationId).map_err(|_| InvalidTarget::Name);
         let text = || std::str::from_utf8(self.target.0).map_err(|_| InvalidTarget::Name);
@@ -105,7 +105,7 @@ impl<'a> Open<'a> {
     /// Where delivery starts.
     ///
     /// # Errors
-    /// When the number is unknown.
+    /// If the number is unknown.
     pub fn start(&self) -> Result<Start, InvalidTarget> {
         match self.start_kind {
             0 => Ok(Start::Now),
@@ -121,8 +121,8 @@ impl<'a> Open<'a> {
 pub struct Opened<'a> {
     /// Which.
     pub conversation: ConversationId,
-    /// Identity of the log. Another one than the cursor's: delivery starts at `first_kept` and
-    /// whatever has no outcome gets new numbers from `last_n + 1`.
+    /// Identity of the log. If it differs from the cursor's, delivery starts at `first_kept`, and
+    /// commands without an outcome get new numbers from `last_n + 1`.
     pub generation: u64,
     /// The oldest event that is still kept, and visible to this user.
     pub first_kept: u64,
@@ -145,20 +145,20 @@ pub struct Opened<'a> {
     pub read_number: u64,
     /// Room name, group title, or the other user of a direct conversation.
     pub name: &'a str,
-    /// How many members there are.
+    /// Number of members.
     pub members: u64,
-    /// On how many connections the conversation is open on this relay, this one included.
+    /// Number of connections to this relay on which the conversation is open, including this one.
     pub present: u64,
 }
 
-/// What became of one command.
+/// The outcome of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The command.
     pub n: u64,
     /// [`Code::DONE`] = accepted, otherwise why not.
     pub code: Code,
-    /// The event that it became; 0 = none was needed.
+    /// The event that it became; 0 = none.
     pub seq: u64,
     /// Message number of that event.
     pub number: u64,
@@ -203,20 +203,20 @@ pub struct Delete {
     pub target: u64,
 }
 
-/// Client: add a reaction or take it back.
+/// Client: add or remove a reaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct React<'a> {
     /// The send number.
     pub n: u64,
     /// The event.
     pub target: u64,
-    /// False takes it back.
+    /// False removes it.
     pub add: bool,
-    /// What, 1 to 32 bytes.
+    /// The reaction, 1 to 32 bytes.
     pub reaction: &'a str,
 }
 
-/// Client: end the own membership. The stream ends after that event.
+/// Client: leave. The stream ends after that event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leave {
     /// The send number.
@@ -239,7 +239,7 @@ pub struct Remove<'a> {
     pub n: u64,
     /// Who.
     pub user: &'a str,
-    /// Also keep them out.
+    /// Also ban them.
     pub ban: bool,
 }
 
@@ -263,7 +263,7 @@ pub struct SetTitle<'a> {
     pub title: &'a str,
 }
 
-/// Client: everything up to here is read. Carries no `n`: marks merge to the highest.
+/// Client: everything up to here is read. Has no `n`, because marks merge to the highest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// The event.
@@ -272,7 +272,7 @@ pub struct Mark {
     pub number: u64,
 }
 
-/// Relay: the event that command `n` of this stream became, in its place; moves the cursor to `seq`.
+/// Relay: the event that command `n` of this stream became, in order of delivery. Moves the cursor to `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     /// The command.
@@ -285,12 +285,12 @@ pub struct Accepted {
     pub at: u64,
 }
 
-/// Relay: command `n` was accepted. Never moves the cursor: the event comes in its place, or `seq` is 0.
+/// Relay: command `n` was accepted. Does not move the cursor: the event is delivered in order, or `seq` is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// The command.
     pub n: u64,
-    /// The event's seq; 0 = the command changed nothing that needs an event.
+    /// The event's seq; 0 = the command became no event.
     pub seq: u64,
     /// Its message number.
     pub number: u64,
@@ -311,10 +311,10 @@ pub struct Rejected {
     pub info: u64,
 }
 
-/// Relay: nothing will be delivered up to and including `to`; moves the cursor there.
+/// Relay: events up to and including `to` will not be delivered. Moves the cursor there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
-    /// The last seq that is left out.
+    /// The last seq that is skipped.
     pub to: u64,
     /// One of [`skip`].
     pub why: u8,
@@ -326,11 +326,11 @@ pub mod skip {
     pub const TRIMMED: u8 = 1;
     /// Before the user joined.
     pub const NOT_VISIBLE: u8 = 2;
-    /// The log was restored from a backup and is another one now.
+    /// The log was restored from a backup and has a new identity.
     pub const RESTORED: u8 = 3;
 }
 
-/// Relay: the last frame of a stream that the relay ends, and of every answer to a request.
+/// Relay: the last frame of every stream that the relay ends, and of every answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End<'a> {
     /// Why.
@@ -338,7 +338,7 @@ pub struct End<'a> {
     /// Milliseconds to wait before trying again.
     pub retry_after: u64,
     /// For [`Code::BEHIND`] the head, for [`Code::MISSING`] the last decided `n`, for
-    /// [`Code::DONE`] 1 when there is more to ask for; otherwise 0.
+    /// [`Code::DONE`] 1 if there are more items; otherwise 0.
     pub info: u64,
     /// For people, at most 256 bytes.
     pub text: &'a str,

@@ -1,4 +1,4 @@
-//! What a conversation is made of.
+//! Events, of which a conversation consists.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,17 +7,17 @@ use crate::{Blob, frame::Message};
 /// One event of a conversation. Stored and sent as the same frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event<'a> {
-    /// Place in the conversation, dense from 1.
+    /// Position in the conversation, from 1 without gaps.
     pub seq: u64,
-    /// How many events that count as unread there are up to and including this one.
+    /// The number of events that count as unread, up to and including this one.
     pub number: u64,
-    /// When it was ordered, in milliseconds since the Unix epoch; never less than the event before.
+    /// When it was ordered, in milliseconds since the Unix epoch; never earlier than the previous event.
     pub at: u64,
     /// Who did it.
     pub user: &'a str,
-    /// One of [`kind`]; an unknown one is passed on as it is.
+    /// One of [`kind`]; an unknown kind is passed on unchanged.
     pub kind: u64,
-    /// The content, by kind.
+    /// The content; its format depends on the kind.
     #[serde(borrow)]
     pub body: Blob<'a>,
 }
@@ -30,13 +30,13 @@ impl Message for Event<'_> {
 pub mod kind {
     /// Text: UTF-8. Counts as unread.
     pub const TEXT: u64 = 1;
-    /// Bytes that only the application understands. Counts as unread.
+    /// Application data. Counts as unread.
     pub const DATA: u64 = 2;
     /// [`super::Edited`]: new content for an earlier text or data event.
     pub const EDITED: u64 = 3;
     /// [`super::Deleted`]: an earlier event's content was removed.
     pub const DELETED: u64 = 4;
-    /// [`super::Reacted`]: a reaction was added or taken back.
+    /// [`super::Reacted`]: a reaction was added or removed.
     pub const REACTED: u64 = 5;
     /// The user joined. Empty.
     pub const JOINED: u64 = 6;
@@ -50,7 +50,7 @@ pub mod kind {
     pub const ROLE: u64 = 10;
     /// [`super::Titled`]: the user changed the title.
     pub const TITLE: u64 = 11;
-    /// [`super::Tombstone`]: stands where a deleted event stood.
+    /// [`super::Tombstone`]: replaces a deleted event.
     pub const TOMBSTONE: u64 = 12;
 
     /// Whether events of this kind count as unread.
@@ -72,7 +72,7 @@ pub struct Edited<'a> {
 /// Body of [`kind::DELETED`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deleted {
-    /// The event whose content is gone; of a message, its edits' too.
+    /// The event whose content was removed; for a message, also that of its edits.
     pub target: u64,
 }
 
@@ -81,9 +81,9 @@ pub struct Deleted {
 pub struct Reacted<'a> {
     /// The event that it is about.
     pub target: u64,
-    /// False takes it back.
+    /// False removes it.
     pub add: bool,
-    /// What, at most 32 bytes.
+    /// The reaction, at most 32 bytes.
     pub reaction: &'a str,
 }
 
@@ -99,7 +99,7 @@ pub struct Added<'a> {
 pub struct Removed<'a> {
     /// Who was removed.
     pub user: &'a str,
-    /// Whether they are kept out until added again.
+    /// Whether they are banned until added again.
     pub ban: bool,
 }
 
@@ -132,10 +132,10 @@ pub mod role {
     pub const MEMBER: u8 = 1;
     /// Adds and removes members, deletes others' messages.
     pub const ADMIN: u8 = 2;
-    /// Everything, roles included.
+    /// May do everything, including changing roles.
     pub const OWNER: u8 = 3;
 
-    /// Whether there is such a role.
+    /// Whether this is a known role.
     pub fn is_known(role: u8) -> bool {
         (MEMBER..=OWNER).contains(&role)
     }

@@ -10,13 +10,13 @@ use thiserror::Error;
 
 use crate::Code;
 
-/// Something that travels as one frame.
+/// A message that is sent as one frame.
 pub trait Message: Serialize {
     /// The type number, fixed for ever. Even: must be understood. Odd: may be skipped.
     const TYPE: u64;
 }
 
-/// Gives messages their type numbers.
+/// Assigns type numbers to messages.
 macro_rules! types {
     ($($name:ty = $number:literal;)*) => { $(impl $crate::frame::Message for $name { const TYPE: u64 = $number; })* };
 }
@@ -42,7 +42,7 @@ pub enum FrameError {
         /// What is allowed.
         limit: usize,
     },
-    /// A varint that does not end, or a length too small for the type.
+    /// A varint that is too long, or a length too small for the type.
     #[error("the frame header is malformed")]
     Malformed,
 }
@@ -53,11 +53,11 @@ pub enum DecodeError {
     /// The body does not parse, or breaks a bound.
     #[error("the body of a frame of type {0:#x} is malformed")]
     Malformed(u64),
-    /// The body parses and bytes are left over.
+    /// Bytes are left over after the message.
     #[error("bytes are left over in a frame of type {0:#x}")]
     Trailing(u64),
-    /// An even type that is not known here.
-    #[error("the frame type {0:#x} is not known here and must be understood")]
+    /// An unknown even type.
+    #[error("the frame type {0:#x} is unknown and must not be skipped")]
     UnknownType(u64),
 }
 
@@ -82,10 +82,10 @@ impl DecodeError {
     }
 }
 
-/// Cuts the first frame off `buffer`: the frame and the bytes it took, or `None` while it is incomplete.
+/// Parses the first frame of `buffer`: the frame and its length in bytes, or `None` while it is incomplete.
 ///
 /// # Errors
-/// As soon as the header shows it, that is before the body has arrived.
+/// If the header is malformed or the length is over the limit, even before the body has arrived.
 pub fn split(buffer: &[u8], limit: usize) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     let Some((length, head)) = read_varint(buffer)? else { return Ok(None) };
     if length > limit as u64 {
@@ -99,10 +99,10 @@ pub fn split(buffer: &[u8], limit: usize) -> Result<Option<(Frame<'_>, usize)>, 
     Ok(Some((from_datagram(inner)?, end)))
 }
 
-/// Decodes a body that must be used up.
+/// Decodes a body, which must have no bytes left over.
 ///
 /// # Errors
-/// When the body is malformed or longer than the message.
+/// If the body is malformed or longer than the message.
 pub fn decode<'a, M: Message + Deserialize<'a>>(body: &'a [u8]) -> Result<M, DecodeError> {
     match postcard::take_from_bytes::<M>(body) {
         Ok((message, [])) => Ok(message),
@@ -114,7 +114,7 @@ pub fn decode<'a, M: Message + Deserialize<'a>>(body: &'a [u8]) -> Result<M, Dec
 /// Appends a message as a frame.
 ///
 /// # Panics
-/// If the message cannot be serialised, which no type of this crate can bring about.
+/// If the message cannot be serialised. All types of this crate can be.
 pub fn encode<M: Message>(message: &M, out: &mut Vec<u8>) {
     let start = out.len();
     let mut body = std::mem::take(out);
@@ -128,7 +128,7 @@ pub fn encode<M: Message>(message: &M, out: &mut Vec<u8>) {
     out[start..start + head.len()].copy_from_slice(&head);
 }
 
-/// A message as a frame in an allocation of its own.
+/// A message as a frame in its own allocation.
 pub fn to_bytes<M: Message>(message: &M) -> Bytes {
     let mut out = Vec::with_capacity(128);
     encode(message, &mut out);
@@ -138,7 +138,7 @@ pub fn to_bytes<M: Message>(message: &M) -> Bytes {
 /// A message as the content of a QUIC datagram: type and body, without the length.
 ///
 /// # Panics
-/// If the message cannot be serialised, which no type of this crate can bring about.
+/// If the message cannot be serialised. All types of this crate can be.
 pub fn to_datagram<M: Message>(message: &M) -> Bytes {
     let mut out = Vec::with_capacity(128);
     write_varint(M::TYPE, &mut out);
@@ -148,7 +148,7 @@ pub fn to_datagram<M: Message>(message: &M) -> Bytes {
 /// Reads the content of a QUIC datagram as a frame.
 ///
 /// # Errors
-/// When there is no type.
+/// If the type is missing or malformed.
 pub fn from_datagram(datagram: &[u8]) -> Result<Frame<'_>, FrameError> {
     let (kind, at) = read_varint(datagram)?.ok_or(FrameError::Malformed)?;
     Ok(Frame { kind, body: &datagram[at..] })

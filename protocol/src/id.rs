@@ -17,10 +17,10 @@ pub struct UserId(Arc<str>);
 pub struct InvalidUser;
 
 impl UserId {
-    /// Checks and keeps a user id.
+    /// Parses a user id.
     ///
     /// # Errors
-    /// When it is empty, too long or has control characters.
+    /// If it is empty, too long or has control characters.
     pub fn parse(text: &str) -> Result<Self, InvalidUser> {
         let fits = (1..=limit::USER).contains(&text.len());
         if fits && !text.chars().any(char::is_control) { Ok(Self(text.into())) } else { Err(InvalidUser) }
@@ -71,11 +71,11 @@ macro_rules! sixteen_bytes {
 }
 
 sixteen_bytes! {
-    /// A device: random bytes that a client keeps together with its outbox; scoped to its user.
+    /// A device, scoped to its user: random bytes that a client stores with its outbox.
     DeviceId
 }
 sixteen_bytes! {
-    /// One start of a client process: random, never kept.
+    /// One start of a client process: random, never stored.
     InstanceId
 }
 sixteen_bytes! {
@@ -96,7 +96,7 @@ pub enum Kind {
 }
 
 impl ConversationId {
-    /// The direct conversation of two users (or of one with itself), in either order.
+    /// The direct conversation of two users (or of a user with itself), in either order.
     pub fn direct(a: &UserId, b: &UserId) -> Self {
         let (first, second) = if a.as_str().as_bytes() <= b.as_str().as_bytes() { (a, b) } else { (b, a) };
         Self::derived(Kind::Direct, &[first.as_str(), second.as_str()])
@@ -107,14 +107,14 @@ impl ConversationId {
         Self::derived(Kind::Room, &[name.as_str()])
     }
 
-    /// A group from 15 bytes that its creator drew at random.
+    /// A group, from 15 random bytes of its creator.
     pub fn group(random: [u8; 15]) -> Self {
         let mut id = [Kind::Group as u8; 16];
         id[1..].copy_from_slice(&random);
         Self(id)
     }
 
-    /// The kind, or `None` for a first byte that is not in use.
+    /// The kind, or `None` for a first byte that is not assigned.
     pub fn kind(&self) -> Option<Kind> {
         match self.0[0] {
             1 => Some(Kind::Direct),
@@ -148,10 +148,10 @@ pub struct RoomName<'a>(&'a str);
 pub struct InvalidRoom;
 
 impl<'a> RoomName<'a> {
-    /// Checks a name.
+    /// Parses a name.
     ///
     /// # Errors
-    /// When it has not exactly two parts of the allowed characters.
+    /// If it does not have exactly two parts of the allowed characters.
     pub fn parse(text: &'a str) -> Result<Self, InvalidRoom> {
         match text.split_once(':') {
             Some((namespace, name)) if is_part(namespace) && is_part(name) => Ok(Self(text)),

@@ -26,13 +26,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Blob<'a> {
     }
 }
 
-/// Something that can stand in an [`Items`] list.
+/// An item of an [`Items`] list.
 pub trait Item<'a>: Serialize + Deserialize<'a> {
-    /// The most that one list may hold.
+    /// Maximum items in one list.
     const MAX: usize;
 }
 
-/// A bounded list, kept as the bytes it arrived in.
+/// A bounded list, kept in its encoded form.
 ///
 /// On the wire: varint length in bytes, then the items one after the other. Decoding checks every
 /// item and the bound, so iterating later cannot fail.
@@ -79,7 +79,7 @@ impl<T: Serialize> Items<'static, T> {
     /// Encodes a list.
     ///
     /// # Panics
-    /// If an item cannot be serialised, which no type of this crate can bring about.
+    /// If an item cannot be serialised. All types of this crate can be.
     pub fn encode(items: impl IntoIterator<Item = T>) -> Self {
         let bytes = items.into_iter().fold(Vec::new(), |bytes, item| {
             postcard::to_extend(&item, bytes).expect("plain data serialises into a Vec")

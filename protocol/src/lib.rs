@@ -1,12 +1,12 @@
 //! The Quip wire protocol: frames, messages, identifiers and codes.
 //!
-//! This crate knows bytes only: no sockets, no storage, no runtime. `WIRE.md` beside it is the
-//! specification; every message here is pinned to it by golden bytes in the tests.
+//! This crate only encodes and decodes: no sockets, no storage, no runtime. `WIRE.md` is the
+//! specification; golden bytes in the tests pin every message to it.
 //!
 //! * [`frame`] cuts a byte stream into frames and puts messages into them;
 //! * [`session`], [`conversation`] and [`request`] hold the messages of the three stream types;
-//! * [`event`] is what a conversation is made of; [`id`] names users, devices and conversations;
-//! * [`code`] is the one table of codes; [`limit`] the protocol's own bounds.
+//! * [`event`] has the events of a conversation; [`id`] the names of users, devices and conversations;
+//! * [`code`] is the table of codes; [`limit`] has the protocol's limits.
 
 pub mod code;
 pub mod conversation;
@@ -26,7 +26,7 @@ pub use id::{ConversationId, DeviceId, InstanceId, Kind, RoomName, UserId};
 pub use items::{Blob, Item, Items};
 pub use message::{ToClient, ToRelay};
 
-/// The ALPN protocol id that both sides offer in the TLS handshake.
+/// The ALPN protocol id that both sides use in the TLS handshake.
 pub const ALPN: &[u8] = b"quip/1";
-/// The highest message level that this crate knows; a client names its own in `Hello`.
+/// The highest message level that this crate supports; a client sends its own in `Hello`.
 pub const LEVEL: u64 = 1;

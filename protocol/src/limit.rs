@@ -1,6 +1,6 @@
-//! Bounds that are part of the protocol. A relay may be configured below them, never above.
+//! Limits that are part of the protocol. A relay may be configured with lower ones, never with higher ones.
 
-/// Bytes of a frame after its length: type and body.
+/// Bytes of a frame without its length: type and body.
 pub const FRAME: usize = 64 * 1024;
 /// Bytes of a message's content.
 pub const MESSAGE: usize = 16 * 1024;
@@ -12,13 +12,13 @@ pub const ROOM_PART: usize = 63;
 pub const TITLE: usize = 128;
 /// Bytes of a reaction.
 pub const REACTION: usize = 32;
-/// Edits of one message. A deletion replaces each of them, and the fold counts them: relays of one log agree on it.
+/// Edits of one message. A deletion replaces all of them. Part of the fold, so all relays of a log must use the same limit.
 pub const EDITS: usize = 200;
 /// Bytes of a token.
 pub const TOKEN: usize = 8 * 1024;
 /// Bytes of a client's or relay's name, and of the text beside a code.
 pub const TEXT: usize = 256;
-/// Outcomes that the relay remembers for a device in a conversation, and commands that a stream may have unanswered.
+/// Unanswered commands of a stream, and outcomes that the relay remembers for a device in a conversation.
 pub const UNANSWERED: u64 = 64;
 /// Other relays named in `Welcome`.
 pub const RELAYS: usize = 16;

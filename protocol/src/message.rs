@@ -1,4 +1,4 @@
-//! All messages of each direction in one type, for whoever reads frames.
+//! One enum of all messages for each direction.
 
 use crate::{
     Event, conversation as c,
@@ -15,10 +15,10 @@ macro_rules! direction {
         }
 
         impl<'a> $name<'a> {
-            /// Decodes a frame; `None` for an unknown type that may be skipped.
+            /// Decodes a frame; `None` for an unknown odd type, which may be skipped.
             ///
             /// # Errors
-            /// When the body is malformed or too long, or the type must be understood and is not.
+            /// If the body is malformed or too long, or the type is even and unknown.
             pub fn decode(frame: Frame<'a>) -> Result<Option<Self>, DecodeError> {
                 $(if frame.kind == <$of as frame::Message>::TYPE {
                     return frame::decode::<$of>(frame.body).map(|message| Some(Self::$variant(message)));

@@ -10,7 +10,7 @@ use crate::{ConversationId, frame::types};
 pub struct History {
     /// Which.
     pub conversation: ConversationId,
-    /// False: the events before `from`, nearest first taken. True: those after `from`.
+    /// False: the last events before `from`. True: the first events after `from`.
     pub forward: bool,
     /// Exclusive; 0 backward = from the newest.
     pub from: u64,
@@ -23,7 +23,7 @@ pub struct History {
 pub struct Page {
     /// Identity of the log.
     pub generation: u64,
-    /// The oldest event that this user can have.
+    /// The oldest event that this user can get.
     pub first: u64,
     /// The newest one.
     pub head: u64,

@@ -17,27 +17,27 @@ pub struct Hello<'a> {
     pub client: &'a str,
     /// The highest message level that the client understands.
     pub level: u64,
-    /// How many conversation streams it wants to have open at once.
+    /// Number of conversation streams that it wants to have open at once.
     pub streams: u64,
 }
 
 /// Relay: the answer to [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome<'a> {
-    /// Who the token says the client is.
+    /// The user that the token names.
     #[serde(borrow)]
     pub user: &'a str,
-    /// The level that the relay will keep to.
+    /// The level that the relay will use.
     pub level: u64,
-    /// Identity of the log; cursors of another one are void.
+    /// Identity of the log; cursors of another log are not valid.
     pub generation: u64,
     /// The relay's clock, in milliseconds since the Unix epoch.
     pub time: u64,
     /// When the token expires, in the same unit.
     pub expires: u64,
-    /// How often the client's QUIC keepalive must go, in milliseconds.
+    /// How often the client must send a QUIC keepalive, in milliseconds.
     pub keepalive: u64,
-    /// After how long without any packet the relay closes, in milliseconds.
+    /// Time without a packet after which the relay closes, in milliseconds.
     pub idle_timeout: u64,
     /// Conversation streams granted.
     pub streams: u64,
@@ -45,7 +45,7 @@ pub struct Welcome<'a> {
     pub frame: u64,
     /// Bytes allowed in a message's content.
     pub message: u64,
-    /// Commands that one stream may have unanswered.
+    /// Unanswered commands allowed on one stream.
     pub unanswered: u64,
     /// The relay's name.
     pub relay: &'a str,
@@ -80,14 +80,14 @@ pub struct GoAway {
     pub within: u64,
 }
 
-/// Relay: how reachable a user is now.
+/// Relay: a user's presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presence<'a> {
     /// The user.
     pub user: &'a str,
     /// One of [`presence`].
     pub state: u8,
-    /// When the user was last heard, in milliseconds since the Unix epoch; 0 = online now, never, or not known.
+    /// When the user was last heard from, in milliseconds since the Unix epoch; 0 = online now, never, or unknown.
     pub last_seen: u64,
 }
 
@@ -95,9 +95,9 @@ pub struct Presence<'a> {
 pub mod presence {
     /// No connection.
     pub const OFFLINE: u8 = 0;
-    /// Connected, and nothing heard for two keepalives.
+    /// Connected, without a packet for two keepalive periods.
     pub const UNREACHABLE: u8 = 1;
-    /// Connected and heard.
+    /// Connected.
     pub const ONLINE: u8 = 2;
 }
 
@@ -135,12 +135,12 @@ pub struct Notice<'a> {
     pub text: &'a str,
 }
 
-/// Either side, as a QUIC datagram (no frame length): something that may be lost, never stored.
+/// Either side, as a QUIC datagram (no frame length): a signal, which may be lost and is never stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal<'a> {
     /// The receiver's stream id of the conversation.
     pub stream: u64,
-    /// Who; empty from a client, filled in by the relay.
+    /// The sender; empty from a client, filled in by the relay.
     pub user: &'a str,
     /// 1 = typing, from 16 on the application's own.
     pub kind: u64,

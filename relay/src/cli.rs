@@ -30,7 +30,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the relay (also without naming a subcommand).
     Serve(ServeArgs),
-    /// Say whether a config file, with its keys and certificate, is good.
+    /// Check a config file with its keys and certificate.
     Check {
         /// The file.
         #[arg(long, value_name = "FILE")]
@@ -38,7 +38,7 @@ pub(crate) enum Command {
     },
     /// Print a config file with every key, its default and what it means.
     Config,
-    /// Make a token for a user, which lets it join, post and create everywhere unless less is asked for.
+    /// Create a token for a user. By default it grants joining, posting and creating in every room.
     Token(TokenArgs),
 }
 
@@ -56,16 +56,16 @@ pub(crate) struct ServeArgs {
     listen: Option<SocketAddr>,
 }
 
-/// What the token says.
+/// The content of the token.
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
     /// The user id, 1 to 64 bytes.
     #[arg(long, value_name = "ID")]
     user: String,
-    /// How long it is good: 90s, 15m, 1h, 30d.
+    /// How long it is valid: 90s, 15m, 1h, 30d.
     #[arg(long, value_name = "PERIOD", default_value = "1h", value_parser = period)]
     ttl: Duration,
-    /// Rooms to join: "*", "lobby:*", "lobby:main". Can be given several times; "" = none.
+    /// Rooms to join: "*", "lobby:*", "lobby:main". May be repeated; "" = none.
     #[arg(long, value_name = "PATTERN", default_value = "*")]
     join: Vec<String>,
     /// Rooms to post in.
@@ -86,7 +86,7 @@ pub(crate) struct TokenArgs {
 }
 
 impl Cli {
-    /// What was asked for.
+    /// The subcommand.
     pub(crate) fn command(self) -> Command {
         self.command.unwrap_or(Command::Serve(self.serve))
     }
@@ -102,7 +102,7 @@ impl ServeArgs {
     }
 }
 
-/// Reads everything that a start would read, without writing anything or taking the data folder.
+/// Reads everything that a start would read, without writing anything or locking the data folder.
 pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     let config = Config::load(path)?;
     let mut report = format!("{} is good\n", path.display());
@@ -112,7 +112,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     writeln!(report, "  auth    {}", check_auth(&config)?)?;
     if let Some(cluster) = &config.cluster {
         let (stream, servers) = (&cluster.stream, cluster.servers.join(", "));
-        writeln!(report, "  cluster {stream} at {servers}, experimental (not asked)")?;
+        writeln!(report, "  cluster {stream} at {servers}, experimental (not contacted)")?;
     }
     if let AuthConfig::Token(token) = &config.auth {
         for set in &token.jwks {
@@ -125,7 +125,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
 fn check_tls(config: &Config) -> anyhow::Result<String> {
     let will_be_made = config.tls == TlsConfig::SelfSigned && !Certificate::kept(&config.data);
     if will_be_made {
-        return Ok("self-signed, made at the first start".to_owned());
+        return Ok("self-signed, created at the first start".to_owned());
     }
     let certificate = Certificate::read(&config.data, &config.tls)?;
     Ok(format!("SHA-256 {}", certificate.fingerprint()))
@@ -133,7 +133,7 @@ fn check_tls(config: &Config) -> anyhow::Result<String> {
 
 fn check_auth(config: &Config) -> anyhow::Result<String> {
     match &config.auth {
-        AuthConfig::None => Ok("none, everyone on this machine is believed".to_owned()),
+        AuthConfig::None => Ok("none, tokens are not checked".to_owned()),
         AuthConfig::Token(TokenConfig { keys: KeySource::Development, .. }) => {
             quip_relay::identity::SigningKey::read(&config.data)?;
             Ok("tokens of `quip-relay token`, signed with the data folder's own key".to_owned())
@@ -151,7 +151,7 @@ fn check_auth(config: &Config) -> anyhow::Result<String> {
     }
 }
 
-/// A relay with other keys would start without this set; whoever asks wants to know that it is not there.
+/// A relay with other keys would start without this set, but a check must report that it is missing.
 fn check_key_set(set: &JwksConfig) -> anyhow::Result<String> {
     let found = look_at(set).with_context(|| format!("no keys from {}", set.place))?;
     let skipped = if found.skipped == 0 { String::new() } else { format!("; {} skipped", count(found.skipped, "key")) };
@@ -162,7 +162,7 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Makes the token that was asked for.
+/// Creates the token.
 pub(crate) fn token(args: &TokenArgs) -> anyhow::Result<String> {
     let config = match &args.config {
         Some(path) => Config::load_with(path, Overrides { data: args.data.clone(), listen: None })?,
@@ -184,7 +184,7 @@ pub(crate) fn token(args: &TokenArgs) -> anyhow::Result<String> {
         moderate: &moderate,
     };
     let key = MintKey::accepted_by(&auth.keys, &config.data)?;
-    mint(&key, &request, SystemTime::now()).context("no token was made")
+    mint(&key, &request, SystemTime::now()).context("could not create a token")
 }
 
 fn not_empty(patterns: &[String]) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! Puts the parts together, runs them, and takes them apart in order.
+//! Starts the parts of a relay, runs them, and stops them in order.
 
 use std::{
     net::SocketAddr,
@@ -25,29 +25,29 @@ use crate::{
     net::{self, EndpointError, Parts},
 };
 
-/// Why a relay does not start, or stops by itself.
+/// Why a relay did not start, or stopped.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// The data folder, certificate or keys.
+    /// The data folder, certificate or keys could not be used.
     #[error(transparent)]
     Credentials(#[from] IdentityError),
-    /// The keys that tokens are checked with.
+    /// The keys that verify tokens could not be used.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The store does not open.
+    /// The store could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The log does not open.
+    /// The log could not be opened.
     #[error(transparent)]
     Order(#[from] OrderError),
-    /// The network.
+    /// The network failed.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// Threads or runtimes.
+    /// A thread or runtime could not be started.
     #[error("could not start a thread or a runtime: {0}")]
     Io(#[from] std::io::Error),
-    /// The store stopped taking commits. Nothing that was accepted is lost.
-    #[error("the relay stops because {0}")]
+    /// The store failed. Nothing that was accepted is lost.
+    #[error("the relay stops: {0}")]
     Sequencer(#[from] SequencerError),
     /// A thread of the relay panicked.
     #[error("the relay stops because its {0} thread failed; the log says why")]
@@ -68,12 +68,14 @@ pub struct Started {
 /// Runs a relay until SIGTERM or SIGINT, or until the store fails.
 ///
 /// # Errors
-/// When it cannot start, or its store stops taking commits.
+/// If it cannot start, or its store fails.
 pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), ServeError> {
     let cluster = config.cluster.clone();
     serve_on(config, started, |log, config| match cluster {
         Some(cluster) => {
-            tracing::warn!("[cluster] is experimental: presence is not shared, and the stream grows for ever");
+            tracing::warn!(
+                "[cluster] is experimental: presence is not shared between relays, and the stream grows for ever"
+            );
             let (submit, order) = jetstream(cluster, config.limits)?;
             Ok((submit as _, order))
         }
@@ -110,7 +112,7 @@ pub fn serve_on(
     let mut sequencer = Sequencer::start(store, order, vec![mailbox.sink()], sequencer_config(&config, &watchdog))?;
     let commands = sequencer.catch_up()?;
     if commands > 0 {
-        tracing::info!(commands, "the store has again what was accepted since its last checkpoint");
+        tracing::info!(commands, "replayed what was accepted since the store's last checkpoint");
     }
     let readers = ReadersConfig { threads: config.store.readers, waiting: config.store.reads_waiting };
     let generation = view.generation();
@@ -119,7 +121,7 @@ pub fn serve_on(
     let _inside = runtime.enter();
     let endpoint = net::start(socket, &config, net::Credentials { certificate: &certificate, keys: &keys })?;
     let listen = endpoint.local_addr()?;
-    // Before anyone is told where the relay is, and may end it.
+    // Before the address is announced: from then on a signal may come.
     let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     folder.write_endpoint(listen)?;
 
@@ -135,8 +137,8 @@ pub fn serve_on(
     let parts = Arc::new(Parts { setup: Arc::new(setup), submit, readers: Arc::new(readers) });
     started(&Started { listen, fingerprint: certificate.fingerprint(), data: folder.path().to_owned() });
     let served = runtime.block_on(async {
-        // A task like all others on the thread: between two of its turns each of them has one. What `block_on` runs itself
-        // is polled before the others' queue is through, and then a large room is written to faster than the socket is read.
+        // Spawned, so that it takes turns with the other tasks. The future of `block_on` itself is polled more often: a large
+        // room would be written to faster than the socket is read.
         let mut serving = tokio::spawn(net::run(Arc::clone(&parts), mailbox, endpoint, phases));
         tokio::select! {
             served = &mut serving => served,
@@ -148,12 +150,12 @@ pub fn serve_on(
     Ok(())
 }
 
-/// Waits until the relay is to end, and lets it: what was taken is answered, and nothing more is taken.
+/// Waits for the end and shuts down: queued commands are answered, new ones are not accepted.
 async fn go_down(parts: &Parts, phase: &watch::Sender<Phase>, term: Signal, int: Signal) {
     stopped(term, int, phase.subscribe()).await;
     drain(phase);
     if tokio::time::timeout(LAST_SEEN_WITHIN, parts.setup.last_seen_submitted.notified()).await.is_err() {
-        tracing::warn!("not everyone's last-seen time was written in {LAST_SEEN_WITHIN:?}");
+        tracing::warn!("some last-seen times were not written within {LAST_SEEN_WITHIN:?}");
     }
     parts.submit.close();
 }
@@ -161,13 +163,13 @@ async fn go_down(parts: &Parts, phase: &watch::Sender<Phase>, term: Signal, int:
 /// Waits for a signal, or for the sequencer to end by itself.
 async fn stopped(mut term: Signal, mut int: Signal, mut phases: watch::Receiver<Phase>) {
     tokio::select! {
-        _ = term.recv() => tracing::info!("SIGTERM: answering what was taken, then going down"),
-        _ = int.recv() => tracing::info!("interrupted: answering what was taken, then going down"),
+        _ = term.recv() => tracing::info!("SIGTERM: answering queued commands, then shutting down"),
+        _ = int.recv() => tracing::info!("interrupted: answering queued commands, then shutting down"),
         _ = phases.wait_for(|phase| *phase == Phase::Stopping) => {}
     }
 }
 
-/// From now on nothing more is taken, unless the end has come already.
+/// Stops accepting commands, unless the relay has stopped already.
 fn drain(phase: &watch::Sender<Phase>) {
     phase.send_if_modified(|phase| {
         let running = *phase == Phase::Running;
@@ -178,7 +180,7 @@ fn drain(phase: &watch::Sender<Phase>) {
     });
 }
 
-/// The sequencer's thread. When it ends, for whatever reason, so does the network thread: nothing can be accepted.
+/// The sequencer's thread. When it ends, the network thread ends too, because nothing can be accepted any more.
 fn spawn_sequencer(
     sequencer: Sequencer,
     phase: watch::Sender<Phase>,
@@ -188,13 +190,13 @@ fn spawn_sequencer(
         let _stops = stops;
         let result = sequencer.run();
         if let Err(error) = &result {
-            tracing::error!(%error, "the relay accepts nothing any more");
+            tracing::error!(%error, "the sequencer failed; the relay stops");
         }
         result
     })
 }
 
-/// Ends the network thread when it is dropped, also by a panic.
+/// Ends the network thread when dropped, also by a panic.
 struct StopsNetwork(watch::Sender<Phase>);
 
 impl Drop for StopsNetwork {
@@ -226,8 +228,8 @@ fn sequencer_config(config: &Config, watchdog: &Watchdog) -> SequencerConfig {
     SequencerConfig { cached_records, watch: watchdog.watch(), ..SequencerConfig::default() }
 }
 
-/// A commit that does not come back (a full disk makes the store sleep for ever) ends the process: everyone who waits learns
-/// that nothing is known about what was unanswered, and nothing accepted is lost.
+/// A commit that hangs (the store sleeps for ever on a full disk) ends the process. Clients learn that the outcome of
+/// unanswered commands is unknown, and nothing accepted is lost.
 fn watchdog(config: &Config) -> std::io::Result<Watchdog> {
     let timeout = config.store.commit_timeout;
     let on_stuck = move || {
@@ -237,8 +239,8 @@ fn watchdog(config: &Config) -> std::io::Result<Watchdog> {
     Watchdog::start(timeout, Box::new(on_stuck))
 }
 
-/// How long the end waits until it is written when those who are online were last heard.
+/// How long a shutdown waits for the last-seen times of connected users.
 const LAST_SEEN_WITHIN: Duration = Duration::from_secs(2);
 
-/// Exit status after a commit that did not come back.
+/// Exit status after a commit that hung.
 pub const EXIT_STUCK: i32 = 74;

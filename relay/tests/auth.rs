@@ -95,7 +95,7 @@ fn bad_claims_are_refused_for_what_they_are() {
     let relay = relay_with_secret();
     let audience = AuthError::WrongAudience { wanted: "quip".to_owned() };
     let no_exp = AuthError::Malformed("it has no `exp`");
-    let unlike = AuthError::Malformed("its claims are not what they should be");
+    let unlike = AuthError::Malformed("its claims are not well-formed");
     for (key, value, expected) in [
         ("exp", json!(NOW - LEEWAY), AuthError::Expired),
         ("exp", json!(-1), AuthError::Expired),

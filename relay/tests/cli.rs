@@ -37,7 +37,7 @@ fn check_says_what_is_good() {
     fs::write(folder.path().join("quip.toml"), EXAMPLE).unwrap();
     let expected = concat!(
         "quip.toml is good\n  listen  127.0.0.1:4433\n  data    quip-data\n",
-        "  tls     self-signed, made at the first start\n",
+        "  tls     self-signed, created at the first start\n",
         "  auth    tokens of `quip-relay token`, signed with the data folder's own key\n",
     );
     let checked = outcome(folder.path(), &["check", "--config", "quip.toml"]);
@@ -72,7 +72,7 @@ fn serving_with_a_wrong_config_ends_at_once_with_or_without_the_subcommand() {
         let arguments = [start, &["--config", "quip.toml", "--listen", "0.0.0.0:0"]].concat();
         let (code, _, error) = outcome(folder.path(), &arguments);
         assert_eq!(code, 2);
-        assert!(error.contains("quip.toml:2:8: mode \"none\" lets everyone be anyone"), "{error}");
+        assert!(error.contains("quip.toml:2:8: mode \"none\" lets anyone be any user"), "{error}");
         assert!(!folder.path().join("quip-data").exists());
     }
 }
@@ -105,7 +105,8 @@ fn token_refuses_what_no_relay_would_take() {
     let folder = tempdir().unwrap();
     let (code, output, error) = outcome(folder.path(), &["token", "--user", "alice", "--join", "lobby"]);
     assert_eq!((code, output.as_str()), (1, ""));
-    let expected = "error: no token was made: \"lobby\" is not a pattern; use \"*\", \"lobby:*\" or \"lobby:main\"\n";
+    let expected =
+        "error: could not create a token: \"lobby\" is not a pattern; use \"*\", \"lobby:*\" or \"lobby:main\"\n";
     assert_eq!(error, expected);
     let (code, _, error) = outcome(folder.path(), &["token", "--user", "alice", "--ttl", "soon"]);
     assert_eq!(code, 2);

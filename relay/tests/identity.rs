@@ -79,7 +79,7 @@ fn the_files_for_clients_on_this_machine() {
 }
 
 #[test]
-fn a_second_relay_on_the_same_folder_is_told_so() {
+fn a_second_relay_on_the_same_folder_is_refused() {
     let data = tempdir().unwrap();
     let first = DataFolder::open(data.path()).unwrap();
     let error = DataFolder::open(data.path()).expect_err("in use");
@@ -98,7 +98,7 @@ fn a_second_relay_on_the_same_folder_is_told_so() {
 }
 
 #[test]
-fn whoever_is_first_makes_the_signing_key() {
+fn the_first_process_creates_the_signing_key() {
     let data = tempdir().unwrap();
     let make = || SigningKey::read_or_create(data.path()).unwrap();
     let keys: Vec<_> =

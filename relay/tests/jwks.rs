@@ -166,7 +166,7 @@ fn a_set_that_breaks_keeps_its_last_good_keys() {
 }
 
 #[test]
-fn only_what_a_set_could_verify_is_looked_for() {
+fn only_keys_that_a_set_could_have_are_looked_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jwks.json");
     let known = Signer::new("known", Algorithm::EdDSA);

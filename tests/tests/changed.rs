@@ -58,7 +58,7 @@ async fn post(stream: &mut RawStream, first: u64, count: u64) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_group_that_is_not_open_is_told_once_an_interval_with_the_latest() -> Result<()> {
+async fn a_group_that_is_not_open_is_notified_once_per_interval() -> Result<()> {
     let relay = Relay::with(QUICK)?;
     let alice = Raw::login(&relay, "alice").await?;
     let (mut bob, mut carol) = (Raw::login(&relay, "bob").await?, Raw::login(&relay, "carol").await?);
@@ -95,7 +95,7 @@ async fn a_group_that_is_not_open_is_told_once_an_interval_with_the_latest() -> 
 }
 
 #[tokio::test]
-async fn only_messages_are_news() -> Result<()> {
+async fn only_messages_cause_notifications() -> Result<()> {
     let relay = Relay::with(QUICK)?;
     let alice = Raw::login(&relay, "alice").await?;
     let mut bob = Raw::login(&relay, "bob").await?;
@@ -129,7 +129,7 @@ async fn large_groups_and_rooms_are_asked_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_member_who_is_here_is_found_among_many() -> Result<()> {
+async fn every_connected_member_of_a_large_group_is_notified() -> Result<()> {
     let relay = Relay::with(QUICK)?;
     let alice = Raw::login(&relay, "alice").await?;
     let names: Vec<String> = (0..700).map(|number| format!("member-{number:03}")).collect();
@@ -156,7 +156,7 @@ async fn every_member_who_is_here_is_found_among_many() -> Result<()> {
 }
 
 #[tokio::test]
-async fn one_who_was_removed_is_told_that_last() -> Result<()> {
+async fn a_removed_member_is_notified_of_that_last() -> Result<()> {
     let relay = Relay::with(QUICK)?;
     let alice = Raw::login(&relay, "alice").await?;
     let mut bob = Raw::login(&relay, "bob").await?;

@@ -151,7 +151,7 @@ async fn a_restart_keeps_everything_and_a_cursor_goes_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn another_generation_starts_anew() -> Result<()> {
+async fn another_generation_starts_over() -> Result<()> {
     let relay = Relay::start()?;
     let alice = Raw::login(&relay, "alice").await?;
     let (mut stream, opened) = alice.open(&room("lobby:main"), 1, Start::Now).await?;

@@ -206,7 +206,7 @@ fn trials() -> usize {
 }
 
 #[tokio::test]
-async fn a_flipped_byte_is_refused_or_told_and_never_read() -> Result<()> {
+async fn a_flipped_byte_is_refused_or_reported_and_never_read() -> Result<()> {
     let seed: u64 =
         std::env::var("QUIP_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("QUIP_TEST_SEED={seed}");
@@ -293,7 +293,7 @@ async fn a_command_about_a_damaged_record_is_refused_and_stops_nothing() -> Resu
 }
 
 #[tokio::test]
-async fn a_folder_is_of_one_relay() -> Result<()> {
+async fn a_folder_belongs_to_one_relay() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut first = Relay::prepare(folder.path(), "");
     first.run()?;

@@ -23,7 +23,7 @@ fn by(event: &Seen) -> Result<u64> {
 }
 
 #[tokio::test]
-async fn of_a_deleted_message_no_edit_is_left_for_those_who_come_later() -> Result<()> {
+async fn a_deleted_message_leaves_no_edit_for_later_readers() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut relay = Relay::prepare(folder.path(), "");
     relay.run()?;
@@ -79,7 +79,7 @@ async fn reopened(relay: &Relay, user: &str, device: u8) -> Result<(quip_tests::
 }
 
 #[tokio::test]
-async fn an_edit_is_taken_back_alone() -> Result<()> {
+async fn an_edit_is_deleted_alone() -> Result<()> {
     let relay = Relay::start()?;
     let (alice, bob) = (Raw::login(&relay, "alice").await?, Raw::login(&relay, "bob").await?);
     let (mut at_alice, opening) = alice.enter(&direct("bob")).await?;
@@ -96,7 +96,7 @@ async fn an_edit_is_taken_back_alone() -> Result<()> {
 }
 
 #[tokio::test]
-async fn new_content_of_a_text_that_is_none_is_refused_and_uses_its_number_up() -> Result<()> {
+async fn an_edit_of_a_text_to_invalid_utf8_is_refused_and_uses_its_number_up() -> Result<()> {
     let relay = Relay::start()?;
     let alice = Raw::login(&relay, "alice").await?;
     let (mut stream, opening) = alice.enter(&direct("bob")).await?;

@@ -142,7 +142,7 @@ async fn one_edits(relay: &Relay) -> Result<()> {
 }
 
 #[tokio::test]
-async fn one_who_is_alone_is_told_of_every_refusal() {
+async fn a_lone_sender_gets_every_refusal() {
     run(one_edits).await;
 }
 

@@ -90,7 +90,7 @@ async fn bad_tokens_are_turned_away_each_with_its_code() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_says_no_hello_in_time_is_closed() -> Result<()> {
+async fn a_connection_without_a_hello_in_time_is_closed() -> Result<()> {
     let calm = Calm::new("[limits]\nunauthenticated = \"300ms\"\n[presence]\nsweep = \"50ms\"\n").await?;
     let (silent, halting, skipping) =
         (Raw::connect(&calm.relay).await?, Raw::connect(&calm.relay).await?, Raw::connect(&calm.relay).await?);
@@ -341,7 +341,7 @@ async fn a_stream_given_up_inside_a_frame_is_just_closed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_one_may_not_see_is_as_if_it_were_not_there() -> Result<()> {
+async fn a_hidden_conversation_looks_like_a_missing_one() -> Result<()> {
     let calm = Calm::new("").await?;
     let alice = Raw::login(&calm.relay, "alice").await?;
     let group = ConversationId::group(rand::random());
@@ -408,7 +408,7 @@ async fn tombstones_larger_than_what_they_replace_do_no_harm() -> Result<()> {
 }
 
 #[tokio::test]
-async fn datagrams_that_are_nothing_are_dropped() -> Result<()> {
+async fn malformed_datagrams_are_dropped() -> Result<()> {
     let calm = Calm::new("[limits]\nmessages_per_second = 0\n").await?;
     let (alice, bob) = (Raw::login(&calm.relay, "alice").await?, Raw::login(&calm.relay, "bob").await?);
     let (at_alice, _) = alice.enter(&room("other:room")).await?;
@@ -440,7 +440,7 @@ async fn datagrams_that_are_nothing_are_dropped() -> Result<()> {
 }
 
 #[tokio::test]
-async fn marks_of_what_is_not_there_stay_within_what_is() -> Result<()> {
+async fn marks_beyond_the_head_are_limited_to_it() -> Result<()> {
     let calm = Calm::new("").await?;
     let alice = Raw::login(&calm.relay, "alice").await?;
     let (mut stream, _) = alice.enter(&room("other:room")).await?;

@@ -123,7 +123,7 @@ async fn keys_are_read_again_by_the_clock_too() -> Result<()> {
 async fn known_keys_stay_good_when_the_server_is_gone() -> Result<()> {
     let World { mut login, relay, old } = world(WHEN_ASKED)?;
     login.close();
-    asked_until_logged(&relay, "no new keys; those that are known stay good").await?;
+    asked_until_logged(&relay, "could not update a key set; keeping the known keys").await?;
     assert_eq!(hello(&relay, &old.token("alice")?).await?, Ok("alice".to_owned()));
     Ok(())
 }
@@ -148,16 +148,16 @@ async fn hostile_answers_do_no_harm() -> Result<()> {
     for (answer, logged) in [
         (Answer::Endless, "longer than 65536 bytes"),
         (document(&" ".repeat(1 << 20)), "longer than 65536 bytes"),
-        (document("<html>moved</html>"), "no JSON Web Key Set"),
-        (document(&"[".repeat(60_000)), "no JSON Web Key Set"),
+        (document("<html>moved</html>"), "not a JSON Web Key Set"),
+        (document(&"[".repeat(60_000)), "not a JSON Web Key Set"),
         (document(&format!("{{\"keys\":[{}0]}}", "0,".repeat(9_999))), "10000 keys and at most 16"),
         (document("{\"keys\":[]}"), "none of its 0 keys"),
         (document(&with_secret), "symmetric key"),
         (Answer::Status("500 Oops"), "answers 500"),
         (Answer::Status("302 Found\r\nLocation: http://127.0.0.1:1/keys"), "answers 302"),
         (Answer::Headers, "no answer"),
-        (Answer::Trickle, "no whole answer within 1s"),
-        (Answer::Silent, "no whole answer within 1s"),
+        (Answer::Trickle, "no complete answer within 1s"),
+        (Answer::Silent, "no complete answer within 1s"),
     ] {
         login.answer(answer);
         asked_until_logged(&relay, logged).await.context(logged)?;

@@ -48,7 +48,7 @@ async fn begin(relay: &Relay) -> Result<Raw> {
 }
 
 #[tokio::test]
-async fn one_who_left_before_the_relay_ended() -> Result<()> {
+async fn a_user_who_left_before_the_relay_ended() -> Result<()> {
     let mut relay = Relay::with(&format!("{QUICK}{ONCE}"))?;
     let began = now()?;
     let alice = begin(&relay).await?;
@@ -67,7 +67,7 @@ async fn one_who_left_before_the_relay_ended() -> Result<()> {
 }
 
 #[tokio::test]
-async fn those_who_are_online_when_the_relay_ends() -> Result<()> {
+async fn users_online_when_the_relay_ends() -> Result<()> {
     // More than go into the order's queue at once.
     const USERS: usize = 40;
     let mut relay = Relay::with(&format!("{QUICK}{ONCE}[limits]\nwaiting_per_conversation = 3\n"))?;
@@ -100,7 +100,7 @@ async fn those_who_are_online_when_the_relay_ends() -> Result<()> {
 }
 
 #[tokio::test]
-async fn one_who_is_online_when_the_relay_is_killed() -> Result<()> {
+async fn a_user_online_when_the_relay_is_killed() -> Result<()> {
     let mut relay = Relay::with(&format!("{QUICK}{ONCE}"))?;
     let began = now()?;
     let _alice = begin(&relay).await?;
@@ -132,7 +132,7 @@ async fn a_kill_costs_no_more_than_the_pause_between_writes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn one_who_was_never_here_has_no_time() -> Result<()> {
+async fn a_user_who_was_never_connected_has_no_last_seen_time() -> Result<()> {
     let relay = Relay::with(QUICK)?;
     let bob = login(&relay, "bob").await?;
     drop(bob.enter(&direct("alice")).await?);

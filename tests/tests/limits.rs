@@ -298,7 +298,7 @@ async fn a_rate_is_refused_until_its_time_comes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_rate_is_of_a_user_however_many_connections() -> Result<()> {
+async fn a_rate_limit_is_per_user_over_all_connections() -> Result<()> {
     let relay = Relay::with("[limits]\nmessages_per_second = 20\nmessages_burst = 6\n")?;
     let bob = Raw::login(&relay, "bob").await?;
     let (mut calm, _) = bob.enter(&room("calm:room")).await?;
@@ -365,7 +365,7 @@ async fn connections_are_bounded() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pages_are_bounded_and_lead_on() -> Result<()> {
+async fn pages_are_bounded_and_continue() -> Result<()> {
     let relay = Relay::with("[limits]\nmessages_per_second = 0\nhistory_page = 10\nlist_page = 5\n")?;
     let alice = Raw::login(&relay, "alice").await?;
     let id = ConversationId::group(rand::random());
@@ -564,7 +564,7 @@ async fn a_group_is_full_at_its_limit() -> Result<()> {
 }
 
 #[tokio::test]
-async fn many_who_say_nothing_are_sent_away_and_disturb_nobody() -> Result<()> {
+async fn many_silent_connections_are_closed_and_disturb_nobody() -> Result<()> {
     let relay = Relay::with("[limits]\nunauthenticated = \"500ms\"\n[presence]\nsweep = \"100ms\"\n")?;
     let alice = Raw::login(&relay, "alice").await?;
     let (mut stream, _) = alice.enter(&room("calm:room")).await?;

@@ -89,7 +89,7 @@ async fn content_is_checked_before_it_uses_up_its_number() -> Result<()> {
 }
 
 #[tokio::test]
-async fn names_that_are_none_open_nothing() -> Result<()> {
+async fn invalid_names_open_nothing() -> Result<()> {
     let calm = Calm::new("").await?;
     let alice = Raw::login(&calm.relay, "alice").await?;
     let long = format!("{}:x", "a".repeat(limit::ROOM_PART + 1));

@@ -146,7 +146,7 @@ fn a_client_that_is_killed_is_offline_in_time_even_while_it_is_sent_to() -> Resu
 }
 
 #[tokio::test]
-async fn one_who_is_cut_off_is_unreachable_and_then_offline() -> Result<()> {
+async fn a_client_that_is_cut_off_is_unreachable_and_then_offline() -> Result<()> {
     let relay = Relay::with(QUICK)?;
     let (alice, wire) = behind_a_wire(&relay, "alice", 1).await?;
     let (mut bob, _stream) = bob_watches(&relay).await?;
@@ -169,7 +169,7 @@ async fn one_who_is_cut_off_is_unreachable_and_then_offline() -> Result<()> {
 }
 
 #[tokio::test]
-async fn keepalives_alone_keep_one_online() -> Result<()> {
+async fn keepalives_alone_keep_a_user_online() -> Result<()> {
     let relay = Relay::with(QUICK)?;
     let mut alice = login(&relay, "alice", 1).await?;
     let (mut bob, _stream) = bob_watches(&relay).await?;
@@ -311,7 +311,7 @@ async fn small_groups_are_live_and_larger_ones_are_asked() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_group_that_outgrows_the_limit_is_no_longer_told_live() -> Result<()> {
+async fn a_group_that_outgrows_the_limit_has_no_live_presence() -> Result<()> {
     let relay = Relay::with(&format!("{QUICK}\n[limits]\npresence_group_members = 2\n"))?;
     let id = ConversationId::group(rand::random());
     let (mut alice, bob) = (login(&relay, "alice", 1).await?, login(&relay, "bob", 1).await?);
@@ -333,7 +333,7 @@ async fn a_group_that_outgrows_the_limit_is_no_longer_told_live() -> Result<()> 
 }
 
 #[tokio::test]
-async fn a_connection_that_says_no_hello_is_nobody() -> Result<()> {
+async fn a_connection_without_a_hello_has_no_presence() -> Result<()> {
     let relay = Relay::with(QUICK)?;
     let nobody = Raw::connect_with(&relay, alive()).await?;
     let alice = login(&relay, "alice", 1).await?;

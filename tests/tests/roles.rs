@@ -40,7 +40,7 @@ fn body<'a, T: serde::Deserialize<'a>>(seen: &'a Seen) -> Result<T> {
 }
 
 #[tokio::test]
-async fn one_who_is_removed_while_sending_gets_everything_up_to_that_and_nothing_after() -> Result<()> {
+async fn a_member_removed_while_sending_gets_everything_up_to_that_and_nothing_after() -> Result<()> {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -229,7 +229,7 @@ async fn moderator(relay: &Relay) -> Result<Raw> {
 }
 
 #[tokio::test]
-async fn who_is_banned_from_a_room_stays_out_until_let_in_again() -> Result<()> {
+async fn a_user_banned_from_a_room_stays_out_until_the_ban_is_lifted() -> Result<()> {
     let relay = Relay::start()?;
     let (alice, bob) = (Raw::login(&relay, "alice").await?, Raw::login(&relay, "bob").await?);
     let moderator = moderator(&relay).await?;
@@ -351,7 +351,7 @@ async fn a_rooms_policy_says_what_was_before_joining() -> Result<()> {
 }
 
 #[tokio::test]
-async fn events_are_changed_by_those_who_may_only() -> Result<()> {
+async fn only_those_who_may_change_events() -> Result<()> {
     let relay = Relay::start()?;
     let (alice, bob) = (Raw::login(&relay, "alice").await?, Raw::login(&relay, "bob").await?);
     let moderator = moderator(&relay).await?;

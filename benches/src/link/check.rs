@@ -1,4 +1,4 @@
-//! Measures a link with real traffic, beside what was asked of it.
+//! Measures a link with real traffic, and compares it with its parameters.
 
 use std::{thread, time::Duration};
 
@@ -12,9 +12,9 @@ use super::{
 };
 use crate::report::{Options, Report, Sample};
 
-/// Between two datagrams, unless the bottleneck asks for more.
+/// Interval of datagrams, unless the bottleneck needs a longer one.
 const GAP: Duration = Duration::from_millis(1);
-/// How much more than the rate is offered to a bottleneck, to see that it lets no more through.
+/// Factor over the rate that is offered to a bottleneck, to check that it limits.
 const OFFERED: f64 = 1.25;
 
 pub(super) fn run(args: &Args, options: &Options) -> Result<Report> {
@@ -22,7 +22,7 @@ pub(super) fn run(args: &Args, options: &Options) -> Result<Report> {
     let params = args.params();
     let span = Duration::from_secs_f64(args.seconds);
     for run in 0..options.runs() {
-        // Each run meets other luck, and all of them the same in the next check.
+        // Each run has its own seed, which is the same in the next check.
         let link = Link::start(&params, args.network.seed + u64::from(run))?;
         report.add("asked", asked(&params));
         let [up, down] = datagrams(&link, &params, span)?;
@@ -32,9 +32,8 @@ pub(super) fn run(args: &Args, options: &Options) -> Result<Report> {
         report.add("tcp", tcp(&link, &params, span)?);
         add_counts(&mut report, &link)?;
     }
-    report
-        .note("tcp: rate is content that arrived with the loss taken away for that part, delays are whole round trips");
-    report.note("a jitter keeps the order, so that dense datagrams see more of its upper half");
+    report.note("tcp: rate is received content, measured without loss; delays are round trips");
+    report.note("jitter keeps the order, so dense datagrams see more of its upper half");
     Ok(report)
 }
 
@@ -67,7 +66,7 @@ type Seen = (Arrivals, Option<f64>);
 
 /// Numbered datagrams both ways at once, and then a flood through a bottleneck, if there is one.
 fn datagrams(link: &Link, params: &Params, span: Duration) -> Result<[Seen; 2]> {
-    // A bottleneck that is not half full delays nothing but for the transmission.
+    // At half of its rate, a bottleneck adds only the transmission time.
     let gap = params.bottleneck.map_or(GAP, |narrow| GAP.max(narrow.rate.time(2 * PACKET)));
     let ways = [(&link.near, &link.far), (&link.far, &link.near)];
     let measure = |(from, to)| -> Result<Seen> {
@@ -104,7 +103,7 @@ fn seen(arrivals: &Arrivals, rate: Option<f64>) -> Sample {
 
 fn tcp(link: &Link, params: &Params, span: Duration) -> Result<Sample> {
     let trips = probe::round_trips(link, span)?;
-    // What loss does to TCP is TCP's doing; what the link itself can carry shows without it.
+    // The capacity of the link shows only without loss, to which TCP reacts.
     let lossless = Params { loss: Chance::NEVER, burst: None, ..params.clone() };
     for direction in Direction::BOTH {
         link.set(direction, &lossless)?;

@@ -1,4 +1,4 @@
-//! `quip-bench link`: a bad network between two namespaces, for any program or measured by itself.
+//! `quip-bench link`: an emulated network between two namespaces, for any program or measured by itself.
 
 mod check;
 mod probe;
@@ -21,7 +21,7 @@ use crate::{
 /// Lateness of the link at the 99th percentile above which its delays are in doubt.
 const LATE: Duration = Duration::from_millis(1);
 
-/// What the network does, each way.
+/// The behaviour of the network, in each direction.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Network {
     /// Round trip time; each direction takes half of it.
@@ -60,7 +60,7 @@ impl Network {
         self.loss.iter().map(|loss| Self { loss: vec![*loss], ..self.clone() }).collect()
     }
 
-    /// How much is lost on average, in percent.
+    /// Mean loss in percent.
     pub(crate) fn loss_percent(&self) -> f64 {
         self.params().mean_loss() * 100.0
     }
@@ -75,7 +75,7 @@ impl Network {
     }
 }
 
-/// Runs a program behind a bad network, or measures what the network does.
+/// Runs a program behind an emulated network, or measures the network.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -105,7 +105,7 @@ impl Args {
     }
 }
 
-/// Gives the program's own exit code.
+/// Returns the program's exit code.
 pub(crate) fn run(args: &Args, options: &Options) -> Result<ExitCode> {
     ensure!(args.network.loss.len() == 1, "a link has one loss; only `hol` compares several");
     if args.check {
@@ -147,7 +147,7 @@ fn run_command(link: &Link, command: &[String], json: bool) -> Result<ExitCode> 
     let mut child = started.with_context(|| format!("cannot run {program}"))?;
     let status = child.wait();
     guard::release(&child);
-    // A program that was ended by a signal has no code of its own.
+    // A program that a signal ended has no exit code.
     Ok(status?.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8)))
 }
 
@@ -183,7 +183,7 @@ fn sample(counts: &Counts) -> Sample {
     sample
 }
 
-/// Marks a run in which the link did what nobody asked for.
+/// Marks a run in which the link did something that was not asked for.
 pub(crate) fn doubt(counts: &Counts, sample: &mut Sample) {
     let unasked = counts.kernel_dropped + counts.too_many_under_way;
     if unasked > 0 {

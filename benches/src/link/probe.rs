@@ -1,4 +1,4 @@
-//! Real UDP and TCP through a link, seen from its ends. Both ends read the same clock.
+//! Real UDP and TCP through a link, measured at its ends, which share a clock.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -14,16 +14,16 @@ use crate::stats::Latencies;
 
 /// IP and UDP headers.
 pub(super) const HEADERS: usize = 28;
-/// Bytes of a numbered datagram; the number and the time it was sent are in it.
+/// Bytes of a numbered datagram, which contains its number and send time.
 pub(super) const DATAGRAM: usize = 64;
 /// Bytes of the datagrams that fill a bottleneck.
 const FULL: usize = 1200;
-/// How long after the last datagram another one may come.
+/// How long to wait for another datagram after the last one.
 const SILENCE: Duration = Duration::from_millis(500);
-/// Bytes that a TCP sender hands over at once.
+/// Bytes of one write of a TCP sender.
 const CHUNK: usize = 64 * 1024;
 
-/// What became of numbered datagrams.
+/// The fate of numbered datagrams.
 pub(super) struct Arrivals {
     pub(super) sent: u64,
     pub(super) delays: Latencies,
@@ -60,7 +60,7 @@ impl Arrivals {
         percent(self.overtaken as usize, self.delays.count())
     }
 
-    /// Mean number of datagrams that are lost in a row; `None` when none is.
+    /// Mean number of datagrams lost in a row; `None` without loss.
     pub(super) fn mean_burst(&self) -> Option<f64> {
         let lost = self.times.iter().filter(|times| **times == 0).count();
         let runs = self.times.chunk_by(|a, b| (*a == 0) == (*b == 0)).filter(|run| run[0] == 0).count();
@@ -109,7 +109,7 @@ pub(super) fn datagrams(from: &Namespace, to: &Namespace, gap: Duration, span: D
 /// Waits for a datagram; false after some silence when the sender is done.
 fn next(socket: &UdpSocket, buffer: &mut [u8], sender_is_done: impl Fn() -> bool) -> Result<bool> {
     loop {
-        // Looked at first: what it sent as its last may arrive until the silence is over.
+        // Read first, because the last datagrams may arrive until the silence is over.
         let done = sender_is_done();
         match socket.recv(buffer) {
             Ok(_) => return Ok(true),
@@ -148,12 +148,12 @@ pub(super) fn flood(from: &Namespace, to: &Namespace, offered: f64, span: Durati
         }
         sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let span = last - first.context("nothing arrived")?;
-        // The first one only starts the clock.
+        // The first datagram only starts the clock.
         Ok(f64::from(count - 1) * bits / span.as_secs_f64())
     })
 }
 
-/// Sends one byte there and back, as often as fits into `span`; each round trip.
+/// Sends one byte back and forth for `span`; returns each round trip.
 pub(super) fn round_trips(link: &Link, span: Duration) -> Result<Latencies> {
     let (mut near, mut far) = connect(link)?;
     thread::scope(|scope| {
@@ -177,13 +177,13 @@ pub(super) fn round_trips(link: &Link, span: Duration) -> Result<Latencies> {
     })
 }
 
-/// Sends as much as TCP can from far to near for `span`; bits of content per second.
+/// Sends over TCP at full speed from far to near for `span`; returns bits of content per second.
 pub(super) fn stream(link: &Link, span: Duration) -> Result<f64> {
     let (mut near, mut far) = connect(link)?;
     thread::scope(|scope| {
         let start = Instant::now();
         let sender = scope.spawn(move || {
-            // It ends when the receiver has seen enough and closes.
+            // It ends when the receiver closes.
             while start.elapsed() < span && far.write_all(&[0; CHUNK]).is_ok() {}
         });
         let (mut received, mut chunk) = (0, vec![0; CHUNK]);

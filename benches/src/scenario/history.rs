@@ -1,7 +1,7 @@
 //! A page of history: from the relay's cache, and from the disk.
 //!
-//! Latencies are those of a client on the same machine. An empty page costs the same way there and
-//! back and reads nothing, so what a row lies above it is spent at the relay.
+//! Latency is that of a client on the same machine. An empty page costs the same round trip and reads nothing, so the
+//! difference to it is spent in the relay.
 
 use std::{
     fs::{self, File},
@@ -43,9 +43,9 @@ pub(crate) struct Args {
 
 /// The user that writes and reads.
 const USER: &str = "reader";
-/// Conversations that are written at once.
+/// Maximum conversations written concurrently.
 const AT_ONCE: usize = 32;
-/// Messages of one conversation under way at once.
+/// Maximum unanswered messages of one conversation.
 const WINDOW: u64 = 32;
 
 pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
@@ -72,11 +72,11 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.result("page_cold_at_relay_p50_us", cold - empty);
     report.result("page_cached_at_relay_p50_us", cached - empty);
     report.note("one request at a time; at_relay is the row minus the empty page");
-    report.note("cold: first read after a restart, with the store's files put out of the page cache");
+    report.note("cold: first read after a restart, with the store's files evicted from the page cache");
     Ok(report)
 }
 
-/// A page of every conversation that nobody has read yet, the same pages again, then empty ones.
+/// A first page of every conversation, the same pages again, then empty pages.
 async fn measure(relay: &Relay, ids: &[ConversationId], page: u64) -> Result<Vec<(&'static str, Sample)>> {
     let clients = Clients::new(relay, 1)?;
     let session = clients.connect(&relay.token(USER)?).await?;
@@ -133,7 +133,7 @@ async fn fill(relay: &Relay, args: &Args) -> Result<Vec<ConversationId>> {
 
 /// Sends `count` messages and waits until all are accepted.
 pub(super) async fn write(mut conversation: Conversation, messages: u64, bytes: usize) -> Result<()> {
-    // Text that compresses as badly as real text would, not at all like a run of one letter.
+    // Compresses about as well as real text, unlike one repeated letter.
     let text: String = (0..bytes).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
     let (first, last) = (conversation.last_n + 1, conversation.last_n + messages);
     let mut posts = Vec::new();
@@ -160,7 +160,7 @@ async fn await_answer(conversation: &mut Conversation, until: u64) -> Result<()>
     }
 }
 
-/// Puts all files under a folder out of the page cache.
+/// Evicts all files under a folder from the page cache.
 fn forget(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
@@ -168,7 +168,7 @@ fn forget(folder: &Path) -> Result<()> {
             forget(&path)?;
         } else {
             let file = File::open(&path)?;
-            // Only what is on the disk can be put out of the cache.
+            // Only pages that are on the disk can be evicted.
             file.sync_data()?;
             fadvise(&file, 0, None, Advice::DontNeed)?;
         }

@@ -1,4 +1,4 @@
-//! What a connection costs while nothing happens on it.
+//! The cost of an idle connection.
 
 use std::time::{Duration, Instant};
 
@@ -39,26 +39,26 @@ pub(crate) struct Args {
 enum Gso {
     On,
     Off,
-    /// A row for each.
+    /// One row each.
     Both,
 }
 
-/// One row: how many connections, to which relay.
+/// One row: the number of connections, and the relay's settings.
 #[derive(Clone, Copy)]
 struct Size {
     connections: u32,
-    /// Whether the relay has segmentation offload, if not by its own default.
+    /// Segmentation offload of the relay; `None` = the relay's default.
     offload: Option<bool>,
 }
 
 /// A session with its open conversations.
 struct Idle {
     session: Session,
-    /// Dropping one would finish the stream, which closes the conversation.
+    /// Kept because dropping one finishes the stream, which closes the conversation.
     _streams: Vec<SendStream>,
 }
 
-/// Handshakes under way at once.
+/// Maximum concurrent handshakes.
 const AT_ONCE: usize = 32;
 const QUIP: &str = "quip";
 
@@ -82,9 +82,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     if let [_] = &*sizes {
         report.result_of(QUIP, "relay_bytes_per_connection");
     }
-    report.note(
-        "resident memory with connections minus before, by connection; socket buffers of the kernel are not in it",
-    );
+    report.note("resident memory with connections minus before, per connection; without socket buffers of the kernel");
     report.note("all connections share one socket, independent of the limit on open files");
     Ok(report)
 }
@@ -103,7 +101,7 @@ fn sizes(args: &Args) -> Vec<Size> {
     sizes
 }
 
-/// A row is called what tells it from the others.
+/// The name of a row, with the settings that differ between rows.
 fn row(size: Size, args: &Args) -> String {
     let mut name = QUIP.to_owned();
     if args.connections.len() > 1 {
@@ -117,8 +115,8 @@ fn row(size: Size, args: &Args) -> String {
     name
 }
 
-/// Conversations are created first and the relay is restarted, so that what is measured is idle
-/// connections and not the rows that creating conversations leaves in memory.
+/// Conversations are created first and the relay is restarted, so that the memory is that of idle connections and not of the
+/// records from creating conversations.
 fn measure(size: Size, args: &Args, options: &Options) -> Result<Sample> {
     let settings: Vec<String> = size.offload.iter().map(|on| format!("segmentation_offload = {on}")).collect();
     let mut relay = Relay::start_with(options, &settings)?;
@@ -138,7 +136,7 @@ fn measure(size: Size, args: &Args, options: &Options) -> Result<Sample> {
 async fn idle(relay: &Relay, connections: u32, args: &Args) -> Result<Sample> {
     let clients = Clients::new(relay, args.conversations)?;
     let calm = Duration::from_secs_f64(args.calm);
-    // The first connection makes what all share; it stays, and is not counted.
+    // The first connection allocates what all share; it stays open and is not counted.
     let _first = connect(&clients, &relay.token("first")?, Vec::new(), false).await?;
     sleep(calm).await;
     let before = proc::memory(relay.pid())?;
@@ -188,7 +186,7 @@ async fn connect_all(
     Ok(sessions)
 }
 
-/// Connects and opens; streams stay open, read by tasks of their own, as long as the session.
+/// Connects and opens the conversations. Their streams stay open as long as the session, each read by its own task.
 async fn connect(clients: &Clients, token: &str, peers: Vec<String>, join: bool) -> Result<Idle> {
     let session = clients.connect(token).await?;
     let mut streams = Vec::new();

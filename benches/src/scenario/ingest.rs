@@ -1,4 +1,4 @@
-//! How many durable messages a relay accepts: many senders, each in a conversation of its own.
+//! Throughput of durable messages: many senders, each in its own conversation.
 
 use std::time::{Duration, Instant};
 
@@ -37,13 +37,13 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// One run against a relay of its own.
+/// One run against a new relay.
 fn measure(load: &Load, options: &Options) -> Result<Sample> {
     let relay = Relay::start(options)?;
     bare::runtime()?.block_on(run_once(&relay, load))
 }
 
-/// One run on a relay that is there.
+/// One run on a started relay.
 pub(crate) async fn run_once(relay: &Relay, load: &Load) -> Result<Sample> {
     let clients = Clients::new(relay, 1)?;
     let (mut sessions, mut conversations) = (Vec::new(), Vec::new());
@@ -64,7 +64,7 @@ pub(crate) async fn run_once(relay: &Relay, load: &Load) -> Result<Sample> {
     Ok(summarise(&span, &tallies, &usage?, &datagrams))
 }
 
-/// Keeps the window full until the span ends; what is refused for now is sent again.
+/// Keeps the window full until the span ends; messages with a temporary refusal are sent again.
 async fn send(mut conversation: Conversation, span: Span, window: usize) -> Result<Tally> {
     let mut tally = Tally::new(span);
     let first_n = conversation.last_n + 1;

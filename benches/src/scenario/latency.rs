@@ -1,4 +1,4 @@
-//! Durable delivery one to one, against the floors of the same minutes: bare forwarder and commit.
+//! Durable one-to-one delivery, compared with the floors measured at the same time: bare forwarder and commit.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ impl Args {
         self.rate.iter().map(move |rate| Pace { rate: *rate, seconds, warmup })
     }
 
-    /// The name of a row or result; only with several rates does it say which.
+    /// The name of a row or result; it includes the rate if there are several.
     fn named(&self, name: &str, rate: f64, between: &str) -> String {
         if self.rate.len() == 1 { name.to_owned() } else { format!("{name}{between}{rate}") }
     }
@@ -50,14 +50,14 @@ impl Args {
     }
 }
 
-/// Most seconds of each run of the commit floor.
+/// Maximum seconds of each run of the commit floor.
 const COMMIT: f64 = 2.0;
 const QUIP: &str = "quip";
 const BARE: &str = "bare";
 const FLOOR: &str = "commit";
 const FASTEST: &str = "commit, back to back";
 const OVER: &str = "quip - (bare + commit)";
-/// Commits of the floor a second at most; more would come back to back.
+/// Maximum commits of the floor per second; more would be back to back.
 const MOST_PACED: f64 = 2000.0;
 
 pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
@@ -83,17 +83,17 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     }
     report.chart(against_load(args, &report));
     report.note(
-        "the commit floor runs at the same rate as the load; back to back nothing sleeps, which is its fastest case",
+        "the commit floor runs at the same rate as the load; back to back is its fastest case, because nothing sleeps",
     );
     report.note(
         "framing: what of a frame on the stream is neither content nor the sender's id; a delivery's grows by two bytes \
          when its conversation has 128 events, and when it has 16,384",
     );
-    report.note("a difference of percentiles is not a percentile of differences: it says how far apart the rows are");
+    report.note("a difference of percentiles is not a percentile of differences: it is the distance of the rows");
     Ok(report)
 }
 
-/// One run at one rate of everything that is compared.
+/// One run of all rows at one rate.
 fn run_rate(args: &Args, pace: &Pace, options: &Options, report: &mut Report) -> Result<()> {
     let quip = measure(pace, args.pairs, options)?;
     let bare = bare::measure_pairs(pace, args.pairs)?;
@@ -108,7 +108,7 @@ fn run_rate(args: &Args, pace: &Pace, options: &Options, report: &mut Report) ->
     Ok(())
 }
 
-/// Where latency leaves the floor as the rate grows; there is something to see with several rates.
+/// Latency by rate; only with several rates.
 fn against_load(args: &Args, report: &Report) -> Chart {
     let line = |row: &str, metric: &str, name: &str| Line {
         name: format!("{row} {name}"),
@@ -130,7 +130,7 @@ fn against_load(args: &Args, report: &Report) -> Chart {
     }
 }
 
-/// What the relay adds to its two floors, within one run.
+/// The relay's latency minus both floors, within one run.
 fn difference(quip: &Sample, bare: &Sample, commit: &Sample) -> Result<Sample> {
     let mut over = Sample::default();
     for metric in ["p50_us", "p99_us"] {
@@ -140,19 +140,19 @@ fn difference(quip: &Sample, bare: &Sample, commit: &Sample) -> Result<Sample> {
     Ok(over)
 }
 
-/// One run against a relay of its own.
+/// One run against a new relay.
 fn measure(pace: &Pace, pairs: u32, options: &Options) -> Result<Sample> {
     let relay = Relay::start(options)?;
     bare::runtime()?.block_on(run_once(&relay, pace, pairs))
 }
 
-/// One run on a relay that is there.
+/// One run on a started relay.
 pub(crate) async fn run_once(relay: &Relay, pace: &Pace, pairs: u32) -> Result<Sample> {
     Ok(run_noting(relay, pace, pairs, |plan, _| Received::new(plan)).await?.0)
 }
 
-/// As [`run_once`], with receivers that are made from their plan and when the measured part begins; also gives what each
-/// pair came to.
+/// As [`run_once`], with receivers built from their plan and the start of the measured part; also returns the result of each
+/// pair.
 pub(super) async fn run_noting(
     relay: &Relay,
     pace: &Pace,
@@ -196,7 +196,7 @@ pub(super) async fn run_noting(
 pub(super) struct Pair {
     from: Conversation,
     to: Conversation,
-    /// Connections end with them.
+    /// Kept because dropping them ends the connections.
     _sessions: [Session; 2],
 }
 
@@ -214,7 +214,7 @@ impl Pair {
         self.run_as(plan, Received::new(&plan)).await
     }
 
-    /// As [`Pair::run`], with a receiver that has received nothing yet.
+    /// As [`Pair::run`], with an empty receiver.
     async fn run_as(self, plan: Plan, received: Received) -> Result<(Plan, Sent, Received, Received)> {
         let Self { from, to, _sessions } = self;
         run_pair(plan, from, to, received).await
@@ -240,12 +240,12 @@ pub(super) async fn run_pair(
     Ok((plan, sent, received, answered))
 }
 
-/// Reads events until all messages are there, or some time after they should have been.
+/// Reads events until all messages have arrived or their deadline has passed.
 pub(super) async fn receive(plan: Plan, reader: &mut Reader) -> Result<Received> {
     receive_as(Received::new(&plan), plan, reader).await
 }
 
-/// As [`receive`], to what has received nothing yet.
+/// As [`receive`], with an empty receiver.
 pub(super) async fn receive_as(mut received: Received, plan: Plan, reader: &mut Reader) -> Result<Received> {
     while !received.is_complete(&plan) && fill(received.give_up_at(&plan), reader).await? {
         while let Some((message, frame)) = reader.buffered_frame()? {
@@ -262,7 +262,7 @@ pub(super) async fn receive_as(mut received: Received, plan: Plan, reader: &mut 
     Ok(received)
 }
 
-/// Reads answers likewise, and gives the credit of each back.
+/// Reads answers in the same way, and returns the credit of each.
 pub(super) async fn accept(plan: Plan, reader: &mut Reader, first_n: u64, credit: &Semaphore) -> Result<Received> {
     let mut answered = Received::new(&plan);
     while !answered.is_complete(&plan) && fill(answered.give_up_at(&plan), reader).await? {
@@ -273,7 +273,7 @@ pub(super) async fn accept(plan: Plan, reader: &mut Reader, first_n: u64, credit
                 ToClient::Event(_) => continue,
                 other => bail!("unexpected frame for the sender: {other:?}"),
             };
-            // The join has an answer of its own.
+            // The answer to the join.
             if n < first_n {
                 continue;
             }
@@ -286,7 +286,7 @@ pub(super) async fn accept(plan: Plan, reader: &mut Reader, first_n: u64, credit
     Ok(answered)
 }
 
-/// False when there is nothing more to wait for.
+/// False when the deadline has passed.
 async fn fill(give_up_at: Instant, reader: &mut Reader) -> Result<bool> {
     match timeout_at(give_up_at.into(), reader.fill()).await {
         Err(_) => Ok(false),

@@ -1,4 +1,4 @@
-//! A client that changes its port, or its address too, while messages flow both ways: how long is it silent?
+//! A client that changes its port, or also its address, while messages flow both ways: the gap in delivery.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     warmup: f64,
 }
 
-/// What the client does as often as it is asked to.
+/// The kind of change.
 #[derive(Clone, Copy)]
 enum Change {
     Nothing,
@@ -65,7 +65,7 @@ impl Change {
         }
     }
 
-    /// Where the client is after the change of this number, from 0; `None` where it was.
+    /// The client's address after the change of this number, from 0; `None` = unchanged.
     fn address(self, number: u32) -> Option<IpAddr> {
         match self {
             Self::Nothing => None,
@@ -91,9 +91,9 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
         report.result(name, up.zip(down).map(|(up, down)| up.max(down)).context("no run")?);
     }
     report.note("a gap is the longest time between two receipts after a change, less the time between two sends");
-    report.note("still: the gaps of the same spans without any change; up: from the client that moves, down: to it");
+    report.note("still: the gaps without any change; up: from the client that moves, down: to it");
     report
-        .note("the client is the harness's own, which does at once what the client library does on network_changed()");
+        .note("the client is the harness's own, which reacts at once, as the client library does on network_changed()");
     Ok(report)
 }
 
@@ -138,7 +138,7 @@ async fn run_once(relay: &Relay, pace: &Pace, changes: u32, change: Change) -> R
     Ok(sample)
 }
 
-/// Changes at the middle of even parts of the measured time; gives when each was due.
+/// Makes the changes in the middle of equal parts of the measured time; returns their due times.
 async fn change_often(movers: &Clients, plan: Plan, changes: u32, change: Change) -> Result<Vec<Instant>> {
     let part = (plan.end() - plan.measured_from()) / changes;
     let mut changed = Vec::new();
@@ -151,14 +151,14 @@ async fn change_often(movers: &Clients, plan: Plan, changes: u32, change: Change
     Ok(changed)
 }
 
-/// The longest silence of a receiver after each change and before the next, less the time between two sends.
+/// The longest gap of a receiver after each change and before the next, minus the time between two sends.
 fn gaps(changed: &[Instant], plan: &Plan, received: &Received) -> Latencies {
     let mut gaps = Latencies::new();
     let times: Vec<Instant> = received.trace().iter().map(|(_, at)| *at).collect();
     for (number, from) in changed.iter().enumerate() {
         let to = changed.get(number + 1).copied().unwrap_or(plan.end());
         let silences = times.windows(2).filter(|pair| pair[1] > *from && pair[0] < to).map(|pair| pair[1] - pair[0]);
-        // A receiver that hears nothing at all any more is a loss, and said as one.
+        // A receiver that gets nothing any more is reported as loss.
         gaps.record(silences.max().unwrap_or_default().saturating_sub(plan.gap()));
     }
     gaps

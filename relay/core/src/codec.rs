@@ -1,8 +1,8 @@
-//! Bytes of records and of commands: varints as in frames, lengths before bytes, nothing implied.
+//! The encoding of records and commands: varints as in frames, and byte strings after their length.
 
 use quip_protocol::{DeviceId, UserId};
 
-/// Takes bytes: what is stored and what is hashed have one definition.
+/// Receives bytes. What is stored and what is hashed share one encoding.
 pub(crate) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 
@@ -47,11 +47,11 @@ impl Sink for blake3::Hasher {
     }
 }
 
-/// The bytes are not what was written.
+/// The bytes are malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Reads what a [`Sink`] took. Borrows; never allocates by what the bytes claim.
+/// Reads what was written to a [`Sink`]. Borrows, and never allocates a length that the bytes claim.
 pub struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         self.array().map(DeviceId)
     }
 
-    /// What is left, all of it.
+    /// All remaining bytes.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }

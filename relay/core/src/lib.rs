@@ -1,7 +1,7 @@
-//! The pure heart of the relay: commands go in, record writes and events come out.
+//! The pure core of the relay: commands go in, record writes and events come out.
 //!
-//! Nothing here reads a clock, draws a random number or does IO. [`keys()`] names the few records that a
-//! [`Command`] needs, from its own fields alone; [`fold()`] decides it.
+//! Nothing here reads a clock, uses randomness or does IO. [`keys()`] names the few records that a [`Command`] needs,
+//! from its own fields alone; [`fold()`] decides it.
 
 mod codec;
 pub mod command;
@@ -15,8 +15,8 @@ pub use record::{
     Policy, Record, RecordError, Recorded, SendsRecord, UserRecord,
 };
 
-/// The version of what [`fold()`] decides. It goes up when the same commands on the same records come to something else: a log
-/// that is not empty is folded again only by the version that folded it first.
+/// The version of the fold. It is incremented when the same commands on the same records get another result. A log that is not
+/// empty is replayed only by the version that folded it first.
 pub const FOLD_VERSION: u64 = 1;
 
 /// Milliseconds since the Unix epoch.

@@ -1,4 +1,4 @@
-//! Getting the bytes of a key set, from a file or a web server. It blocks; only threads of its own call it.
+//! Fetching the bytes of a key set, from a file or a web server. Blocks, so it runs on its own threads only.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use ureq::{
 
 use crate::config::{JwksConfig, JwksPlace, jwks::is_loopback};
 
-/// Why a key set cannot be had. The text says what to do.
+/// Why a key set could not be fetched. The text says what to do.
 #[derive(Debug, Error)]
 pub enum FetchError {
     /// A file cannot be read.
@@ -29,28 +29,28 @@ pub enum FetchError {
         /// What the operating system said.
         error: io::Error,
     },
-    /// More bytes than allowed.
+    /// The document is over the limit.
     #[error("it is longer than {most} bytes; raise `document_bytes` if that is right")]
     TooLong {
         /// The limit in the config.
         most: usize,
     },
-    /// The file of authorities has none.
+    /// The file of authorities holds no certificate.
     #[error("{} holds no certificate in PEM", path.display())]
     NoAuthority {
         /// The file.
         path: PathBuf,
     },
-    /// Nothing to check the server's certificate against.
+    /// No authority to check the server's certificate against.
     #[error("this system has no CA certificates; install them (ca-certificates), or name a file with `ca`")]
     NoAuthorities,
-    /// The server said no.
-    #[error("the server answers {0} instead of 200; it is not followed to another place")]
+    /// The status is not 200.
+    #[error("the server answers {0} instead of 200; redirects are not followed")]
     Status(StatusCode),
-    /// Too slow, whether in connecting or with the last byte.
-    #[error("no whole answer within {0:?}; raise `timeout` if that is right")]
+    /// The fetch took too long, from connecting to the last byte.
+    #[error("no complete answer within {0:?}; raise `timeout` if that is right")]
     Late(Duration),
-    /// No connection, no trust, or no HTTP.
+    /// The connection, its TLS handshake or HTTP failed.
     #[error("no answer: {0}")]
     Http(ureq::Error),
 }
@@ -70,7 +70,7 @@ fn read(path: &Path, most: usize) -> Result<Vec<u8>, FetchError> {
     if document.len() > most { Err(FetchError::TooLong { most }) } else { Ok(document) }
 }
 
-/// Everything is made anew each time: authorities that were replaced on disk count, and no connection is kept.
+/// Builds a new client each time, so that replaced authorities on disk are used and no connection is kept.
 fn get(url: &Uri, ca: Option<&Path>, set: &JwksConfig) -> Result<Vec<u8>, FetchError> {
     let failed = |error| match error {
         ureq::Error::BodyExceedsLimit(_) => FetchError::TooLong { most: set.document_bytes },
@@ -87,13 +87,13 @@ fn get(url: &Uri, ca: Option<&Path>, set: &JwksConfig) -> Result<Vec<u8>, FetchE
 fn agent(url: &Uri, ca: Option<&Path>, set: &JwksConfig) -> Result<Agent, FetchError> {
     let mut config = Agent::config_builder()
         .timeout_global(Some(set.timeout))
-        // Another place than the operator named, perhaps without TLS.
+        // A redirect leads to a place that the operator did not name, perhaps without TLS.
         .max_redirects(0)
         .http_status_as_error(false)
         .max_response_header_size(HEADER_BYTES)
         .user_agent(concat!("quip-relay/", env!("CARGO_PKG_VERSION")));
     if url.host().is_some_and(is_loopback) {
-        // The environment's proxy is not on this machine, or has no business here.
+        // A proxy is not needed to reach this machine.
         config = config.proxy(None);
     }
     if url.scheme() == Some(&Scheme::HTTPS) {
@@ -126,5 +126,5 @@ fn from_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, FetchError> {
     }
 }
 
-/// The server's headers; what comes of them is the status and the length.
+/// Maximum size of the server's headers; only the status and the length are used.
 const HEADER_BYTES: usize = 16 << 10;

@@ -1,5 +1,5 @@
-//! A key set that changes: read once at the start, and from then on by a thread of its own. Whoever verifies tokens
-//! only ever loads a pointer.
+//! A key set that changes. It is fetched once at the start and then by its own thread. Verifying a token only loads a
+//! pointer.
 
 use std::{
     io, iter,
@@ -21,13 +21,13 @@ use super::{
 };
 use crate::config::JwksConfig;
 
-/// Why there are no new keys. The text says what to do.
+/// Why a key set could not be updated. The text says what to do.
 #[derive(Debug, Error)]
 pub enum JwksError {
-    /// The document cannot be had.
+    /// The document could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// It is not one to trust.
+    /// The document is not acceptable.
     #[error(transparent)]
     Document(#[from] DocumentError),
 }
@@ -35,31 +35,31 @@ pub enum JwksError {
 /// Why key sets cannot be followed. The text says what to do.
 #[derive(Debug, Error)]
 pub enum FollowError {
-    /// None can be had, and there is no other key.
+    /// No key set could be fetched, and there is no other key.
     #[error("no keys from {place}: {error}")]
     NoKey {
-        /// Where the first set should be.
+        /// The place of the first set.
         place: String,
         /// What is wrong with it.
         error: JwksError,
     },
-    /// The system gives no thread.
-    #[error("no thread to follow a key set: {0}")]
+    /// A thread could not be started.
+    #[error("could not start a thread for a key set: {0}")]
     Thread(#[from] io::Error),
 }
 
 /// What is known of a key set at one moment.
 #[derive(Default)]
 pub(super) struct Known {
-    /// Empty until the set was read for the first time.
+    /// Empty until the first successful fetch.
     pub(super) keys: Vec<VerifyingKey>,
-    /// Names that tokens had, which were looked for at the last reading and are not there.
+    /// Names from tokens that were looked up in the last fetch and are not in the set.
     absent: Vec<String>,
 }
 
 impl Known {
-    /// True when a key of this name is not here, and yet could be in the set. Of a token without a name that cannot be
-    /// told; it is worth waiting only for the first reading.
+    /// True if a key of this name is unknown and could be in the set. A token without a name could be signed with any key, so
+    /// it waits only for the first fetch.
     pub(super) fn may_lack(&self, kid: Option<&str>) -> bool {
         match kid {
             Some(kid) => kid.len() <= LONGEST_NAME && !self.absent.iter().any(|absent| absent == kid),
@@ -74,15 +74,15 @@ pub(super) struct Followed {
     asked: SyncSender<String>,
 }
 
-/// Reads every set once, all at the same time, and leaves each to a thread of its own. A set that cannot be had now is
-/// tried again later, unless all are so and no other key is there: a relay that could let nobody in does not start.
+/// Fetches all sets at the same time and starts a thread for each. A set that could not be fetched is tried again later,
+/// unless none could be fetched and there is no other key: a relay that cannot accept any token does not start.
 ///
 /// # Errors
-/// With what is wrong with the first set.
+/// With the error of the first set.
 pub(super) fn follow(sets: &[JwksConfig], other_keys: bool) -> Result<Vec<Followed>, FollowError> {
     let started: Vec<_> = sets.iter().map(Follower::start).collect::<Result<_, _>>()?;
     let (followed, first): (Vec<_>, Vec<_>) = started.into_iter().unzip();
-    let read: Vec<_> = first.iter().map(|first| first.recv().expect("a follower reports its first reading")).collect();
+    let read: Vec<_> = first.iter().map(|first| first.recv().expect("a follower reports its first fetch")).collect();
     let nothing = !other_keys && read.iter().all(Result::is_err);
     match sets.iter().zip(read).find_map(|(set, read)| Some((set, read.err()?))) {
         Some((set, error)) if nothing => Err(FollowError::NoKey { place: set.place.to_string(), error }),
@@ -90,19 +90,19 @@ pub(super) fn follow(sets: &[JwksConfig], other_keys: bool) -> Result<Vec<Follow
     }
 }
 
-/// What one reading of a key set found.
+/// The result of one fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySetReport {
     /// The algorithm and name of each key that verifies tokens, for people; never empty.
     pub keys: Vec<String>,
-    /// Keys that are for something else.
+    /// Keys that do not verify tokens.
     pub skipped: usize,
 }
 
-/// Reads a set once, without following it.
+/// Fetches a set once.
 ///
 /// # Errors
-/// When a relay could not use it.
+/// If a relay could not use it.
 pub fn look_at(set: &JwksConfig) -> Result<KeySetReport, JwksError> {
     let Document { keys, skipped } = read(set)?;
     let described = |key: &VerifyingKey| match &key.kid {
@@ -117,12 +117,12 @@ fn read(set: &JwksConfig) -> Result<Document, JwksError> {
 }
 
 impl Followed {
-    /// What is known now. Costs a pointer, and never waits.
+    /// What is known now. Never blocks.
     pub(super) fn known(&self) -> Arc<Known> {
         self.known.load_full()
     }
 
-    /// Has a key looked for, soon. When too many are looked for already, the set is read all the same.
+    /// Requests a fetch for a key. With too many requests queued, this one is dropped; the set is fetched anyway.
     pub(super) fn look_for(&self, kid: &str) {
         if kid.len() <= LONGEST_NAME {
             let _ = self.asked.try_send(kid.to_owned());
@@ -130,7 +130,7 @@ impl Followed {
     }
 }
 
-/// The thread's side.
+/// The state of the thread.
 struct Follower {
     set: JwksConfig,
     known: Arc<ArcSwap<Known>>,
@@ -139,7 +139,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// Starts the thread, which reports its first reading.
+    /// Starts the thread, which reports its first fetch.
     fn start(set: &JwksConfig) -> Result<(Followed, Receiver<Result<(), JwksError>>), FollowError> {
         let known = Arc::new(ArcSwap::default());
         let (asked, asks) = sync_channel(MOST_ASKED);
@@ -153,7 +153,7 @@ impl Follower {
         Ok((Followed { known, asked }, report))
     }
 
-    /// Reads again and again, until nobody verifies with these keys any more.
+    /// Fetches until the last user of these keys is dropped.
     fn run(&mut self) {
         loop {
             let wanted = match self.asked.recv_timeout(self.schedule.next().saturating_duration_since(Instant::now())) {
@@ -168,7 +168,7 @@ impl Follower {
         }
     }
 
-    /// Reads once. What was known stays when that fails.
+    /// Fetches once. On failure the known keys are kept.
     fn read(&mut self, wanted: &[String]) -> Result<(), JwksError> {
         let read = read(&self.set);
         self.schedule.done(read.is_ok(), Instant::now());
@@ -177,7 +177,7 @@ impl Follower {
             Err(error) => {
                 let place = &self.set.place;
                 let (known, again) = (self.known.load().keys.len(), self.schedule.pause());
-                tracing::warn!(%place, %error, known, ?again, "no new keys; those that are known stay good");
+                tracing::warn!(%place, %error, known, ?again, "could not update a key set; keeping the known keys");
                 return Err(error);
             }
         }
@@ -189,7 +189,7 @@ impl Follower {
         let names = |keys: &[VerifyingKey]| keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>();
         let kids = names(&keys);
         if kids != names(&self.known.load().keys) {
-            tracing::info!(place = %self.set.place, ?kids, skipped, "the keys that verify tokens");
+            tracing::info!(place = %self.set.place, ?kids, skipped, "key set updated");
         }
         let mut absent = wanted.to_vec();
         absent.retain(|kid| !kids.iter().flatten().any(|there| there == kid));
@@ -197,12 +197,12 @@ impl Follower {
     }
 }
 
-/// When a set is read. Pure.
+/// When a set is fetched. Pure.
 struct Schedule {
     refresh: Duration,
     refetch_after: Duration,
     last: Instant,
-    /// Readings that failed since one did not.
+    /// Failed fetches since the last successful one.
     failures: u32,
 }
 
@@ -211,13 +211,13 @@ impl Schedule {
         Self { refresh: set.refresh, refetch_after: set.refetch_after, last: now, failures: 0 }
     }
 
-    /// Something was read, or could not be.
+    /// A fetch ended.
     fn done(&mut self, well: bool, now: Instant) {
         self.last = now;
         self.failures = if well { 0 } else { self.failures.saturating_add(1) };
     }
 
-    /// The pause before the next reading, when nobody asks: after failures shorter, and doubled with each.
+    /// The pause before the next regular fetch: short after a failure, doubled with each further one.
     fn pause(&self) -> Duration {
         match self.failures.checked_sub(1) {
             None => self.refresh,
@@ -225,21 +225,21 @@ impl Schedule {
         }
     }
 
-    /// When it is read next.
+    /// The time of the next regular fetch.
     fn next(&self) -> Instant {
         self.last + self.pause()
     }
 
-    /// Before this it is not read, whoever asks.
+    /// The earliest time of the next fetch, also of a requested one.
     fn earliest(&self) -> Instant {
         self.last + self.refetch_after
     }
 }
 
-/// Names that are looked for at once, each from a token that nobody has verified.
+/// Maximum queued names; they come from tokens that are not verified.
 const MOST_ASKED: usize = 64;
 
-/// Bytes of a key's name that is looked for.
+/// Maximum bytes of a name that is looked up.
 const LONGEST_NAME: usize = 256;
 
 #[cfg(test)]
@@ -272,7 +272,7 @@ mod tests {
         for _ in 0..7 {
             schedule.done(false, start);
             pauses.push(schedule.next().duration_since(start).as_secs());
-            assert_eq!(schedule.earliest(), start + seconds(10), "and asking never comes sooner");
+            assert_eq!(schedule.earliest(), start + seconds(10), "a requested fetch never comes sooner");
         }
         assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
         (0..100).for_each(|_| schedule.done(false, start));
@@ -280,7 +280,7 @@ mod tests {
         schedule.done(true, start);
         assert_eq!(schedule.pause(), seconds(300));
         schedule.done(false, start);
-        assert_eq!(schedule.pause(), seconds(10), "a reading that went well forgets the failures");
+        assert_eq!(schedule.pause(), seconds(10), "a successful fetch resets the failures");
     }
 
     #[test]
@@ -298,6 +298,6 @@ mod tests {
         let known = Known { keys: Vec::new(), absent: vec!["gone".to_owned()] };
         assert!(!known.may_lack(Some("gone")));
         assert!(known.may_lack(Some("new")));
-        assert!(known.may_lack(None), "nothing was read yet");
+        assert!(known.may_lack(None), "nothing was fetched yet");
     }
 }

@@ -7,11 +7,11 @@ use quip_protocol::RoomName;
 pub enum Permission {
     /// Become a member of a room, or read it.
     Join,
-    /// Say something in a room.
+    /// Post in a room.
     Post,
-    /// Make a room that does not exist yet.
+    /// Create a room.
     Create,
-    /// Delete what others said, remove members.
+    /// Delete messages of others, remove members.
     Moderate,
 }
 
@@ -56,7 +56,7 @@ impl Grants {
 pub(super) struct Pattern(Box<str>);
 
 impl Pattern {
-    /// Most patterns for one permission: each is looked at for each room that is opened.
+    /// Maximum patterns for one permission; each is checked for every room that is opened.
     pub(super) const MOST: usize = 64;
 
     /// Checks a pattern: with a letter in place of each star it must be a room's name.

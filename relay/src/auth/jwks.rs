@@ -1,4 +1,4 @@
-//! What a JSON Web Key Set (RFC 7517) says. Pure.
+//! Parsing a JSON Web Key Set (RFC 7517). Pure.
 
 use jsonwebtoken::{
     Algorithm, DecodingKey,
@@ -10,11 +10,11 @@ use thiserror::Error;
 
 use super::key::{VerifyingKey, is_sound};
 
-/// Why a document is no key set to trust. None of it is used then.
+/// Why a document is not an acceptable key set. None of its keys is used then.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DocumentError {
     /// Not JSON, or JSON of another shape.
-    #[error("it is no JSON Web Key Set, an object with the list `keys`")]
+    #[error("it is not a JSON Web Key Set (an object with the list `keys`)")]
     Malformed,
     /// More keys than allowed.
     #[error("it has {count} keys and at most {most} are allowed; raise `keys` if that is right")]
@@ -24,12 +24,12 @@ pub enum DocumentError {
         /// The limit in the config.
         most: usize,
     },
-    /// A secret where everybody can read it.
+    /// A secret in a public document.
     #[error(
-        "it holds a symmetric key (kty \"oct\"): whoever can read the document could sign tokens; take that key out"
+        "it holds a symmetric key (kty \"oct\"): anyone who can read the document could sign tokens; remove that key"
     )]
     Symmetric,
-    /// Nothing that a token could be checked with.
+    /// No key that could verify a token.
     #[error("none of its {count} keys can verify tokens: Ed25519, P-256 or RSA of 2,048 to 8,192 bits is needed")]
     NoUsableKey {
         /// How many there are.
@@ -37,20 +37,20 @@ pub enum DocumentError {
     },
 }
 
-/// The keys of a document that verify tokens; never none.
+/// The keys of a document that verify tokens; never empty.
 pub(super) struct Document {
     pub(super) keys: Vec<VerifyingKey>,
-    /// Those that are for something else.
+    /// Keys that do not verify tokens.
     pub(super) skipped: usize,
 }
 
-/// The document's own shape; each key is looked at by itself, so that one of an unknown kind spoils nothing.
+/// The document. Each key is parsed by itself, so that one of an unknown type does not invalidate the others.
 #[derive(Deserialize)]
 struct KeySet {
     keys: Vec<Value>,
 }
 
-/// Reads a document of at most `most` keys.
+/// Parses a document of at most `most` keys.
 pub(super) fn parse(document: &[u8], most: usize) -> Result<Document, DocumentError> {
     let KeySet { keys: said } = serde_json::from_slice(document).map_err(|_| DocumentError::Malformed)?;
     let count = said.len();
@@ -73,7 +73,7 @@ pub(super) fn parse(document: &[u8], most: usize) -> Result<Document, DocumentEr
     Ok(Document { skipped: count - keys.len(), keys })
 }
 
-/// The key with its one algorithm, or why it is skipped.
+/// The key with its only algorithm, or why it is skipped.
 fn verifying_key(key: &Value) -> Result<VerifyingKey, &'static str> {
     let jwk = Jwk::deserialize(key).map_err(|_| "it is not of a known type")?;
     if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
@@ -97,7 +97,7 @@ fn verifying_key(key: &Value) -> Result<VerifyingKey, &'static str> {
     }
     let key = DecodingKey::from_jwk(&jwk).map_err(|_| "its numbers are not base64url")?;
     if !is_sound(&key, algorithm) {
-        return Err("its numbers are not a key, or a weak one");
+        return Err("its numbers are not a key, or the key is weak");
     }
     Ok(VerifyingKey { kid: jwk.common.key_id, algorithm, key })
 }
@@ -135,7 +135,7 @@ mod tests {
         key(&PKCS_RSA_SHA256, EncodingKey::from_rsa_pem, Algorithm::RS256)
     }
 
-    /// The key with some of its members changed; `null` takes one away.
+    /// The key with some of its members changed; `null` removes one.
     fn with(mut key: Value, changes: Value) -> Value {
         for (name, value) in changes.as_object().unwrap() {
             match value {

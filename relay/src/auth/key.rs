@@ -9,7 +9,7 @@ use aws_lc_rs::{
 };
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 
-/// A key with its name and its one algorithm.
+/// A key with its name and its only algorithm.
 pub(super) struct VerifyingKey {
     /// `None` = tried for tokens with any name.
     pub(super) kid: Option<String>,
@@ -17,8 +17,8 @@ pub(super) struct VerifyingKey {
     pub(super) key: DecodingKey,
 }
 
-/// True when this is a public key of the algorithm, and RSA one of 2,048 to 8,192 bits. jsonwebtoken takes nearly any
-/// bytes; a key that could never verify anything is refused when it is loaded instead of refusing every client later.
+/// True if this is a public key of the algorithm, with 2,048 to 8,192 bits for RSA. jsonwebtoken accepts nearly any bytes. A
+/// key that could never verify anything is refused when it is loaded, instead of every client later.
 pub(super) fn is_sound(key: &DecodingKey, algorithm: Algorithm) -> bool {
     let parsed = match (key.kind(), algorithm) {
         (DecodingKeyKind::SecretOrDer(bytes), Algorithm::EdDSA) => ParsedPublicKey::new(&ED25519, bytes),
@@ -36,7 +36,7 @@ pub(super) fn is_sound(key: &DecodingKey, algorithm: Algorithm) -> bool {
     parsed.is_ok_and(|key| algorithm != Algorithm::RS256 || has_good_size(&key))
 }
 
-/// Parsing leaves the size to each verification; a key for encryption is checked at once.
+/// Parsing a verification key leaves the size check to each verification. Parsing it as an encryption key checks it at once.
 fn has_good_size(rsa: &ParsedPublicKey) -> bool {
     rsa.as_der().is_ok_and(|der| PublicEncryptingKey::from_der(der.as_ref()).is_ok())
 }

@@ -1,4 +1,4 @@
-//! The keys that verify tokens, each with its one algorithm.
+//! The keys that verify tokens, each with its only algorithm.
 
 use std::{
     fs, io,
@@ -28,7 +28,7 @@ pub enum KeyError {
         /// What the operating system said.
         error: io::Error,
     },
-    /// A file holds something else.
+    /// A file does not hold such a key.
     #[error("{} is not {wanted} (-----BEGIN PUBLIC KEY-----); fix the file or the key's alg", path.display())]
     NotAPublicKey {
         /// The file.
@@ -36,7 +36,7 @@ pub enum KeyError {
         /// The kind of key that the config says.
         wanted: &'static str,
     },
-    /// A secret could be guessed.
+    /// A secret is too short.
     #[error("the secret in {} has less than {} bytes; `openssl rand -base64 32` prints a good one", path.display(), Secret::LEAST)]
     ShortSecret {
         /// The file.
@@ -50,7 +50,7 @@ pub enum KeyError {
     Sets(#[from] FollowError),
 }
 
-/// Loads every key; the data folder's own is made when it is missing.
+/// Loads every key; the data folder's own is created if missing.
 pub(super) fn load(source: &KeySource, data: &Path) -> Result<Vec<VerifyingKey>, KeyError> {
     match source {
         KeySource::Development => Ok(vec![VerifyingKey::own(&SigningKey::read_or_create(data)?)]),
@@ -76,7 +76,7 @@ impl VerifyingKey {
     }
 }
 
-/// The secret in a file, without the line end that editors leave.
+/// The secret in a file, without the trailing newline that editors add.
 pub(super) fn secret(path: &Path) -> Result<Secret, KeyError> {
     let text = fs::read_to_string(path).map_err(|error| KeyError::Read { path: path.to_owned(), error })?;
     Secret::new(text.trim_end_matches(['\r', '\n'])).ok_or_else(|| KeyError::ShortSecret { path: path.to_owned() })

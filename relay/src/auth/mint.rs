@@ -1,4 +1,4 @@
-//! Making tokens, for `quip-relay token`, tests and benchmarks.
+//! Signing tokens, for `quip-relay token`, tests and benchmarks.
 
 use std::{
     path::Path,
@@ -19,10 +19,10 @@ use crate::{
     identity::SigningKey,
 };
 
-/// Why no token can be made. The text says what to do.
+/// Why a token could not be created. The text says what to do.
 #[derive(Debug, Error)]
 pub enum MintError {
-    /// The user id cannot be one.
+    /// The user id is not valid.
     #[error(transparent)]
     User(#[from] InvalidUser),
     /// A pattern that would match no room.
@@ -31,8 +31,8 @@ pub enum MintError {
     /// More patterns than the relay accepts.
     #[error("more than 64 patterns for one permission")]
     TooManyPatterns,
-    /// It would expire at once, or beyond what clocks hold.
-    #[error("a token must be good for at least a second and at most 100 years")]
+    /// Its lifetime is out of range.
+    #[error("a token must be valid for 1 second to 100 years")]
     Ttl,
     /// The config has only public keys.
     #[error(
@@ -56,16 +56,16 @@ pub struct MintKey {
     key: EncodingKey,
 }
 
-/// What a token says.
+/// The content of a token.
 #[derive(Debug, Clone)]
 pub struct TokenRequest<'a> {
-    /// Who its bearer is.
+    /// The user.
     pub user: &'a str,
-    /// How long it is good, from one second to 100 years.
+    /// How long it is valid, from one second to 100 years.
     pub ttl: Duration,
     /// The relay's audience.
     pub audience: &'a str,
-    /// The issuer, when the relay looks at it.
+    /// The issuer, if the relay checks it.
     pub issuer: Option<&'a str>,
     /// Patterns of rooms to join.
     pub join: &'a [String],
@@ -105,11 +105,11 @@ impl MintKey {
         Ok(Self { algorithm: Algorithm::EdDSA, kid: Some(key.kid()), key: private })
     }
 
-    /// A key whose tokens a relay with these keys accepts: the data folder's own, made when it is missing, or the first
-    /// secret in the config.
+    /// A key whose tokens a relay with these keys accepts: the data folder's own, created if missing, or the first secret in
+    /// the config.
     ///
     /// # Errors
-    /// When the config has public keys only, or a key cannot be read.
+    /// If the config has only public keys, or a key cannot be read.
     pub fn accepted_by(source: &KeySource, data: &Path) -> Result<Self, MintError> {
         match source {
             KeySource::Development => Self::own(&SigningKey::read_or_create(data).map_err(KeyError::from)?),
@@ -132,7 +132,7 @@ impl MintKey {
 /// Signs a token.
 ///
 /// # Errors
-/// When the relay would refuse it, or the key cannot sign.
+/// If the relay would refuse it, or the key cannot sign.
 pub fn mint(key: &MintKey, request: &TokenRequest<'_>, now: SystemTime) -> Result<String, MintError> {
     UserId::parse(request.user)?;
     for permission in Permission::ALL {

@@ -1,10 +1,10 @@
 //! Who a client is and what it may do, from the token in its `Hello`.
 //!
-//! A token is a JWT that someone the operator trusts has signed: `sub` is the user, `exp` the end, and `join`, `post`,
+//! A token is a JWT, signed by an issuer that the operator trusts: `sub` is the user, `exp` the end, and `join`, `post`,
 //! `create`, `moderate` list the rooms for each permission. A claim that is absent grants nothing.
 //! Direct conversations and groups need no grant: their members decide.
 //!
-//! Keys are fixed (`keys`), or belong to sets that somebody else changes and a thread of their own follows (`follow`).
+//! Keys are fixed (`keys`), or belong to key sets that login servers rotate and a thread follows (`follow`).
 
 use std::{fmt, path::Path, time::SystemTime};
 
@@ -31,7 +31,7 @@ pub use token::{AuthError, Identity};
 
 use token::Verifier;
 
-/// Decides whether a token is good. Cheap to share, and never waits: threads of its own keep key sets up to date.
+/// Verifies tokens. Cheap to clone. Never blocks: background threads keep the key sets up to date.
 pub struct Authenticator(Mode);
 
 enum Mode {
@@ -40,11 +40,11 @@ enum Mode {
 }
 
 impl Authenticator {
-    /// Loads the keys of the config; the data folder's own signing key is made when it is needed and missing. Waits for
-    /// the first reading of each key set, at most its timeout.
+    /// Loads the keys of the config; the data folder's own signing key is created if needed. Waits for the first fetch of each
+    /// key set, at most its timeout.
     ///
     /// # Errors
-    /// When a key cannot be read or used, or there is none because no key set can be had.
+    /// If a key cannot be read or used, or no key set could be fetched and there is no other key.
     pub fn open(config: &AuthConfig, data: &Path) -> Result<Self, KeyError> {
         Ok(Self(match config {
             AuthConfig::Token(token) => {
@@ -56,10 +56,10 @@ impl Authenticator {
         }))
     }
 
-    /// Who the bearer of a token is. Costs one signature check.
+    /// Verifies a token: one signature check.
     ///
     /// # Errors
-    /// When the token is not good at `now`.
+    /// If the token is not valid at `now`.
     pub fn authenticate(&self, token: &str, now: SystemTime) -> Result<Identity, AuthError> {
         match &self.0 {
             Mode::Token(verifier) => verifier.verify(token, now),

@@ -1,4 +1,4 @@
-//! Verifying a token: which key, is it signed, is it ours, is it still good, whom does it name.
+//! Verifying a token: key, signature, audience, issuer, times and user.
 
 use std::{
     sync::Arc,
@@ -19,36 +19,36 @@ use super::{
 };
 use crate::config::TokenConfig;
 
-/// Who a client is, how long that holds, and what it may do.
+/// Who a client is, until when, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The user.
     pub user: UserId,
-    /// From when on the relay no longer honours the token: its `exp` and the configured leeway. `None` = never.
+    /// When the relay stops accepting the token: its `exp` plus the configured leeway. `None` = never.
     pub expires_at: Option<SystemTime>,
     /// What it grants in rooms.
     pub grants: Grants,
 }
 
-/// Why a token is not good. The text says what to do and never holds anything of the token.
+/// Why a token is not valid. The text says what to do and contains nothing of the token.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AuthError {
     /// It cannot be read.
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
-    /// It was good once.
+    /// It has expired.
     #[error("the token has expired; get a new one")]
     Expired,
-    /// It will be good later.
-    #[error("the token is not valid yet; look at the clocks of its issuer and of this relay")]
+    /// It is not valid yet.
+    #[error("the token is not valid yet; check the clocks of its issuer and of this relay")]
     NotYetValid,
-    /// It is for someone else.
+    /// It is for another audience.
     #[error("the token is not for this relay: its `aud` must be \"{wanted}\"")]
     WrongAudience {
         /// The audience in the config.
         wanted: String,
     },
-    /// It is from someone else.
+    /// It is from another issuer.
     #[error("the token is from another issuer: its `iss` must be \"{wanted}\"")]
     WrongIssuer {
         /// The issuer in the config.
@@ -67,15 +67,15 @@ pub enum AuthError {
     )]
     UnknownKey,
     /// No key has its name yet; key sets are being read.
-    #[error("the token's `kid` names a key that this relay does not know yet; it is looking for it, try again")]
+    #[error("the token's `kid` names a key that this relay does not know yet; it is fetching its key set; try again")]
     KeyPending,
     /// It was changed, or another key signed it.
-    #[error("the token's signature is not good: it was changed, or signed with another key")]
+    #[error("the token's signature is not valid: it was changed, or signed with another key")]
     BadSignature,
     /// It names no user.
     #[error("the token's `sub` is not a user id: 1 to 64 bytes without control characters")]
     BadSubject,
-    /// It grants something that cannot be understood.
+    /// A grant is not well-formed.
     #[error("the token's `{claim}` must be a list of at most 64 patterns such as \"*\", \"lobby:*\" or \"lobby:main\"")]
     BadGrant {
         /// The claim.
@@ -83,14 +83,14 @@ pub enum AuthError {
     },
 }
 
-/// Verifies tokens against fixed keys and those of the sets that are followed.
+/// Verifies tokens against fixed keys and key sets.
 pub(super) struct Verifier {
     config: TokenConfig,
     fixed: Vec<VerifyingKey>,
     followed: Vec<Followed>,
 }
 
-/// The part of the header that decides which key is used.
+/// The part of the header that selects the key.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -98,7 +98,7 @@ struct Header {
     crit: Option<IgnoredAny>,
 }
 
-/// The claims that the relay looks at.
+/// The claims that the relay uses.
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<Value>,
@@ -133,7 +133,7 @@ impl Verifier {
         Ok(Identity { user, expires_at: Some(expires_at), grants: claims.grants()? })
     }
 
-    /// The claims, once signature, audience and issuer are known to be good.
+    /// The claims, after checking signature, audience and issuer.
     fn signed_claims(&self, token: &str) -> Result<Claims, AuthError> {
         let header = header(token)?;
         let sets: Vec<_> = self.followed.iter().map(Followed::known).collect();
@@ -151,7 +151,7 @@ impl Verifier {
                 Ok(decoded) => return Ok(decoded.claims),
                 Err(error) => refused = self.refusal(error.kind()),
             }
-            // Another key may have signed it; whatever else is wrong stays wrong with every key.
+            // Another key may have signed it. Any other error would be the same with every key.
             if refused != AuthError::BadSignature {
                 break;
             }
@@ -159,7 +159,7 @@ impl Verifier {
         Err(refused)
     }
 
-    /// True when a key of this name may be there once the sets were read again, which is asked for at once.
+    /// True if a key of this name may be in a key set after the next fetch, which is requested here.
     fn may_turn_up(&self, sets: &[Arc<Known>], kid: Option<&str>) -> bool {
         if let Some(kid) = kid {
             self.followed.iter().for_each(|set| set.look_for(kid));
@@ -167,7 +167,7 @@ impl Verifier {
         sets.iter().any(|set| set.may_lack(kid))
     }
 
-    /// Times are checked by ourselves, against the caller's clock.
+    /// The checks of audience and issuer. [`Self::verify`] checks the times itself, against its `now`.
     fn validation(&self, algorithm: Algorithm) -> Validation {
         let mut validation = Validation::new(algorithm);
         validation.validate_exp = false;
@@ -175,7 +175,7 @@ impl Verifier {
         validation.set_required_spec_claims(&["aud"]);
         if let Some(issuer) = &self.config.issuer {
             validation.set_issuer(&[issuer]);
-            // Without this, a token that has no issuer would pass.
+            // Without this, a token without an issuer would pass.
             validation.set_required_spec_claims(&["aud", "iss"]);
         }
         validation
@@ -191,7 +191,7 @@ impl Verifier {
             ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => issuer(),
             ErrorKind::MissingRequiredClaim(_) => audience(),
             ErrorKind::Base64(_) => AuthError::Malformed("its parts are not base64url"),
-            _ => AuthError::Malformed("its claims are not what they should be"),
+            _ => AuthError::Malformed("its claims are not well-formed"),
         }
     }
 }
@@ -220,8 +220,8 @@ fn patterns(claim: &Value) -> Option<Vec<Pattern>> {
     texts.iter().map(|text| Pattern::parse(text.as_str()?)).collect()
 }
 
-/// The keys that a token may be signed with: of its name, and for its algorithm. The header chooses among what the
-/// config allows; it never says how a key is used.
+/// The keys that a token may be signed with: those of its name and algorithm. The header only chooses among the keys of the
+/// config; it never decides the algorithm of a key.
 fn candidates<'a>(keys: &[&'a VerifyingKey], header: &Header) -> Result<Vec<&'a VerifyingKey>, AuthError> {
     let named = |key: &&&VerifyingKey| match (&key.kid, &header.kid) {
         (Some(of_key), Some(of_token)) => of_key == of_token,
@@ -241,8 +241,8 @@ fn candidates<'a>(keys: &[&'a VerifyingKey], header: &Header) -> Result<Vec<&'a 
     Ok(fits)
 }
 
-/// True when a token may be good although no key here takes it: none has the name that it says, and its algorithm is
-/// one of those that key sets have.
+/// True if a token may be valid although no known key fits: its `kid` is unknown, and its algorithm is one that key sets can
+/// have.
 fn could_be_by_newer(refused: &AuthError, header: &Header, keys: &[&VerifyingKey]) -> bool {
     let for_its_key =
         matches!(refused, AuthError::UnknownKey | AuthError::WrongAlgorithm { .. } | AuthError::BadSignature);
@@ -252,17 +252,17 @@ fn could_be_by_newer(refused: &AuthError, header: &Header, keys: &[&VerifyingKey
 
 fn header(token: &str) -> Result<Header, AuthError> {
     if token.split('.').count() != 3 {
-        return Err(AuthError::Malformed("it is not a JWT, three parts with dots between"));
+        return Err(AuthError::Malformed("it is not a JWT (three parts separated by dots)"));
     }
     let first = token.split('.').next().unwrap_or_default();
     let json = URL_SAFE_NO_PAD.decode(first).map_err(|_| AuthError::Malformed("its parts are not base64url"))?;
     let header: Header =
         serde_json::from_slice(&json).map_err(|_| AuthError::Malformed("its header is not that of a JWT"))?;
-    // RFC 7515: whoever does not understand what is listed there must refuse.
+    // RFC 7515: a token with critical extensions that are not understood must be refused.
     if header.crit.is_some() { Err(AuthError::Malformed("its header has `crit`")) } else { Ok(header) }
 }
 
-/// A NumericDate as a time, within what every platform's clock can hold.
+/// A NumericDate as a time, limited to what every platform's clock can hold.
 fn time(seconds: f64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs((seconds as u64).min(END_OF_9999))
 }

@@ -1,4 +1,4 @@
-//! `[tls]` and `[auth]`: who the relay is, and how it knows who a client is.
+//! `[tls]` and `[auth]`: the relay's certificate, and how clients authenticate.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
 /// Where the relay's certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsConfig {
-    /// Made by the relay itself, kept in the data folder; clients pin its fingerprint.
+    /// Created by the relay and kept in the data folder; clients pin its fingerprint.
     SelfSigned,
     /// Given as PEM files.
     Files {
@@ -26,23 +26,23 @@ pub enum TlsConfig {
     },
 }
 
-/// How a client says who it is.
+/// How clients authenticate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthConfig {
     /// With a signed token (JWT).
     Token(TokenConfig),
-    /// The token is the user id itself, believed. Only on loopback.
+    /// The token is the user id itself and is not checked. Only on loopback.
     None,
 }
 
-/// Which tokens are good.
+/// Which tokens are valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenConfig {
-    /// The `iss` that tokens must carry; `None` = not looked at.
+    /// The `iss` that tokens must carry; `None` = not checked.
     pub issuer: Option<String>,
     /// The `aud` that tokens must carry.
     pub audience: String,
-    /// How far the clocks of issuer and relay may differ.
+    /// Allowed difference between the clocks of issuer and relay.
     pub leeway: Duration,
     /// The keys that verify tokens.
     pub keys: KeySource,
@@ -53,7 +53,7 @@ pub struct TokenConfig {
 /// Where the keys that verify tokens come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// The signing key in the data folder, with which `quip-relay token` makes tokens.
+    /// The signing key in the data folder, with which `quip-relay token` signs tokens.
     Development,
     /// The config file; empty only beside [`TokenConfig::jwks`].
     Listed(Vec<KeyConfig>),
@@ -64,11 +64,11 @@ pub enum KeySource {
 pub struct KeyConfig {
     /// Its name in the header of tokens; `None` = tried for tokens with any name.
     pub kid: Option<String>,
-    /// The only algorithm that it is used with, and the key.
+    /// The only algorithm that it may be used with, and the key.
     pub material: KeyMaterial,
 }
 
-/// A key with its one algorithm.
+/// A key with its only algorithm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyMaterial {
     /// Ed25519, a public key in PEM.
@@ -88,7 +88,7 @@ pub enum KeyMaterial {
 pub struct Secret(String);
 
 impl Secret {
-    /// The least number of bytes: a shorter HMAC key than the hash can be guessed offline from any token.
+    /// Minimum length in bytes. An HMAC key shorter than the hash can be guessed offline from any token.
     pub const LEAST: usize = 32;
 
     /// Keeps a secret that is long enough.
@@ -184,7 +184,7 @@ enum RawAlgorithm {
 }
 
 impl RawAuth {
-    /// `listen` is where the relay will listen in the end, whoever said so.
+    /// `listen` is the final address, with the command line applied.
     pub(super) fn resolve(self, source: &Source<'_>, listen: SocketAddr) -> Result<AuthConfig, ConfigError> {
         match &self.mode {
             Some(mode) if *mode.get_ref() == RawMode::None => self.none(source, mode, listen),
@@ -199,7 +199,7 @@ impl RawAuth {
         listen: SocketAddr,
     ) -> Result<AuthConfig, ConfigError> {
         if !listen.ip().is_loopback() {
-            let message = format!("mode \"none\" lets everyone be anyone, and the relay would listen on {listen}");
+            let message = format!("mode \"none\" lets anyone be any user, and the relay would listen on {listen}");
             return Err(source.complain(mode.span(), message, "use \"token\", or listen on 127.0.0.1"));
         }
         let ignored = [
@@ -274,8 +274,8 @@ fn long_enough(source: &Source<'_>, secret: &Spanned<String>) -> Result<Secret, 
     })
 }
 
-/// Beyond it an expired token would be as good as a live one.
+/// With more leeway an expired token would be accepted for too long.
 const MOST_LEEWAY: Duration = Duration::from_secs(600);
 
-/// A token without a key's name is tried against every key of its algorithm.
+/// A token without a `kid` is tried against every key of its algorithm.
 const MOST_KEYS: usize = 16;

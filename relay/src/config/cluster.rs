@@ -27,12 +27,12 @@ pub(super) struct RawCluster {
 }
 
 impl RawCluster {
-    /// Fills in the defaults and checks each value. Without any key the relay is alone.
+    /// Fills in the defaults and checks each value. Without any key the relay has its own log.
     pub(super) fn resolve(self, source: &Source<'_>) -> Result<Option<ClusterConfig>, ConfigError> {
         let (servers, monitors) = match (&self.servers, &self.monitors) {
             (Some(servers), Some(monitors)) => (servers, monitors),
             (Some(servers), None) => {
-                let help = "name the monitoring port of each NATS server: the relay checks there that they sync always";
+                let help = "name the monitoring port of each NATS server, where the relay checks its sync_interval";
                 return Err(source.complain(servers.span(), "servers without monitors", help));
             }
             (None, _) => match self.said() {

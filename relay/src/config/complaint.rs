@@ -1,4 +1,4 @@
-//! What is wrong with a config file, shown where it stands.
+//! Errors in a config file, shown with their place in it.
 
 use std::{
     fmt, io,
@@ -19,12 +19,12 @@ pub enum ConfigError {
         /// What the operating system said.
         error: io::Error,
     },
-    /// The file says something that cannot be.
+    /// The file is invalid.
     #[error(transparent)]
     Invalid(Box<Complaint>),
 }
 
-/// One thing wrong with a config file, with the place.
+/// One error in a config file, with its place.
 ///
 /// Its text has the form of a compiler message: `file:line:column: message`, the line, and a caret
 /// under the key or value, with what to write instead where that is known.
@@ -48,7 +48,7 @@ impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
-        // A tab stays a tab, so that the caret stands right whatever the terminal makes of it.
+        // Tabs are kept, so that the caret lines up at any tab width.
         let indent: String =
             self.source_line.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         let carets = "^".repeat(self.width);
@@ -76,7 +76,7 @@ impl<'a> Source<'a> {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }
 
-    /// A complaint about the bytes `at`, only as far as the end of their first line.
+    /// A complaint about the bytes `at`, cut at the end of their first line.
     pub(super) fn complain(
         &self,
         at: Range<usize>,
@@ -100,7 +100,7 @@ impl<'a> Source<'a> {
         }))
     }
 
-    /// What the TOML reader refused, in our words.
+    /// An error of the TOML parser, reworded.
     pub(super) fn refused(&self, error: &toml::de::Error) -> ConfigError {
         let at = error.span().unwrap_or(0..0);
         let (message, help) = self.reword(error.message(), at.start);
@@ -142,8 +142,8 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The line as it may be shown, and how many characters of it may be marked: what stands after `secret =` is not for
-/// terminals and logs, not even its length.
+/// The line as it may be shown, and how many of its characters may be marked. A secret must not reach terminals and logs, not
+/// even its length.
 fn without_secret(line: &str) -> (String, usize) {
     let values = line.match_indices("secret").filter_map(|(at, key)| {
         let rest = &line[at + key.len()..];
@@ -166,7 +166,7 @@ fn plain(expected: &str) -> &str {
     }
 }
 
-/// Names the candidate that was probably meant, or all of them when they are few.
+/// Suggests the candidate that was probably meant, or all of them if they are few.
 fn did_you_mean<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> String {
     let candidates: Vec<_> = candidates.collect();
     let nearest = candidates.iter().map(|candidate| (distance(found, candidate), candidate)).min();
@@ -177,7 +177,7 @@ fn did_you_mean<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> S
     }
 }
 
-/// Edits (insert, delete, replace, swap of neighbours) that make one word of the other.
+/// The number of edits (insert, delete, replace, swap of neighbours) between two words.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];

@@ -1,4 +1,4 @@
-//! `[[auth.jwks]]`: key sets that somebody else publishes and changes.
+//! `[[auth.jwks]]`: key sets that a login server publishes and rotates.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -12,27 +12,28 @@ use super::{
     units::{Count, Period, Size},
 };
 
-/// A JSON Web Key Set (RFC 7517) that the relay reads again and again.
+/// A JSON Web Key Set (RFC 7517) that the relay fetches periodically.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwksConfig {
     /// Where it is.
     pub place: JwksPlace,
-    /// How often it is read.
+    /// How often it is fetched.
     pub refresh: Duration,
-    /// The least time between two readings, also when a token names a key that is not known.
+    /// Minimum time between two fetches, also when a token names an unknown key.
     pub refetch_after: Duration,
-    /// How long reading may take from a URL, from the first byte to the last.
+    /// Maximum duration of a fetch from a URL, from connecting to the last byte.
     pub timeout: Duration,
-    /// Bytes of the document.
+    /// Maximum bytes of the document; a larger one is refused.
     pub document_bytes: usize,
-    /// Keys in the document, usable or not. A token without a key's name is tried against every key of its algorithm.
+    /// Maximum keys in the document, usable or not; with more it is refused. A token without a `kid` is tried against every
+    /// key of its algorithm.
     pub keys: usize,
 }
 
 /// Where a key set is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwksPlace {
-    /// A file that something else replaces.
+    /// A file that another program replaces.
     File(PathBuf),
     /// A web server: https, or http on a loopback host.
     Url {
@@ -80,7 +81,7 @@ pub(super) struct RawJwks {
     keys: Option<Spanned<Count>>,
 }
 
-/// Checks all of them.
+/// Checks all key sets.
 pub(super) fn resolve(source: &Source<'_>, sets: Vec<Spanned<RawJwks>>) -> Result<Vec<JwksConfig>, ConfigError> {
     if let Some(extra) = sets.get(MOST_SETS) {
         return Err(source.complain(extra.span(), format!("more than {MOST_SETS} key sets"), "remove those not used"));
@@ -141,14 +142,14 @@ impl RawJwks {
     }
 }
 
-/// Whoever can change the answer on its way can be everyone: plain http does not leave this machine.
+/// Plain http is allowed on this machine only: someone who can change the answer on the way can impersonate every user.
 fn checked_url(source: &Source<'_>, url: &Spanned<String>) -> Result<Uri, ConfigError> {
     let refuse = |message: &str, help: &str| Err(source.complain(url.span(), message, help));
     let example = "write https://host/path";
     let Ok(uri) = url.get_ref().parse::<Uri>() else { return refuse("url is not a URL", example) };
     let Some(authority) = uri.authority() else { return refuse("url names no host", example) };
     if authority.as_str().contains('@') {
-        return refuse("a user or password in url would stand in logs", "remove it: keys are public");
+        return refuse("a user or password in url would appear in logs", "remove it: keys are public");
     }
     match uri.scheme_str() {
         Some("https") => Ok(uri),
@@ -164,5 +165,5 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// Each has a thread of its own, and a token without a key's name is tried against all of them.
+/// Each has its own thread, and a token without a `kid` is tried against all of them.
 const MOST_SETS: usize = 4;

@@ -51,23 +51,23 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The folder of keys, certificate and store.
     pub data: PathBuf,
-    /// The name that clients are told.
+    /// The name that clients show.
     pub name: String,
-    /// Other relays of the same log that clients are told, as `host:port`.
+    /// Other relays of the same log that clients may use, as `host:port`.
     pub relays: Vec<String>,
-    /// Hand the kernel several packets at once. Saves CPU where much goes to one client; costs each connection 12 KB.
+    /// Pass several packets to the kernel at once. Saves CPU when one client receives much; costs 12 KB per connection.
     pub segmentation_offload: bool,
     /// The certificate.
     pub tls: TlsConfig,
     /// Who may connect.
     pub auth: AuthConfig,
-    /// What may be taken.
+    /// The limits.
     pub limits: Limits,
     /// When a client counts as gone.
     pub presence: PresenceConfig,
     /// The embedded store.
     pub store: StoreConfig,
-    /// The log that this relay shares with others; `None` = it has one of its own.
+    /// The log that this relay shares with others; `None` = it has its own.
     pub cluster: Option<ClusterConfig>,
     /// The log.
     pub log: LogConfig,
@@ -75,7 +75,7 @@ pub struct Config {
     pub namespaces: Namespaces,
 }
 
-/// What the command line says; it wins over the file.
+/// Options of the command line; they take precedence over the file.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// Instead of `data`.
@@ -88,12 +88,12 @@ impl Config {
     /// Reads a config file.
     ///
     /// # Errors
-    /// When it cannot be read or says something that cannot be; the text names the place.
+    /// If it cannot be read or is invalid; the text names the place.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::load_with(path, Overrides::default())
     }
 
-    /// Reads a config file; what the command line says wins.
+    /// Reads a config file; options of the command line take precedence.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -105,14 +105,14 @@ impl Config {
     /// Reads the text of a config file. `path` is for complaints, and relative paths in it start at its folder.
     ///
     /// # Errors
-    /// When the text says something that cannot be.
+    /// If the text is invalid.
     pub fn parse(path: &Path, text: &str, overrides: Overrides) -> Result<Self, ConfigError> {
         let source = Source::new(path, text);
         let raw: RawConfig = toml::from_str(text).map_err(|error| source.refused(&error))?;
         raw.resolve(&source, overrides)
     }
 
-    /// The configuration without a file: the defaults, and on loopback no limit on how fast a client sends.
+    /// The configuration without a file: the defaults, and on loopback no rate limit.
     pub fn development(data: Option<PathBuf>, listen: Option<SocketAddr>) -> Self {
         let listen = listen.unwrap_or(DEFAULT_LISTEN);
         let limits = if listen.ip().is_loopback() { Limits::development() } else { Limits::default() };
@@ -223,7 +223,7 @@ fn is_host_and_port(text: &str) -> bool {
     host_fits && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// Only this machine, until an operator says otherwise.
+/// Reachable from this machine only.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4433);
 
 /// In the folder of the config file, or in the current one without a file.

@@ -1,4 +1,4 @@
-//! `[[namespaces]]`: standing policy of rooms, by the part of their name before the colon.
+//! `[[namespaces]]`: policy of rooms, by the part of their name before the colon.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct Namespaces(BTreeMap<String, NamespacePolicy>);
 pub struct NamespacePolicy {
     /// What a member may read.
     pub history: HistoryPolicy,
-    /// Whether joins and leaves are events that everyone in the room sees.
+    /// Whether joins and leaves are events that all members see.
     pub joins_shown: bool,
 }
 
@@ -28,7 +28,7 @@ pub enum HistoryPolicy {
     /// Everything that is kept.
     #[default]
     All,
-    /// Only what was said while they were members.
+    /// Only what was posted while they were members.
     Joined,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct RawNamespace {
     joins_shown: Option<bool>,
 }
 
-/// Fills in the defaults; a name may stand only once.
+/// Fills in the defaults. A name may be listed only once.
 pub(super) fn resolve(source: &Source<'_>, said: Vec<RawNamespace>) -> Result<Namespaces, ConfigError> {
     let mut namespaces = BTreeMap::new();
     for RawNamespace { name, history, joins_shown } in said {
@@ -70,7 +70,7 @@ pub(super) fn resolve(source: &Source<'_>, said: Vec<RawNamespace>) -> Result<Na
             joins_shown: joins_shown.unwrap_or(default.joins_shown),
         };
         if namespaces.insert(name, policy).is_some() {
-            return Err(source.complain(at, "this namespace stands twice", "keep one of them"));
+            return Err(source.complain(at, "this namespace is listed twice", "keep one of them"));
         }
     }
     Ok(Namespaces(namespaces))

@@ -1,4 +1,4 @@
-//! A section of numbers, sizes and periods: one table of key, kind, default and range.
+//! A section of numbers, sizes and periods, declared as one table of key, kind, default and range.
 
 use toml::Spanned;
 
@@ -7,7 +7,7 @@ use super::{
     units::Setting,
 };
 
-/// Makes of one table what the file may say (`$raw`), what it means (`$name`), the defaults and the range checks.
+/// Generates from one table the keys of the file (`$raw`), the values (`$name`), the defaults and the range checks.
 macro_rules! section {
     (
         $(#[$doc:meta])*
@@ -49,7 +49,7 @@ macro_rules! section {
 }
 pub(super) use section;
 
-/// The value, or the default when nothing was said; refused outside of the range.
+/// The value, or the default if the key is absent; refused outside the range.
 pub(super) fn checked<K: Setting>(
     source: &Source<'_>,
     key: &str,
@@ -66,7 +66,7 @@ pub(super) fn checked<K: Setting>(
     Err(source.complain(said.span(), format!("{key} is out of range"), format!("must be between {least} and {most}")))
 }
 
-/// Refuses a value that contradicts another one, at the one of the two that the file does say.
+/// Refuses two values that contradict each other, at the first of them that is in the file.
 pub(super) fn contradiction<A, B>(
     source: &Source<'_>,
     first: Option<&Spanned<A>>,

@@ -13,18 +13,18 @@ use super::{
 };
 
 section! {
-    /// How the relay notices that a client is gone. Presence rides on QUIC keepalives: there is no heartbeat of our own.
+    /// How the relay notices that a client is gone. Presence uses QUIC keepalives; there is no separate heartbeat.
     RawPresence => PresenceConfig {
-        /// How often clients are told to send a QUIC keepalive. Each costs a phone some battery.
+        /// How often clients should send a QUIC keepalive. Each costs a phone some battery.
         keepalive: Duration [Period] = Duration::from_secs(10), Duration::from_millis(100)..=Duration::from_secs(60);
         /// Silence after which the relay closes a connection.
         idle_timeout: Duration [Period] = Duration::from_secs(30), Duration::from_millis(200)..=Duration::from_secs(600);
-        /// How often every connection is looked at; offline shows up to twice this after the timeout.
+        /// How often every connection is checked. A user shows as offline up to twice this after the timeout.
         sweep: Duration [Period] = Duration::from_secs(2), Duration::from_millis(10)..=Duration::from_secs(60);
-        /// How long others do not see that a user's last connection broke, so that a reconnect stays unseen.
+        /// Grace period after a user's last connection broke, so that others do not see a quick reconnect.
         offline_after: Duration [Period] = Duration::from_secs(3), Duration::ZERO..=Duration::from_secs(60);
-        /// How often a user's last-seen time is written at most: on coming, then every so often while they are here, and
-        /// after they left. So much of it a relay that is killed may lose.
+        /// Minimum time between two writes of a user's last-seen time. It is written when they connect, while they are
+        /// connected and after they disconnect. After a kill the stored time may be too early by this much.
         last_seen_every: Duration [Period] = Duration::from_secs(300), Duration::from_millis(100)..=Duration::from_secs(86_400);
     }
 }
@@ -48,21 +48,22 @@ impl RawPresence {
 section! {
     /// The embedded store.
     RawStore => StoreConfig {
-        /// Blocks of the store kept in memory.
+        /// Size of the store's block cache.
         cache_bytes: usize [Size] = 64 << 20, 1 << 20..=1 << 40;
-        /// Newest records in memory before a checkpoint writes them to the disk. Up to three times as much is in use for a while.
+        /// Size of the memtable, at which a checkpoint writes it to disk. Up to three times as much memory is used for a
+        /// while.
         memtable_bytes: usize [Size] = 32 << 20, 1 << 20..=1 << 30;
-        /// The log that makes commits durable before the store has them on the disk. A start folds again what is in it and not
-        /// in a checkpoint. Only for a new log.
+        /// Size of the log, which makes commits durable before the store writes them to disk. A start replays what is not yet
+        /// in a checkpoint. Applies to a new log only.
         log_bytes: usize [Size] = 64 << 20, LOG_BYTES_MIN as usize..=1 << 30;
-        /// Threads that write tables and compact them. With two, one takes a whole core while the other compacts.
+        /// Number of threads that write tables and compact them. With two, one keeps a core busy while the other compacts.
         worker_threads: usize [Count] = 3, 1..=64;
-        /// Threads that read for clients which open, catch up or ask, and before commands about what may not be in memory.
+        /// Number of threads that read for clients, and for commands that need records not in memory.
         readers: usize [Count] = 2, 1..=64;
-        /// Reads that wait for one of them; beyond it, clients are told to retry.
+        /// Maximum queued reads; beyond it, clients get `BUSY` and retry.
         reads_waiting: usize [Count] = 4096, 1..=1 << 20;
-        /// Records (conversations, memberships, send numbers, read marks) that the sequencer keeps in memory, and twice as many
-        /// for a while: 3 KB for a device with 64 outcomes, 200 bytes for any other.
+        /// Maximum records (conversations, memberships, send numbers, read marks) cached by the sequencer; up to twice as many
+        /// for a while. 3 KB for a device with 64 outcomes, 200 bytes for any other.
         cached_records: usize [Count] = 32_768, 16..=1 << 24;
         /// A commit that takes longer ends the process: the disk is full or gone.
         commit_timeout: Duration [Period] = Duration::from_secs(10), Duration::from_secs(1)..=Duration::from_secs(600);
@@ -79,20 +80,20 @@ impl RawStore {
 /// The relay's log, on standard error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
     /// A filter such as `info` or `warn,quip_relay=debug`; `RUST_LOG` in the environment wins.
     pub level: String,
 }
 
-/// How a line of the log looks.
+/// The format of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -125,7 +126,7 @@ impl RawLog {
     }
 }
 
-/// A bare word that is no level would be taken for a module and turn everything else off.
+/// A bare word that is not a level would be read as a module name and turn off everything else.
 fn is_filter(text: &str) -> bool {
     let bare_words_are_levels =
         text.split(',').all(|part| part.contains(['=', '[']) || part.trim().parse::<LevelFilter>().is_ok());

@@ -104,14 +104,17 @@ fn every_key_stands_in_the_example() {
         for key in keys {
             assert!(
                 documented(&settings, section, key) || documented(&examples, section, key),
-                "[{section}] {key} does not stand in quip.example.toml"
+                "[{section}] {key} is missing in quip.example.toml"
             );
         }
     }
     let examples: toml::Table = examples.parse().unwrap();
     let key_sets = examples["auth"]["jwks"].as_array().unwrap();
     for key in keys_of::<jwks::RawJwks>() {
-        assert!(key_sets.iter().any(|set| set.get(key).is_some()), "[[auth.jwks]] {key} is not in quip.example.toml");
+        assert!(
+            key_sets.iter().any(|set| set.get(key).is_some()),
+            "[[auth.jwks]] {key} is missing in quip.example.toml"
+        );
     }
 }
 
@@ -299,13 +302,13 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("[tls]\nkey = \"a\"", "2:7: key without cert", "^^^ name the certificate too"),
     (
         "listen = \"0.0.0.0:1\"\n[auth]\nmode = \"none\"",
-        "3:8: mode \"none\" lets everyone be anyone, and the relay would listen on 0.0.0.0:1",
+        "3:8: mode \"none\" lets anyone be any user, and the relay would listen on 0.0.0.0:1",
         "^^^^^^ use \"token\", or listen on 127.0.0.1",
     ),
     ("[auth]\nmode = \"none\"\naudience = \"x\"", "3:12: mode \"none\" verifies nothing", "^^^ remove this, or mode"),
     (
         "[[namespaces]]\nname = \"a\"\n[[namespaces]]\nname = \"a\"",
-        "4:8: this namespace stands twice",
+        "4:8: this namespace is listed twice",
         "^^^ keep one of them",
     ),
     // Keys.
@@ -359,7 +362,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     (
         "[[auth.jwks]]\nurl = \"https://me:pw@a/\"",
-        "2:7: a user or password in url would stand in logs",
+        "2:7: a user or password in url would appear in logs",
         "^^^^^^^^^^^^^^^^^^ remove it: keys are public",
     ),
     ("[[auth.jwks]]\nfile = \"f\"\nrefresh = \"5s\"", "3:11: refetch_after must not be longer than refresh", "^^^^"),
@@ -374,7 +377,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "[cluster]\nservers = [\"nats://a:1\"]",
         "2:11: servers without monitors",
-        "^^^^^^^^^^^^^^ name the monitoring port of each NATS server: the relay checks there that they sync always",
+        "^^^^^^^^^^^^^^ name the monitoring port of each NATS server, where the relay checks its sync_interval",
     ),
     ("[cluster]\nservers = []\nmonitors = []", "2:11: not a list of servers", "^^ 1 to 16"),
     (

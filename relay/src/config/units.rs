@@ -4,13 +4,13 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-/// How one kind of value is written in the file, and what it is worth.
+/// A kind of value as it is written in the file.
 pub(super) trait Setting: Copy {
-    /// What the rest of the relay sees.
+    /// The type that the rest of the relay uses.
     type Value: Copy + PartialOrd;
-    /// What this text was worth.
+    /// The value.
     fn value(self) -> Self::Value;
-    /// How a person would have written that value.
+    /// The value in the notation of the file.
     fn written(value: Self::Value) -> String;
 }
 

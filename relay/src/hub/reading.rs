@@ -69,7 +69,7 @@ impl<P: Port> Hub<P> {
     }
 
     /// A follower's next events were read.
-    fn page(&mut self, stream: StreamKey, page: Result<quip_store::Page, quip_store::ReadError>) {
+    fn page(&mut self, stream: StreamKey, page: Result<quip_store::EventPage, quip_store::ReadError>) {
         let Some(out) = self.links.out(stream) else { return };
         match self.rooms.page(stream, page, out) {
             Ok(()) => self.pump(stream),

@@ -87,7 +87,7 @@ pub async fn run(parts: Arc<Parts>, mailbox: Mailbox, endpoint: quinn::Endpoint,
     }
     accept.abort();
     flush(&mut driver).await;
-    endpoint.close(stream::varint(Code::SHUTDOWN), b"the relay is going down");
+    endpoint.close(stream::varint(Code::SHUTDOWN), b"the relay is shutting down");
     // Clients that are still sending learn of the end from this packet.
     let _ = timeout(GOODBYE, endpoint.wait_idle()).await;
 }

@@ -25,4 +25,4 @@ pub use error::{EngineError, OpenError, ReadError};
 pub use readers::{Busy, Job, Readers, ReadersConfig};
 pub use sequencer::{Sequencer, SequencerConfig, SequencerError, Step};
 pub use store::{Store, StoreConfig};
-pub use view::{Direction, List, Listed, Members, Page, PageLimit, View};
+pub use view::{Direction, EventPage, List, Listed, Members, PageLimit, View};

@@ -1,4 +1,4 @@
-//! Threads that read the store for those who may not wait for the disk.
+//! Threads that read the store for callers that must not block on the disk.
 
 use std::{
     collections::VecDeque,
@@ -11,20 +11,20 @@ use thiserror::Error;
 
 use crate::View;
 
-/// A read to be done on a reader thread; it sends its answer wherever it likes.
+/// A read to run on a reader thread. It delivers its own result.
 pub type Job = Box<dyn FnOnce(&View) + Send>;
 
-/// Too many reads are waiting. The job was not taken.
+/// The queue is full. The job was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the relay is busy reading; try again in a moment")]
 pub struct Busy;
 
-/// How much a pool does at once.
+/// The size of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadersConfig {
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
-    /// Jobs that may wait.
+    /// Maximum queued jobs.
     pub waiting: usize,
 }
 
@@ -44,7 +44,7 @@ impl Readers {
     /// Starts the threads.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// If a thread could not be started.
     pub fn start(view: View, config: ReadersConfig) -> io::Result<Self> {
         let queue = Arc::new(Queue { waiting: config.waiting, state: Mutex::default(), filled: Condvar::new() });
         let mut readers = Self { queue, threads: Vec::new() };
@@ -59,7 +59,7 @@ impl Readers {
     /// Queues a job.
     ///
     /// # Errors
-    /// When too many are waiting.
+    /// If the queue is full.
     pub fn run(&self, job: Job) -> Result<(), Busy> {
         let mut state = self.queue.lock();
         if state.jobs.len() >= self.queue.waiting {
@@ -85,7 +85,7 @@ impl Drop for Readers {
         drop(jobs);
         self.queue.filled.notify_all();
         for thread in self.threads.drain(..) {
-            // A job that panicked took its thread with it and has said so.
+            // A thread whose job panicked has reported it already.
             _ = thread.join();
         }
     }
@@ -100,7 +100,7 @@ struct Queue {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    /// Threads that wait for a job.
+    /// Threads waiting for a job.
     idle: usize,
     closed: bool,
 }

@@ -41,7 +41,7 @@ pub struct PageLimit {
 
 /// Consecutive events, in order of seq whatever the direction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Page {
+pub struct EventPage {
     /// The `Event` frames as they are sent, one after the other.
     pub frames: Bytes,
     /// Seq of the first one; 0 when there is none.
@@ -176,9 +176,9 @@ impl View {
         seqs: RangeInclusive<u64>,
         direction: Direction,
         limit: PageLimit,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<EventPage, ReadError> {
         if seqs.is_empty() {
-            return Ok(Page::default());
+            return Ok(EventPage::default());
         }
         let [first, last] = [seqs.start(), seqs.end()].map(|seq| EventRecord::key(&EventKey(id, *seq)));
         let rows = self.inner.snapshot()?;
@@ -250,7 +250,7 @@ impl Filling {
         Ok(true)
     }
 
-    fn finish(mut self, direction: Direction) -> Page {
+    fn finish(mut self, direction: Direction) -> EventPage {
         if direction == Direction::Backward {
             self.events.reverse();
         }
@@ -260,6 +260,6 @@ impl Filling {
         }
         let seq = |event: Option<&(u64, Slice)>| event.map_or(0, |(seq, _)| *seq);
         let (first, last) = (seq(self.events.first()), seq(self.events.last()));
-        Page { frames: frames.into(), first, last, count: self.events.len() }
+        EventPage { frames: frames.into(), first, last, count: self.events.len() }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use quip_client::{
-    Accepted, Change, ClientEvent, Cursor, History as Page, OwnedEvent, Presence, ReceiptError, SkipReason,
+    Accepted, Change, ClientEvent, Cursor, History as HistoryPage, OwnedEvent, Presence, ReceiptError, SkipReason,
 };
 use quip_order::Ordered;
 use quip_protocol::{Code, ConversationId, DeviceId, UserId};
@@ -186,7 +186,7 @@ pub enum App {
         /// Of which conversation.
         conversation: ConversationId,
         /// The page.
-        page: Page,
+        page: HistoryPage,
     },
     /// A list of members.
     Members {

@@ -17,7 +17,7 @@ use rand::{Rng, rngs::StdRng};
 
 use super::{
     Report,
-    log::{Action, Chunk, Entry},
+    log::{Chunk, Entry, Operation},
 };
 
 /// The unit that a disk writes whole, bytes.
@@ -72,16 +72,16 @@ impl<'a> History<'a> {
         let mut settled = 0;
         for Entry { at, action } in entries {
             match action {
-                Action::Write { inode: of, from, to, old_size, old } if *of == inode => {
+                Operation::Write { inode: of, from, to, old_size, old } if *of == inode => {
                     changes.push(Change::new(*at, *from..*to, *old_size, old));
                 }
-                Action::Resize { inode: of, old_size, old } if *of == inode => {
+                Operation::Resize { inode: of, old_size, old } if *of == inode => {
                     changes.push(Change::new(*at, 0..0, *old_size, old));
                 }
-                Action::Sync { inode: of, begin, failed, .. } if *of == inode => {
+                Operation::Sync { inode: of, begin, failed, .. } if *of == inode => {
                     settle(&mut changes, &mut settled, *begin, *failed);
                 }
-                Action::SyncAll { begin } => settle(&mut changes, &mut settled, *begin, false),
+                Operation::SyncAll { begin } => settle(&mut changes, &mut settled, *begin, false),
                 _ => {}
             }
         }

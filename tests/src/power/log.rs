@@ -9,7 +9,7 @@ const SYNC_FAILED: u64 = 2;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) at: u64,
-    pub(super) action: Action,
+    pub(super) action: Operation,
 }
 
 /// Bytes that were in a file.
@@ -20,7 +20,7 @@ pub(super) struct Chunk {
 }
 
 #[derive(Debug)]
-pub(super) enum Action {
+pub(super) enum Operation {
     Write {
         inode: u64,
         from: u64,
@@ -93,34 +93,34 @@ fn record(log: &[u8], at: usize) -> Option<(u32, &[u8], usize)> {
     Some((kind, log.get(at + 8..at + 8 + len)?, at + 8 + len))
 }
 
-fn action(kind: u32, fields: &mut Fields<'_>, old: &mut Vec<Chunk>) -> io::Result<Action> {
+fn action(kind: u32, fields: &mut Fields<'_>, old: &mut Vec<Chunk>) -> io::Result<Operation> {
     Ok(match kind {
         2 => {
             let (inode, from, len) = (fields.number()?, fields.number()?, fields.number()?);
-            Action::Write { inode, from, to: from + len, old_size: fields.number()?, old: std::mem::take(old) }
+            Operation::Write { inode, from, to: from + len, old_size: fields.number()?, old: std::mem::take(old) }
         }
-        3 => Action::Resize { inode: fields.number()?, old_size: fields.number()?, old: std::mem::take(old) },
+        3 => Operation::Resize { inode: fields.number()?, old_size: fields.number()?, old: std::mem::take(old) },
         4 => {
             let (inode, begin, flags) = (fields.number()?, fields.number()?, fields.number()?);
             let (data_only, failed) = (flags & SYNC_DATA != 0, flags & SYNC_FAILED != 0);
-            Action::Sync { inode, begin, data_only, failed, path: path(fields.0) }
+            Operation::Sync { inode, begin, data_only, failed, path: path(fields.0) }
         }
-        5 => Action::SyncAll { begin: fields.number()? },
+        5 => Operation::SyncAll { begin: fields.number()? },
         6 => {
             fields.number()?;
-            Action::Create { path: path(fields.0) }
+            Operation::Create { path: path(fields.0) }
         }
         7 => {
             let (inode, replaced, is_folder) = (fields.number()?, fields.number()?, fields.number()? != 0);
             let nul = fields.0.iter().position(|byte| *byte == 0).ok_or_else(malformed)?;
             let (from, to) = (path(&fields.0[..nul]), path(&fields.0[nul + 1..]));
-            Action::Rename { inode, replaced: (replaced != 0).then_some(replaced), is_folder, from, to }
+            Operation::Rename { inode, replaced: (replaced != 0).then_some(replaced), is_folder, from, to }
         }
-        8 => Action::Unlink { inode: fields.number()?, path: path(fields.0) },
-        9 => Action::RemoveFolder { path: path(fields.0) },
+        8 => Operation::Unlink { inode: fields.number()?, path: path(fields.0) },
+        9 => Operation::RemoveFolder { path: path(fields.0) },
         10 => {
             fields.number()?;
-            Action::Link { path: path(fields.0) }
+            Operation::Link { path: path(fields.0) }
         }
         _ => return Err(malformed()),
     })

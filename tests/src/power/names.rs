@@ -11,7 +11,7 @@ use rand::{Rng, rngs::StdRng};
 
 use super::{
     Metadata,
-    log::{Action, Entry},
+    log::{Entry, Operation},
 };
 
 /// The files and folders below the watched folder, by path.
@@ -69,10 +69,10 @@ impl Names {
         for entry in undone {
             let now = |path: &Path| follow(path, entry.at, &moves);
             match &entry.action {
-                Action::Create { path } | Action::Link { path } => self.remove(&now(path)),
-                Action::Unlink { path, inode } => self.restore(&now(path), Node::File(*inode)),
-                Action::RemoveFolder { path } => self.restore(&now(path), Node::Folder),
-                Action::Rename { from, to, inode, replaced, .. } => {
+                Operation::Create { path } | Operation::Link { path } => self.remove(&now(path)),
+                Operation::Unlink { path, inode } => self.restore(&now(path), Node::File(*inode)),
+                Operation::RemoveFolder { path } => self.restore(&now(path), Node::Folder),
+                Operation::Rename { from, to, inode, replaced, .. } => {
                     self.undo_rename(&now(from), &now(to), *inode, *replaced);
                 }
                 _ => {}
@@ -181,11 +181,11 @@ fn changes(entries: &[Entry], from: u64) -> impl Iterator<Item = &Entry> {
 }
 
 /// The folder whose entries an action changes; empty if none.
-fn folder_of(action: &Action) -> &Path {
+fn folder_of(action: &Operation) -> &Path {
     let path = match action {
-        Action::Create { path } | Action::Unlink { path, .. } | Action::RemoveFolder { path } => path,
-        Action::Link { path } | Action::Rename { to: path, .. } => path,
-        Action::Write { .. } | Action::Resize { .. } | Action::Sync { .. } | Action::SyncAll { .. } => {
+        Operation::Create { path } | Operation::Unlink { path, .. } | Operation::RemoveFolder { path } => path,
+        Operation::Link { path } | Operation::Rename { to: path, .. } => path,
+        Operation::Write { .. } | Operation::Resize { .. } | Operation::Sync { .. } | Operation::SyncAll { .. } => {
             return Path::new("");
         }
     };
@@ -194,14 +194,14 @@ fn folder_of(action: &Action) -> &Path {
 
 /// The renamings of folders, oldest first.
 fn moves(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
-    entries.iter().filter(|entry| matches!(entry.action, Action::Rename { is_folder: true, .. }))
+    entries.iter().filter(|entry| matches!(entry.action, Operation::Rename { is_folder: true, .. }))
 }
 
 /// What something that had this path at a time is called after these renamings of folders.
 fn follow(path: &Path, at: u64, moves: &[&Entry]) -> PathBuf {
     let mut path = path.to_owned();
     for later in moves.iter().filter(|later| later.at > at) {
-        if let Action::Rename { from, to, .. } = &later.action
+        if let Operation::Rename { from, to, .. } = &later.action
             && let Ok(rest) = path.strip_prefix(from)
         {
             path = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
@@ -222,8 +222,8 @@ fn synced(entries: &[Entry]) -> Synced {
     let mut synced = Synced { all: 0, folders: HashMap::new() };
     for entry in entries {
         match &entry.action {
-            Action::SyncAll { begin } => synced.all = *begin,
-            Action::Sync { begin, failed: false, path, .. } => {
+            Operation::SyncAll { begin } => synced.all = *begin,
+            Operation::Sync { begin, failed: false, path, .. } => {
                 synced.folders.insert(follow(path, *begin, &moves), *begin);
             }
             _ => {}
@@ -240,11 +240,11 @@ fn committed(entries: &[Entry]) -> u64 {
     let mut resized = HashMap::<u64, u64>::new();
     for Entry { at, action } in entries {
         match action {
-            Action::Create { path } => drop(created.insert(path, *at)),
-            Action::Resize { inode, .. } => drop(resized.entry(*inode).or_insert(*at)),
-            Action::Write { inode, to, old_size, .. } if to > old_size => drop(resized.entry(*inode).or_insert(*at)),
-            Action::SyncAll { begin } => committed = *begin,
-            Action::Sync { begin, failed: false, data_only, inode, path } => {
+            Operation::Create { path } => drop(created.insert(path, *at)),
+            Operation::Resize { inode, .. } => drop(resized.entry(*inode).or_insert(*at)),
+            Operation::Write { inode, to, old_size, .. } if to > old_size => drop(resized.entry(*inode).or_insert(*at)),
+            Operation::SyncAll { begin } => committed = *begin,
+            Operation::Sync { begin, failed: false, data_only, inode, path } => {
                 let since = [resized.get(inode), created.get(path.as_path())];
                 let new = since.into_iter().flatten().any(|change| (committed..*begin).contains(change));
                 if new || !data_only {

@@ -1,7 +1,7 @@
-//! A small conversation beside the room: what its two members feel while the relay serves a thousand others.
+//! A small conversation beside the room: its latency while the relay serves a thousand members of the room.
 //!
-//! It has a thread of its own with priority over the one that reads for the room, so that it waits for the
-//! relay and not for the generator; how late it sends says whether that worked.
+//! It has its own thread with priority over the one that reads for the room, so that it waits for the relay and not for the
+//! generator. Its send lag shows whether that worked.
 
 use std::{thread, time::Instant};
 
@@ -24,14 +24,14 @@ const NICE: i32 = -10;
 /// The conversation alone, and beside the room.
 const PHASES: u32 = 2;
 
-/// What the room and the conversation came to.
+/// The results of the room and the conversation.
 pub(super) struct Both {
     pub(super) room: Sample,
     pub(super) alone: Sample,
     pub(super) beside: Sample,
 }
 
-/// Fills the room, lets the conversation go on while the room is quiet, and then both.
+/// Fills the room, measures the conversation while the room is quiet, and then both together.
 pub(super) fn measure(relay: &Relay, room: &Pace, members: u32, small: &Pace) -> Result<Both> {
     let (starts, when) = unbounded_channel();
     let (done, mut samples) = unbounded_channel();
@@ -49,12 +49,12 @@ pub(super) fn measure(relay: &Relay, room: &Pace, members: u32, small: &Pace) ->
             Ok(Both { room, alone, beside })
         });
         drop(starts);
-        // Its own failure explains that of the room.
+        // If the conversation failed, the room failed because of it.
         talking.join().expect("the thread does not panic").and(measured)
     })
 }
 
-/// Measures the conversation once from each of the starts.
+/// Measures the conversation once from each start.
 async fn talk(
     relay: &Relay,
     pace: &Pace,
@@ -75,7 +75,7 @@ async fn talk(
         if !preferred {
             sample.doubt("its thread has no priority (needs root) and may have waited for the generator".to_owned());
         }
-        // Nobody waits for it if the room has failed.
+        // The receiver is gone if the room has failed.
         let _ = samples.send(sample);
     }
     Ok(())

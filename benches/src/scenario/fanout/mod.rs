@@ -1,5 +1,5 @@
-//! One room, one sender, many members: when the first and the last of them have a message, and what each
-//! delivery costs the relay, against a forwarder that does the same fan-out and nothing else.
+//! One room, one sender, many members: the latency to the first and the last member, and the cost of a delivery, compared
+//! with a forwarder that only does the same fan-out.
 
 mod beside;
 
@@ -50,9 +50,9 @@ pub(crate) struct Args {
 }
 
 const ROOM: &str = "bench:fanout";
-/// Joins are not announced: a thousand joins would be half a million deliveries.
+/// Joins are not shown, because a thousand joins would be half a million deliveries.
 pub(crate) const SETTINGS: &str = r#"namespaces = [{ name = "bench", joins_shown = false }]"#;
-/// Bounds of the rate that follows from the size of the room.
+/// Bounds of the rate that is derived from the size of the room.
 const RATES: [f64; 2] = [2.0, 1000.0];
 const RATIO: &str = "relay_cpu_over_bare";
 const BESIDE_RATIO: &str = "beside_p99_ratio";
@@ -87,11 +87,11 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.note("first_ and last_ are of each message: from when it was due to its first and to its last recipient");
     report.note("CPU time has a resolution of 10 ms, which is coarse if --seconds is short");
     report
-        .note("the relay makes every message durable and bare does not: latencies differ by a commit, CPU by its work");
+        .note("the relay makes every message durable and bare does not: latency differs by a commit, CPU by its cost");
     Ok(report)
 }
 
-/// One run of one size, against a relay and a forwarder of its own.
+/// One run of one size, against a new relay and a new forwarder.
 fn run_size(args: &Args, members: u32, options: &Options, report: &mut Report) -> Result<()> {
     let pace = args.pace(members);
     let bare = bare::measure_fanout(&pace, members)?;
@@ -111,23 +111,23 @@ fn run_size(args: &Args, members: u32, options: &Options, report: &mut Report) -
     Ok(())
 }
 
-/// Adds how much more a sample has of a metric than another, unless that has nothing that could be told.
+/// Adds the ratio of a metric of two samples, unless one lacks it or the other's is 0.
 fn compare(sample: &mut Sample, name: &'static str, other: &Sample, metric: &str) {
     let of = sample.get(metric).zip(other.get(metric)).filter(|(_, other)| *other > 0.0);
     of.into_iter().for_each(|(value, other)| sample.push(name, value / other));
 }
 
-/// One run on a relay that has [`SETTINGS`].
+/// One run on a relay with [`SETTINGS`].
 pub(crate) async fn run_once(relay: &Relay, pace: &Pace, members: u32) -> Result<Sample> {
     let room = Room::fill(relay, pace, members).await?;
     room.talk(pace, Instant::now() + SETTLE).await
 }
 
-/// A room in which everyone listens and one is about to talk.
+/// A room with one sender and listening members.
 struct Room {
     crowd: Crowd,
     sender: Conversation,
-    /// Connections end with them.
+    /// Kept because dropping them ends the connections.
     _sessions: Vec<Session>,
 }
 
@@ -135,7 +135,7 @@ impl Room {
     async fn fill(relay: &Relay, pace: &Pace, members: u32) -> Result<Self> {
         let mut crowd = Crowd::new(relay.address.port(), relay.pid(), pace.messages() * u64::from(members));
         let mut clients = Clients::new(relay, 1)?;
-        // The sender is the first, so that the room is there for all.
+        // The sender joins first, which creates the room.
         let sender = join(clients.clone(), relay.token("sender")?).await?;
         let joined = gather(members, |member| {
             if member % PER_SOCKET == 0 {
@@ -160,7 +160,7 @@ impl Room {
         Ok(sample)
     }
 
-    /// As [`Self::talk`]; nobody leaves before `other` is done, which would feel thousands of connections close.
+    /// As [`Self::talk`]. Members stay until `other` is done, whose latency would suffer from closing thousands of connections.
     async fn talk_beside<T>(
         self,
         pace: &Pace,
@@ -196,7 +196,7 @@ async fn send(plan: Plan, from: Conversation) -> Result<Sent> {
     Ok(sent)
 }
 
-/// Notes every message; ends only with an error.
+/// Records every message; ends only with an error.
 async fn listen(mut ear: Ear, mut conversation: Conversation) -> Error {
     loop {
         let filled = conversation.reader.fill().await;
@@ -206,7 +206,7 @@ async fn listen(mut ear: Ear, mut conversation: Conversation) -> Error {
                 match message {
                     ToClient::Event(event) if event.kind == kind::TEXT => ear.hear(load::number(event.body.0)?),
                     ToClient::Event(_) | ToClient::Skip(_) => {}
-                    // The answer to joining.
+                    // The answer to the join.
                     ToClient::Accepted(_) | ToClient::Ack(_) => {}
                     other => bail!("unexpected frame for a member: {other:?}"),
                 }

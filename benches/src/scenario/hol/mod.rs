@@ -1,18 +1,18 @@
-//! Head-of-line blocking: one client with eight conversations behind a lossy link. One conversation
-//! carries a bulk catch-up; what do the seven quiet ones feel?
+//! Head-of-line blocking: one client with eight conversations behind a lossy link. One conversation carries a bulk
+//! catch-up; the latency of the seven quiet ones is measured.
 //!
-//! All rows have the same relay, talkers, messages and luck of the link; they differ in what carries the
-//! conversations over the link.
+//! All rows have the same relay, senders, messages and link seed. They differ in the transport of the conversations over
+//! the link.
 //! * `quip`: the relay itself, a QUIC stream for each conversation.
-//! * `one stream`: a multiplexer beside the relay that sends all conversations on one QUIC stream.
+//! * `one stream`: a multiplexer next to the relay that sends all conversations on one QUIC stream.
 //! * `tcp`: the same multiplexer on a TCP connection with TLS 1.3.
-//! * `tcp, full buffer`: as most programs write it, which hand the kernel what its buffer takes.
+//! * `tcp, full buffer`: like most programs, which write until the kernel's buffer is full.
 //!
-//! * `nats` (only with `--systems`): NATS in the place of the relay, whose client has all on one TCP connection. It keeps
-//!   nothing of a quiet message.
+//! * `nats` (only with `--systems`): NATS instead of the relay; its client uses one TCP connection. Quiet messages are not
+//!   stored.
 //!
-//! But for `tcp, full buffer`, a multiplexer is the best case of its kind: quiet messages overtake the bulk up to the
-//! last moment, since at most [`transport::UNSENT`] bytes wait behind what the congestion window lets out.
+//! Except for `tcp, full buffer`, a multiplexer is the best case of its kind: quiet messages overtake the bulk as late as
+//! possible, because at most [`transport::UNSENT`] bytes wait for the congestion window.
 
 mod mux;
 mod nats;
@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// Seconds of warmup before each measurement.
     #[arg(long, default_value_t = 2.0)]
     warmup: f64,
-    /// The kernel's congestion control for TCP; QUIC has cubic.
+    /// The kernel's congestion control for TCP; QUIC uses cubic.
     #[arg(long, default_value = "cubic")]
     tcp: String,
     /// Systems, separated by commas; `nats` must be installed (`benches/peers.sh`).
@@ -65,7 +65,7 @@ pub(crate) struct Args {
     systems: Vec<System>,
 }
 
-/// What carries the conversations over the link.
+/// The transport of the conversations over the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum System {
     Quip,
@@ -75,7 +75,7 @@ enum System {
     Nats,
 }
 
-/// Names of a system's rows and of its figures in the report.
+/// Names of a system's rows and results in the report.
 struct Names {
     alone: &'static str,
     bulk: &'static str,
@@ -87,7 +87,7 @@ const SYSTEMS: [System; 4] = [System::Quip, System::OneStream, System::Tcp, Syst
 const PERCENTILES: [&str; 3] = ["p50_us", "p90_us", "p99_us"];
 
 impl System {
-    /// Whether it can be started.
+    /// Whether it is installed.
     fn is_here(self) -> Result<()> {
         match self {
             Self::Nats => peer::nats::Client::is_here(),
@@ -136,7 +136,7 @@ impl Args {
         Pace { rate: self.rate, seconds: self.seconds, warmup: self.warmup }
     }
 
-    /// Those that are here, and why the others are not.
+    /// The available systems, and why the others are missing.
     fn present(&self) -> (Vec<System>, Vec<String>) {
         let (mut present, mut absent) = (Vec::new(), Vec::new());
         for system in self.systems.iter().copied() {
@@ -148,7 +148,7 @@ impl Args {
         (present, absent)
     }
 
-    /// The name of a row; only with several losses does it say which.
+    /// The name of a row; it includes the loss if there are several.
     fn row(&self, name: &str, network: &Network) -> String {
         if self.network.loss.len() == 1 { name.to_owned() } else { format!("{name} at {} %", percent(network)) }
     }
@@ -158,7 +158,7 @@ impl Args {
     }
 }
 
-/// Loss in percent, without what is only rounding.
+/// Loss in percent, without rounding errors.
 fn percent(network: &Network) -> f64 {
     (network.loss_percent() * 1000.0).round() / 1000.0
 }
@@ -185,13 +185,13 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     networks.iter().try_for_each(|network| results(args, network, &systems, &mut report))?;
     report.chart(against_loss(args, &networks, &systems, &report));
     report.note(
-        "latency is from the intended send time beside the relay to receipt behind the link; the commit is in it",
+        "latency is from the intended send time beside the relay to receipt behind the link, including the commit",
     );
-    report.note("every run has another seed of the link, and every row of a run the same");
+    report.note("every run has another seed of the link; all rows of a run have the same");
     Ok(report)
 }
 
-/// How much the bulk costs each system, and how far apart the systems are with it.
+/// The effect of the bulk on each system, and the differences between the systems.
 fn results(args: &Args, network: &Network, systems: &[System], report: &mut Report) -> Result<()> {
     let median = |report: &Report, row, metric| -> Result<f64> {
         let row = args.row(row, network);
@@ -215,7 +215,7 @@ fn results(args: &Args, network: &Network, systems: &[System], report: &mut Repo
     Ok(())
 }
 
-/// What loss costs each system with the bulk beside it; there is something to see with several losses.
+/// Latency by loss for each system with the bulk; only with several losses.
 fn against_loss(args: &Args, networks: &[Network], systems: &[System], report: &Report) -> Chart {
     let line = |system: System, metric: &str, name: &str| {
         let Names { bulk, .. } = system.names();
@@ -233,15 +233,15 @@ fn against_loss(args: &Args, networks: &[Network], systems: &[System], report: &
     }
 }
 
-/// What a row came to.
+/// The result of a row.
 struct Heard {
     lanes: Vec<(Plan, Sent, Received)>,
     usage: Usage,
-    /// Bytes a second.
+    /// Bytes per second.
     bulk_rate: f64,
 }
 
-/// One row of one run, on a link and a server of its own.
+/// One row of one run, on a new link and a new server.
 fn measure(args: &Args, options: &Options, run: u32, network: &Network, system: System, bulk: bool) -> Result<Sample> {
     let link = Link::start(&network.params(), network.seed + u64::from(run))?;
     let pace = args.pace();
@@ -265,7 +265,7 @@ fn measure(args: &Args, options: &Options, run: u32, network: &Network, system: 
     Ok(sample)
 }
 
-/// How the relay's conversations come over the link.
+/// How the relay's conversations get over the link.
 #[derive(Clone, Copy)]
 enum Carriage {
     Streams,
@@ -297,7 +297,7 @@ async fn run_once(args: &Args, link: &Link, carriage: Carriage, bulk: bool, opti
     Ok(Heard { lanes: lanes.collect(), usage, bulk_rate })
 }
 
-/// Bytes of the bulk that arrive each second while the quiet conversations are measured.
+/// Bytes per second of the bulk while the quiet conversations are measured.
 async fn rate(caught_up: &AtomicU64, plan: Plan) -> Result<f64> {
     sleep_until(plan.measured_from().into()).await;
     let (from, before) = (Instant::now(), caught_up.load(Ordering::Relaxed));
@@ -322,7 +322,7 @@ impl Listener {
         Ok(Self::Muxed(mux::Listener::new(stage, ends).await?))
     }
 
-    /// Receives what the plans send; with `bulk`, which counts its bytes, beside a catch-up.
+    /// Receives what the plans send; with `bulk`, which counts its bytes, during a catch-up.
     async fn receive(self, plans: &[Plan], bulk: Option<Arc<AtomicU64>>) -> Result<Vec<Received>> {
         match self {
             Self::Quip(listener) => listener.receive(plans, bulk).await,

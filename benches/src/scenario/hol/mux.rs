@@ -1,8 +1,8 @@
-//! All conversations of one client on one ordered stream of bytes: a multiplexer beside the relay, which is
-//! the relay's client, and the listener at the other end.
+//! All conversations of one client on one ordered byte stream, between a multiplexer next to the relay, which is a client of
+//! the relay, and the listener.
 //!
-//! The listener is sent a byte that names the conversation before each of the relay's own frames. It asks
-//! for the bulk with a byte, as a client of the relay does with an `Open`, and gets its end.
+//! Each frame of the relay is preceded by a byte that names its conversation. The listener requests the bulk with a byte, as
+//! a client of the relay does with an `Open`, and receives a byte at its end.
 
 use std::sync::{
     Arc,
@@ -25,13 +25,13 @@ use crate::{
     wire::{Clients, Conversation, Session},
 };
 
-/// Names the bulk.
+/// The bulk conversation.
 const BULK: u8 = QUIET as u8;
-/// Says that the bulk is over.
+/// The end of the bulk.
 const END: u8 = BULK + 1;
-/// Asks for the bulk.
+/// Requests the bulk.
 const WANTED: u8 = 1;
-/// Quiet messages that wait for the stream; more than are ever sent.
+/// Maximum queued quiet messages; more than are ever sent.
 const WAITING: usize = 65_536;
 
 /// One end of a stream.
@@ -40,7 +40,7 @@ pub(super) struct End {
     pub(super) write: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
-/// Both ends of a stream through the link, and what must stay alive for it.
+/// Both ends of a stream through the link, and the resources that it needs.
 pub(super) struct Ends {
     pub(super) near: End,
     pub(super) far: End,
@@ -73,7 +73,7 @@ impl Listener {
                 more = timeout_at((last + DRAIN).into(), self.end.read.read_buf(&mut buffer)) => more,
                 Some(failed) = self.multiplexer.join_next() => bail!("the multiplexer ended: {failed:?}"),
             };
-            // What has not come by now is counted as lost.
+            // Messages that have not arrived by now count as lost.
             let Ok(more) = more else { break };
             if more? == 0 {
                 bail!("the multiplexer ended the stream");
@@ -96,7 +96,7 @@ async fn ask(end: &mut End) -> Result<()> {
     Ok(end.write.flush().await?)
 }
 
-/// Takes note of the first message if it has arrived in full; its conversation and length.
+/// Records the first message if it is complete; returns its conversation and length.
 fn split(buffer: &[u8], plans: &[Plan], received: &mut [Received]) -> Result<Option<(u8, usize)>> {
     let Some((&conversation, rest)) = buffer.split_first() else { return Ok(None) };
     if conversation == END {
@@ -116,7 +116,7 @@ fn split(buffer: &[u8], plans: &[Plan], received: &mut [Received]) -> Result<Opt
 /// A task for each conversation, and one that writes.
 fn multiplex(session: Session, quiet: Vec<Conversation>, end: End) -> JoinSet<Result<()>> {
     let (live, live_waits) = mpsc::channel(WAITING);
-    // Nothing of the bulk waits here, so that nothing quiet waits behind it.
+    // No capacity for the bulk, so that no quiet message waits behind it.
     let (bulk, bulk_waits) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
     for (lane, conversation) in quiet.into_iter().enumerate() {
@@ -151,7 +151,7 @@ async fn catch_up(
     }
 }
 
-/// Whatever is quiet goes first.
+/// Quiet messages go first.
 async fn write(
     mut stream: Box<dyn AsyncWrite + Send + Unpin>,
     mut live: mpsc::Receiver<Bytes>,

@@ -1,7 +1,7 @@
-//! NATS in the place of the relay: a client that has all its conversations on one TCP connection through the link. The
-//! quiet ones are subjects of core NATS, the bulk is a JetStream stream.
+//! NATS instead of the relay: a client with all its conversations on one TCP connection through the link. The quiet ones are
+//! subjects of core NATS, the bulk is a JetStream stream.
 //!
-//! The server, and those who talk to it, are at the far side; the client alone is at the near one, on a thread of its own.
+//! The server and the senders are at the far side of the link. Only the client is at the near side, on its own thread.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -28,10 +28,10 @@ use crate::{
     report::Options,
 };
 
-/// As much as the relay has of it. It is read again and again.
+/// The same size as in the relay's rows. It is read repeatedly.
 const BULK: Bulk = Bulk { messages: BULK_MESSAGES, bytes: BULK_BYTES };
 
-/// Those who talk, and what the broker used meanwhile.
+/// The senders, and the resources that the broker used.
 struct Talked {
     plans: Vec<Plan>,
     sent: Vec<Sent>,
@@ -63,7 +63,7 @@ pub(super) fn run(link: &Link, pace: &Pace, tcp: &str, bulk: bool, options: &Opt
         let talked = link.far.run(talk);
         (talked, listening.join())
     });
-    // If the client failed, those who talk only know that it is gone.
+    // If the client failed, its error is the cause of the senders' errors.
     let received = received.map_err(|_| anyhow!("the client panicked"))??;
     let Talked { plans, sent, usage, bulk_rate } = talked??;
     let lanes = plans.into_iter().zip(sent).zip(received).map(|((plan, sent), received)| (plan, sent, received));
@@ -96,7 +96,7 @@ async fn talk(
     let (usage, bulk_rate) = tokio::try_join!(usage, rate(caught_up, whole))?;
     let mut sent: Vec<_> = talking.join_all().await.into_iter().collect::<Result<_>>()?;
     sent.sort_by_key(|(first, ..)| *first);
-    // What a talker has handed over may not have left yet. The client says nothing here, and is gone when it is done.
+    // Written messages may still be buffered, so this waits until the client is done, which drops its sender.
     is_over.await.ok();
     let sent = sent.into_iter().map(|(_, sent, _)| sent).collect();
     Ok(Talked { plans, sent, usage, bulk_rate })
@@ -114,7 +114,7 @@ async fn listen(
     let mut received: Vec<Received> = plans.iter().map(Received::new).collect();
     let last = plans.iter().map(Plan::end).max().context("there are no plans")?;
     while !received.iter().zip(&plans).all(|(received, plan)| received.is_complete(plan)) {
-        // What has not come by now is counted as lost.
+        // Messages that have not arrived by now count as lost.
         let Ok(came) = timeout_at((last + DRAIN).into(), client.next()).await else { break };
         match came? {
             Came::Bulk { bytes } => drop(caught_up.fetch_add(bytes as u64, Ordering::Relaxed)),

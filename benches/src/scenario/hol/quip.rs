@@ -44,12 +44,12 @@ impl Listener {
     }
 }
 
-/// Holds the sending half too: dropping it would close the conversation.
+/// Includes the sending half, because dropping it would close the conversation.
 async fn receive(plan: Plan, mut conversation: Conversation) -> Result<Received> {
     latency::receive(plan, &mut conversation.reader).await
 }
 
-/// Reads the bulk again and again; ends only with an error.
+/// Reads the bulk repeatedly; ends only with an error.
 async fn catch_up(session: &Session, bulk: Option<Arc<AtomicU64>>) -> anyhow::Error {
     let Some(bytes) = bulk else { return std::future::pending().await };
     loop {

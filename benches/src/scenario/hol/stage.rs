@@ -1,4 +1,4 @@
-//! What all systems have in common: the link, the relay behind it, who talks, and what is caught up on.
+//! The parts shared by all systems: the link, the relay behind it, the senders and the bulk.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -13,16 +13,16 @@ use crate::{
     wire::{Clients, Conversation, Poster, Session},
 };
 
-/// Conversations in which little is said.
+/// Number of quiet conversations.
 pub(super) const QUIET: u32 = 7;
 /// The user behind the link.
 pub(super) const LISTENER: &str = "listener";
-/// The user with whom there is much to catch up on.
+/// The other user of the bulk conversation.
 const BULK: &str = "bulk";
-/// Messages of the bulk and bytes of each: some seconds of a good link. It is read again and again.
+/// Messages of the bulk and bytes of each: some seconds of a good link. It is read repeatedly.
 pub(super) const BULK_MESSAGES: u64 = 4_000;
 pub(super) const BULK_BYTES: usize = 1_000;
-/// More events than any conversation has here: all of them.
+/// More events than any conversation has, so all of them.
 const ALL: u64 = 1 << 32;
 
 /// A link with a relay on its far side.
@@ -31,14 +31,14 @@ pub(super) struct Stage<'a> {
     pub(super) relay: Relay,
 }
 
-/// The other side of a quiet conversation, beside the relay.
+/// The sender of a quiet conversation, next to the relay.
 pub(super) struct Talker {
     _session: Session,
     conversation: Conversation,
 }
 
 impl<'a> Stage<'a> {
-    /// Starts the relay, and writes what there is to catch up on.
+    /// Starts the relay and writes the bulk.
     pub(super) async fn new(link: &'a Link, options: &Options) -> Result<Self> {
         let relay = Relay::start_within(&link.far, options)?;
         let stage = Self { link, relay };
@@ -47,7 +47,7 @@ impl<'a> Stage<'a> {
         Ok(stage)
     }
 
-    /// The listener's session, from whichever side, and its quiet conversations.
+    /// The listener's session, from either side, and its quiet conversations.
     pub(super) async fn listen(&self, clients: &Clients) -> Result<(Session, Vec<Conversation>)> {
         let session = clients.connect(&self.relay.token(LISTENER)?).await?;
         let mut quiet = Vec::new();
@@ -75,7 +75,7 @@ impl<'a> Stage<'a> {
 }
 
 impl Talker {
-    /// Sends at the intended times, whatever the listener sees of it.
+    /// Sends at the intended times, independent of the listener.
     pub(super) async fn talk(self, plan: Plan) -> Result<Sent> {
         let Conversation { last_n, send, mut reader, .. } = self.conversation;
         let mut poster = Poster::new(send, last_n);
@@ -90,7 +90,7 @@ fn quiet_user(lane: u32) -> String {
     format!("talker-{lane}")
 }
 
-/// One pass over all of the bulk conversation.
+/// One pass over the whole bulk conversation.
 pub(super) struct CatchUp {
     conversation: Conversation,
     seq: u64,
@@ -103,7 +103,7 @@ impl CatchUp {
         Ok(Self { conversation, seq: 0 })
     }
 
-    /// The next event as it came; `None` at the end, when the stream is closed.
+    /// The next event as it was received; `None` at the end, after closing the stream.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
         while self.seq < self.conversation.head {
             let next = self.conversation.reader.next_frame().await?;

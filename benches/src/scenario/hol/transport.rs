@@ -1,5 +1,5 @@
-//! One ordered stream of bytes through the link, over QUIC and over TCP. Both keep little in front of the
-//! congestion window, so that what is written next leaves soon.
+//! One ordered byte stream through the link, over QUIC and over TCP. Both queue little in front of the congestion window, so
+//! that newly written bytes are sent soon.
 
 use std::{
     io,
@@ -27,8 +27,8 @@ use super::{
 use crate::transport;
 
 const ALPN: &[u8] = b"quip-mux";
-/// Bytes that wait behind what the congestion window has let out: two packets, so that there is always one
-/// to send, and at 200 KB/s a quiet message waits no more than 12 ms for those before it.
+/// Bytes queued for the congestion window: two packets, so that there is always one to send, and at 200 KB/s a quiet message
+/// waits at most 12 ms for earlier bytes.
 pub(super) const UNSENT: u32 = 2 * 1200;
 
 /// A QUIC connection through the link with one stream.
@@ -42,7 +42,7 @@ pub(super) async fn one_stream(stage: &Stage<'_>) -> Result<Ends> {
     let connect = async { anyhow::Ok(client.connect(server.local_addr()?, "localhost")?.await?) };
     let (far, near) = tokio::try_join!(accept, connect)?;
     let (mut near_write, near_read) = near.open_bi().await?;
-    // A stream shows at the other end with its first byte.
+    // The other end sees a stream with its first byte.
     near_write.write_all(&[0]).await?;
     let (far_write, mut far_read) = far.accept_bi().await?;
     far_read.read_exact(&mut [0]).await?;
@@ -56,8 +56,8 @@ pub(super) async fn one_stream(stage: &Stage<'_>) -> Result<Ends> {
     })
 }
 
-/// A TCP connection through the link with TLS 1.3, and congestion control of the kernel by name. The far
-/// end gives the kernel no more than `unsent` bytes ahead, or what its buffer takes.
+/// A TCP connection through the link with TLS 1.3 and the named congestion control of the kernel. The far end writes at most
+/// `unsent` bytes ahead, or without a limit until the kernel's buffer is full.
 pub(super) async fn tcp(stage: &Stage<'_>, congestion: &str, unsent: Option<u32>) -> Result<Ends> {
     let (certificate, key) = identity()?;
     let pin = transport::fingerprint(&certificate);
@@ -102,7 +102,7 @@ fn identity() -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
     Ok((identity.cert.der().clone(), key.into()))
 }
 
-/// A QUIC stream that takes little more than the congestion window lets out.
+/// A QUIC stream that accepts little more than the congestion window allows.
 struct LeanStream {
     stream: SendStream,
     connection: Connection,
@@ -124,8 +124,8 @@ impl AsyncWrite for LeanStream {
     }
 }
 
-/// A TCP socket that takes bytes only while the kernel says that it should, which is while there is less
-/// than `TCP_NOTSENT_LOWAT` unsent: a plain write would fill the whole of its buffer.
+/// A TCP socket that accepts bytes only while the kernel reports it writable, that is with less than `TCP_NOTSENT_LOWAT`
+/// unsent. A plain write would fill the whole buffer.
 struct LeanSocket(TcpStream);
 
 impl AsyncWrite for LeanSocket {
@@ -160,7 +160,7 @@ impl AsyncRead for LeanSocket {
     }
 }
 
-/// What the kernel says of the socket itself; tokio remembers an older answer until a write fails.
+/// Asks the kernel about the socket; tokio caches readiness until a write fails.
 fn has_room(socket: &TcpStream) -> io::Result<bool> {
     let mut polled = [PollFd::new(socket, PollFlags::OUT)];
     poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes until the socket takes no more, and then reads it all; how many bytes it took.
+    /// Writes until the socket is full, and then reads everything; returns the number of bytes.
     async fn taken(unsent: Option<u32>) -> usize {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (mut reader, accepted) =

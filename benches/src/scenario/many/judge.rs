@@ -1,13 +1,13 @@
-//! Every message of a conversation once at each of its members, and all of them in one order.
+//! Checks that each member of a conversation got every message once, and all members in the same order.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::check::Faults;
 
-/// Holds what each member of a conversation got, sender included, against what was said there.
+/// Compares what each member of a conversation got, including the sender, with what was sent.
 ///
-/// `said` are the messages in order of time with their senders; `got` are the messages of each member in order
-/// of arrival. The one order is the members' own; it must keep the order of each sender.
+/// `said` are the messages in order of time with their senders; `got` are the messages of each member in order of arrival.
+/// The common order is that of the members; it must keep the order of each sender.
 pub(super) fn judge(said: &[(u64, usize)], got: &[Vec<u64>]) -> Faults {
     let mut faults = Faults::default();
     let once: Vec<Vec<u64>> = got
@@ -20,15 +20,15 @@ pub(super) fn judge(said: &[(u64, usize)], got: &[Vec<u64>]) -> Faults {
             once
         })
         .collect();
-    // One member may be wrong about the order, and then it is not what all others are held against; nor is one who
-    // lacks messages, whose order says nothing about those.
+    // The reference is the order of a member with the most messages, since others say nothing about what they lack. Of these
+    // it is the one with the fewest faults, since one member may have the wrong order.
     let most = once.iter().map(Vec::len).max().unwrap_or(0);
     let orders = once.iter().filter(|order| order.len() == most);
     faults.reordered = orders.map(|order| disorder(said, order, &once)).min().unwrap_or(0);
     faults
 }
 
-/// Messages that came after a later one, if `order` is the order.
+/// Number of messages that arrived after a later one, in terms of `order`.
 fn disorder(said: &[(u64, usize)], order: &[u64], got: &[Vec<u64>]) -> u64 {
     let places: HashMap<u64, usize> = order.iter().copied().zip(0..).collect();
     let late = |places: &mut dyn Iterator<Item = usize>| {

@@ -1,27 +1,27 @@
-//! How people talk, as distributions: from logs of an IRC channel when they are there, else from a table of
-//! quantiles that was fitted to such logs.
+//! The message pattern of people, as distributions: from logs of an IRC channel if available, otherwise from a table of
+//! quantiles of such logs.
 
 use std::{collections::HashSet, fs, path::Path};
 
 use anyhow::{Context, Result};
 
-/// Messages that follow each other, among whose senders one counts.
+/// Number of consecutive messages whose different senders are counted.
 const CHUNK: usize = 5;
 const MINUTES_OF_DAY: u64 = 24 * 60;
 
-/// Values at shares of all, both rising; in between they are interpolated.
+/// Quantiles: values at ascending shares, interpolated in between.
 #[derive(Clone, Debug)]
 pub(super) struct Quantiles(Vec<(f64, f64)>);
 
-/// What a load is drawn from.
+/// The distributions of a load.
 #[derive(Clone, Debug)]
 pub(super) struct Mix {
     /// Bytes of a message.
     pub(super) bytes: Quantiles,
-    /// Time between a message and the next in a conversation, by its mean. The logs tell minutes, within which
-    /// messages count as evenly spread, so that bursts are longer and flatter than they were.
+    /// Time between two messages of a conversation, relative to its mean. The logs have minutes only; messages are spread
+    /// evenly within a minute, so that bursts are longer and flatter than in reality.
     pub(super) gap: Quantiles,
-    /// How many different people send five messages that follow each other.
+    /// Number of different senders of five consecutive messages.
     pub(super) senders: Quantiles,
 }
 
@@ -60,7 +60,7 @@ const GAP: &[(f64, f64)] = &[
     (0.999, 18.44),
     (1.0, 124.7),
 ];
-/// Steps, since senders are whole.
+/// A step function, since the number of senders is an integer.
 const SENDERS: &[(f64, f64)] = &[
     (0.0, 1.0),
     (0.0045, 1.0),
@@ -75,13 +75,13 @@ const SENDERS: &[(f64, f64)] = &[
 ];
 
 impl Mix {
-    /// The table.
+    /// The built-in table.
     pub(super) fn built_in() -> Self {
         let table = |points: &[(f64, f64)]| Quantiles(points.to_vec());
         Self { bytes: table(BYTES), gap: table(GAP), senders: table(SENDERS) }
     }
 
-    /// What all `*.log` files in a folder say; `None` if there are none.
+    /// The distributions of all `*.log` files in a folder; `None` if there are none.
     pub(super) fn of_logs(folder: &Path) -> Result<Option<Self>> {
         let Ok(files) = fs::read_dir(folder) else { return Ok(None) };
         let mut seen = Seen::default();
@@ -97,7 +97,7 @@ impl Mix {
 }
 
 impl Quantiles {
-    /// Of values, of which there is at least one.
+    /// The quantiles of values, which must not be empty.
     fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let last = (values.len() - 1).max(1) as f64;
@@ -117,7 +117,7 @@ impl Quantiles {
     }
 }
 
-/// What logs say, value by value.
+/// The values from logs.
 #[derive(Default)]
 struct Seen {
     bytes: Vec<f64>,
@@ -150,7 +150,7 @@ fn said(line: &str) -> Option<(u64, &str, &str)> {
     (minute < MINUTES_OF_DAY).then(|| (minute, nick, text.strip_prefix(' ').unwrap_or(text)))
 }
 
-/// Minutes between messages; those of one minute are spread over it. None where the clock goes back.
+/// Minutes between messages; those of one minute are spread over it. Empty where the clock goes back.
 fn gaps(minutes: &[u64]) -> Vec<f64> {
     let mut times = Vec::with_capacity(minutes.len());
     for same in minutes.chunk_by(|a, b| a == b) {
@@ -172,7 +172,7 @@ mod tests {
         let mut seen = Seen::default();
         seen.add(log);
         assert_eq!(seen.bytes, [4.0, 0.0, 5.0]);
-        // A minute and two minutes, by their mean.
+        // One minute and two minutes, relative to their mean.
         assert_eq!(seen.gaps, [1.0 / 1.5, 2.0 / 1.5]);
         assert_eq!(gaps(&[5, 5, 5, 5, 7, 3]), [0.25, 0.25, 0.25, 1.25]);
     }
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(Quantiles::of(vec![7.0]).at(0.5), 7.0);
     }
 
-    /// The folder beside the checkout, or beside the one that holds it.
+    /// The folder next to the checkout, or next to its parent.
     fn of_logs() -> Option<Mix> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
         let folders = here.map(|folder| folder.join("shared/data/ubuntu-irc"));

@@ -1,5 +1,5 @@
-//! Thousands of small conversations at once, between people who each take part in several. How long messages
-//! are, what time passes between them and how many people talk is drawn from logs of a chat channel.
+//! Thousands of small conversations at once, between people who each take part in several. Lengths of messages, times between
+//! them and numbers of senders are drawn from logs of a chat channel.
 
 mod judge;
 mod mix;
@@ -72,12 +72,12 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     for result in ["p50_us", "p99_us", "relay_cpu_us_per_delivery"] {
         report.result_of(QUIP, result);
     }
-    report.note("latency is of every message at every other member; delivery to senders is checked too");
+    report.note("latency is that of every message at every other member; delivery to senders is checked too");
     report.note("every run has another seed; offered_per_s is the rate of its script");
     Ok(report)
 }
 
-/// One run against a relay of its own.
+/// One run against a new relay.
 fn measure(script: Script, options: &Options) -> Result<Sample> {
     let relay = Relay::start(options)?;
     bare::runtime()?.block_on(run_once(&relay, script))
@@ -96,7 +96,7 @@ async fn run_once(relay: &Relay, script: Script) -> Result<Sample> {
 }
 
 fn summarise(script: &Script, attended: &Attended) -> Result<Sample> {
-    // First, because it refuses what was never said.
+    // First, because it refuses messages that were never sent.
     let faults = faults(script, &attended.arrivals)?;
     let (latency, until) = latencies(script, &attended.arrivals);
     let others = |line: &Line| script.members(line) - 1;
@@ -128,7 +128,7 @@ fn seats(script: &Script) -> Vec<(u32, usize)> {
     circles.flat_map(|(circle, members)| (0..members.members.len()).map(move |place| (circle, place))).collect()
 }
 
-/// Of every measured message at everyone but its sender, and when the last one came.
+/// The latency of every measured message at all members but its sender, and the time of the last receipt.
 fn latencies(script: &Script, arrivals: &[Arrival]) -> (Latencies, Option<Instant>) {
     let (seats, mut latency, mut until) = (seats(script), Latencies::new(), None);
     for Arrival { recipient, number, at } in arrivals {

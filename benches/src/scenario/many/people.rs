@@ -1,4 +1,4 @@
-//! The people of a script on a relay: everyone connected, every conversation made and open at all its members.
+//! The people of a script on a relay: all connected, with every conversation created and open at all its members.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::{
 /// A user's connection.
 type Person = Arc<Session>;
 
-/// Connects everyone; each asks for as many streams as the busiest of them opens.
+/// Connects everyone; each requests as many streams as the busiest user opens.
 pub(super) async fn connect(relay: &Relay, script: &Script, crowd: &mut Crowd) -> Result<Vec<Person>> {
     let mut open = vec![0; script.users as usize];
     script.circles.iter().flat_map(|circle| &circle.members).for_each(|user| open[*user as usize] += 1);
@@ -41,7 +41,7 @@ pub(super) async fn connect(relay: &Relay, script: &Script, crowd: &mut Crowd) -
     Ok(people.into_iter().map(|(_, person)| person).collect())
 }
 
-/// Makes every conversation and opens it at all members, in the order of the script.
+/// Creates every conversation and opens it at all members, in the order of the script.
 pub(super) async fn open(script: &Script, people: &[Person]) -> Result<Vec<Vec<Conversation>>> {
     let opened = gather(script.circles.len() as u32, |circle| {
         let members = script.circles[circle as usize].members.clone();
@@ -95,7 +95,7 @@ fn name(user: u32) -> String {
     format!("user-{user}")
 }
 
-/// A member, who checks what it receives.
+/// A member, which checks what it receives.
 pub(super) struct Member {
     reader: Reader,
     first_n: u64,
@@ -112,7 +112,7 @@ pub(super) struct Posters<'a> {
     text: Vec<u8>,
 }
 
-/// Divides the open conversations into who talks and who listens.
+/// Splits the open conversations into senders and receivers.
 pub(super) fn divide(script: &Script, opened: Vec<Vec<Conversation>>) -> (Posters<'_>, Vec<Member>) {
     let mut own: Vec<Vec<Vec<u64>>> = opened.iter().map(|members| vec![Vec::new(); members.len()]).collect();
     for (number, line) in (0..).zip(&script.lines) {
@@ -134,7 +134,7 @@ pub(super) fn divide(script: &Script, opened: Vec<Vec<Conversation>>) -> (Poster
 }
 
 impl Outlet for Posters<'_> {
-    /// Sends the next line of the script, which has a length of its own.
+    /// Sends the next line of the script, with its length.
     async fn send(&mut self, _: [u8; PAYLOAD]) -> Result<()> {
         let line = self.script.lines[self.next];
         self.text.clear();
@@ -146,7 +146,7 @@ impl Outlet for Posters<'_> {
 }
 
 impl Member {
-    /// Notes every message, one's own where it was accepted; ends only with an error.
+    /// Records every message, own ones when they are accepted; ends only with an error.
     pub(super) async fn listen(mut self, mut ear: Ear) -> Error {
         loop {
             if let Err(error) = self.reader.fill().await.and_then(|more| self.read(more, &mut ear)) {
@@ -160,13 +160,13 @@ impl Member {
         while let Some(message) = self.reader.buffered()? {
             match message {
                 ToClient::Event(event) if event.kind == kind::TEXT => ear.hear(number(event.body.0)?),
-                // It stands where the event would.
+                // It is delivered in place of the event.
                 ToClient::Accepted(accepted) if accepted.n >= self.first_n => {
                     let own = self.own.get((accepted.n - self.first_n) as usize);
                     ear.hear(*own.context("an answer to a message that was not sent")?);
                     self.credit.add_permits(1);
                 }
-                // The event comes too.
+                // The event is delivered too.
                 ToClient::Ack(ack) if ack.n >= self.first_n => self.credit.add_permits(1),
                 ToClient::Event(_) | ToClient::Skip(_) | ToClient::Accepted(_) | ToClient::Ack(_) => {}
                 other => bail!("unexpected frame for a member: {other:?}"),

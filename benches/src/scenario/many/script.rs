@@ -1,4 +1,4 @@
-//! Who talks with whom, and who says how much when: drawn from a mix by a seed, before anything runs.
+//! The conversations and messages of a run, drawn from a mix with a seed before anything runs.
 
 use std::{
     collections::HashSet,
@@ -16,24 +16,24 @@ use crate::load::{Pace, Schedule};
 const DIRECT: f64 = 0.5;
 /// Members of the others.
 const GROUP: std::ops::RangeInclusive<usize> = 3..=8;
-/// Gaps that have passed before the load begins, on average at most.
+/// Maximum mean number of gaps before the load begins.
 const EARLIER: f64 = 50.0;
-/// A message holds at least its number.
+/// A message contains at least its number.
 pub(super) const LEAST_BYTES: usize = 8;
 
-/// Users who talk with each other.
+/// The users of a conversation.
 #[derive(Debug, PartialEq)]
 pub(super) struct Circle {
     /// Users by number; the first creates it.
     pub(super) members: Vec<u32>,
-    /// So many of them talk, the first ones.
+    /// The number of senders; they are the first users.
     senders: usize,
 }
 
-/// Something that is said.
+/// A message of the script.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Line {
-    /// From the start of the load.
+    /// Time since the start of the load.
     at: Duration,
     pub(super) circle: u32,
     /// The place of the sender among the members.
@@ -41,7 +41,7 @@ pub(super) struct Line {
     pub(super) bytes: usize,
 }
 
-/// All that will happen; messages are numbered by their place in `lines`, which are in order of time.
+/// The script of a run. Messages are numbered by their index in `lines`, which are in order of time.
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) users: u32,
@@ -73,12 +73,12 @@ impl Script {
         Self { start, ..self }
     }
 
-    /// Messages at members: everything that is said at everyone, senders included.
+    /// Number of deliveries of all messages, including those to senders.
     pub(super) fn arrivals(&self) -> u64 {
         self.lines.iter().map(|line| self.members(line)).sum()
     }
 
-    /// Messages at others than their senders.
+    /// Number of deliveries to others than the sender.
     pub(super) fn deliveries(&self) -> u64 {
         self.arrivals() - self.total()
     }
@@ -123,7 +123,7 @@ fn circles(mix: &Mix, conversations: u32, users: u32, random: &mut ChaCha8Rng) -
     while circles.len() < conversations as usize {
         let size = if random.random_bool(DIRECT) { 2 } else { random.random_range(GROUP) };
         let members: Vec<u32> = index::sample(random, users as usize, size).iter().map(|user| user as u32).collect();
-        // Two users have one direct conversation only.
+        // Two users have only one direct conversation.
         if size == 2 && !direct.insert([members[0].min(members[1]), members[0].max(members[1])]) {
             continue;
         }
@@ -133,7 +133,7 @@ fn circles(mix: &Mix, conversations: u32, users: u32, random: &mut ChaCha8Rng) -
     Ok(circles)
 }
 
-/// What is said in one conversation, in order of time.
+/// The messages of one conversation, in order of time.
 fn talk(
     mix: &Mix,
     number: u32,
@@ -144,7 +144,7 @@ fn talk(
 ) -> Vec<Line> {
     let unit = mean_gap / mix.gap.mean();
     let mut lines = Vec::new();
-    // It has been going on for a while, so that the load begins somewhere within a gap, and more often a long one.
+    // The conversation began earlier, so the load begins within a gap, and more often within a long one.
     let mut at = -EARLIER * mean_gap * random.random_range(0.5..1.0);
     while at < length.as_secs_f64() {
         if at < 0.0 {
@@ -182,7 +182,7 @@ mod tests {
     fn a_script_is_what_was_asked_for() {
         let script = script(3);
         let rate = script.lines.len() as f64 / 10.0;
-        assert!((rate - PACE.rate).abs() < 0.1 * PACE.rate, "{rate} messages a second");
+        assert!((rate - PACE.rate).abs() < 0.1 * PACE.rate, "{rate} messages per second");
         assert!(script.lines.is_sorted_by_key(|line| line.at));
         let sizes: HashSet<_> = script.circles.iter().map(|circle| circle.members.len()).collect();
         assert_eq!(sizes, (2..=8).collect());

@@ -1,4 +1,4 @@
-//! All members and writers, and what happens to them.
+//! All members and writers of a storm.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,15 @@ use super::{
 };
 use crate::{check::Faults, crowd::gather, relay::Relay, wire::Clients};
 
-/// Members of one writer: fewer than the conversations that a relay lets a connection have.
+/// Members of one writer: fewer than the conversations that a relay allows on a connection.
 const MEMBERS_PER_WRITER: u32 = 500;
-/// Clients that share a socket, and with it a receive buffer.
+/// Clients that share a socket and its receive buffer.
 pub(super) const CLIENTS_PER_SOCKET: u32 = 250;
 
-/// Longest first pause before a member joins.
+/// Maximum pause before a member joins.
 const CALM: Duration = Duration::from_millis(2);
 
-/// Everyone, connected unless lost.
+/// All members and writers, connected unless lost.
 pub(super) struct Flock {
     sockets: Vec<Clients>,
     members: Vec<Member>,
@@ -40,7 +40,7 @@ pub(super) fn socket(sockets: &[Clients], client: usize) -> Clients {
 }
 
 impl Flock {
-    /// Connects all, and lets each member hear one message.
+    /// Connects all, and sends one message to each member.
     pub(super) async fn gather(relay: &Relay, members: u32) -> Result<Self> {
         let sockets = sockets(relay, members)?;
         let name = |member: u32| format!("member-{member}");
@@ -64,7 +64,7 @@ impl Flock {
         Ok(flock)
     }
 
-    /// Writes `more` messages to each member, to the end: they are accepted.
+    /// Writes `more` messages to each member, and waits until they are accepted.
     pub(super) async fn post(&mut self, more: u64) -> Result<()> {
         self.total += more;
         let writers = std::mem::take(&mut self.writers);
@@ -72,21 +72,21 @@ impl Flock {
         Ok(())
     }
 
-    /// All members read what was written.
+    /// All members receive what was written.
     pub(super) async fn read(&mut self) -> Result<()> {
         let members = std::mem::take(&mut self.members);
         self.members = all(members.into_iter().map(|member| member.read(self.total))).await?;
         Ok(())
     }
 
-    /// All members are gone at once, and nobody tells the relay.
+    /// All members disappear at once, without the relay noticing.
     pub(super) fn lose_members(&mut self) -> Result<()> {
         self.sockets.drain(..).try_for_each(Clients::vanish)?;
         self.members.iter_mut().for_each(Member::lose);
         Ok(())
     }
 
-    /// The relay dies with a message to each member under way, and another takes its place, to which writers come back.
+    /// The relay is killed with a message to each member under way and restarted, and the writers reconnect.
     pub(super) async fn lose_relay(&mut self, relay: &mut Relay) -> Result<()> {
         for writer in &mut self.writers {
             writer.send(self.total + 1).await?;
@@ -100,7 +100,7 @@ impl Flock {
         Ok(())
     }
 
-    /// All members come back at once and catch up; each one's times.
+    /// All members reconnect at once and catch up; returns the times of each.
     pub(super) async fn come_back(&mut self, relay: &Relay, storm: Storm) -> Result<Vec<Times>> {
         let members = std::mem::take(&mut self.members);
         self.sockets = sockets(relay, members.len() as u32)?;
@@ -113,7 +113,7 @@ impl Flock {
         Ok(times)
     }
 
-    /// What was lost, repeated or reordered.
+    /// The faults at all members.
     pub(super) fn faults(&self) -> Faults {
         self.members.iter().map(|member| member.faults(self.total)).sum()
     }

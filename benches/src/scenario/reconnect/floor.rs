@@ -1,4 +1,4 @@
-//! Handshakes alone, at a relay and at the bare forwarder; and the first message of one client.
+//! Handshakes alone, at a relay and at the bare forwarder, and the first message of a new client.
 
 use std::time::{Duration, Instant};
 
@@ -19,14 +19,14 @@ use crate::{
     wire::{Clients, Identity},
 };
 
-/// Clients that come for their first message, one after the other.
+/// Number of clients for the first message, one after the other.
 const TRIES: u32 = 50;
 const NEWCOMER: &str = "newcomer";
 const FRIEND: &str = "friend";
-/// Before a storm, for what went before to be over.
+/// Pause before a storm, so that earlier work is done.
 pub(super) const LULL: Duration = Duration::from_millis(200);
 
-/// From nothing to the first event: connect, `Hello`, `Open`, each client on a socket of its own.
+/// The time to the first event: connect, `Hello`, `Open`, each client on its own socket.
 pub(super) async fn first_message(relay: &Relay) -> Result<Sample> {
     let clients = Clients::new(relay, 1)?;
     let friend = clients.connect(&relay.token(FRIEND)?).await?;
@@ -52,7 +52,7 @@ pub(super) async fn first_message(relay: &Relay) -> Result<Sample> {
     Ok(sample)
 }
 
-/// So many clients at once, from the first packet to `Welcome`, at a relay without any others.
+/// Connects this number of clients at once to an idle relay, from the first packet to `Welcome`.
 pub(super) async fn welcomes(relay: &Relay, clients: u32, jitter: Duration) -> Result<Sample> {
     let sockets = sockets(relay, clients)?;
     let tokens: Vec<String> =
@@ -73,7 +73,7 @@ pub(super) async fn welcomes(relay: &Relay, clients: u32, jitter: Duration) -> R
     Ok(sample)
 }
 
-/// As [`welcomes`], handshakes alone, at the bare forwarder.
+/// As [`welcomes`], with handshakes only, at the bare forwarder.
 pub(super) async fn bare(clients: u32, jitter: Duration) -> Result<Sample> {
     let server = Server::start()?;
     let count = clients.div_ceil(CLIENTS_PER_SOCKET);

@@ -1,4 +1,4 @@
-//! A client that is lost and comes back.
+//! A client that disconnects and reconnects.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,9 +14,9 @@ use crate::{
     wire::{Clients, Conversation, Identity, Session},
 };
 
-/// How long nothing may come before it is given up.
+/// Time without a message after which a member gives up.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long a message may come after a later one and count as reordered, not lost.
+/// How long to wait for messages after a later one, to count them as reordered and not lost.
 const LATE: Duration = Duration::from_secs(1);
 
 /// A user with one device and one conversation.
@@ -32,16 +32,16 @@ pub(super) struct Member {
     sequence: Sequence,
 }
 
-/// What a member has while it is connected.
+/// The connection of a member.
 struct Line {
     conversation: Conversation,
     _session: Session,
 }
 
-/// How long a member took, since the start of the storm.
+/// The times of a member since the start of the storm.
 pub(super) struct Times {
     pub(super) welcomed: Duration,
-    /// When it had all that it had missed.
+    /// When it had received all missed messages.
     pub(super) caught_up: Duration,
     pub(super) failed: Failed,
 }
@@ -70,12 +70,12 @@ impl Member {
         })
     }
 
-    /// Is without a connection, and knows no more than where it was.
+    /// Drops the connection and keeps the cursor.
     pub(super) fn lose(&mut self) {
         self.line = None;
     }
 
-    /// Comes back, and reads on from its cursor until it has `total` messages.
+    /// Reconnects, and reads from its cursor until it has `total` messages.
     pub(super) async fn come_back(mut self, clients: Clients, storm: Storm, total: u64) -> Result<(Self, Times)> {
         let Back { value: session, after: welcomed, failed } = self.connect(clients, storm).await?;
         let (generation, seq) = self.cursor;
@@ -87,11 +87,11 @@ impl Member {
         Ok((member, Times { welcomed, caught_up: storm.start.elapsed(), failed }))
     }
 
-    /// Reads until all of the first `total` messages are there, or nothing more is to be expected.
+    /// Reads until the first `total` messages have arrived, or the rest count as lost.
     pub(super) async fn read(mut self, total: u64) -> Result<Self> {
         while !self.sequence.is_complete(total) {
             let patience = if self.sequence.next() < total { SILENCE } else { LATE };
-            // What has not come by then is counted as lost.
+            // Messages that have not arrived by then count as lost.
             let Ok(read) = timeout(patience, self.read_one()).await else { break };
             read.with_context(|| self.name.clone())?;
         }
@@ -109,7 +109,7 @@ impl Member {
                     }
                 }
             }
-            // The own join, in its event's place.
+            // The own join, in place of its event.
             ToClient::Accepted(accepted) => self.cursor.1 = accepted.seq,
             ToClient::Ack(_) => {}
             other => bail!("unexpected frame: {other:?}"),

@@ -1,13 +1,13 @@
-//! A reconnect storm: many clients are lost at once, come back at once, and catch up on what they missed.
+//! A reconnect storm: many clients disconnect at once, reconnect at once, and catch up on what they missed.
 //!
-//! Each client has one conversation, in which it has heard one message. While it is away, others write to it. It comes
-//! back as the client library does: a new connection after a pause with jitter, `Hello` with its device and instance,
-//! `Open` at its cursor. The harness's own lean clients do this, because thousands of whole ones do not fit beside the
-//! relay on a small machine: they share a few sockets, and do not check the server's signature in the handshake.
+//! Each client has one conversation, in which it has received one message. While it is away, others write to it. It reconnects
+//! as the client library does: a new connection after a pause with jitter, `Hello` with its device and instance, `Open` at its
+//! cursor. The clients are the harness's own lean ones, because thousands of full clients do not fit on a small machine
+//! together with the relay. They share a few sockets, and do not check the server's signature in the handshake.
 //!
-//! * `--cut relay`: the relay is killed with a message to each client under way and started again. Writers come back
-//!   first and find out what was accepted. The storm begins when they are done, so that the relay itself is up.
-//! * `--cut clients`: the relay stays, and still believes the lost clients to be there.
+//! * `--cut relay`: the relay is killed with a message to each client under way and restarted. Writers reconnect first and
+//!   learn what was accepted. The storm begins when they are done, so that the relay has started.
+//! * `--cut clients`: the relay keeps running, and still considers the lost clients connected.
 
 mod flock;
 mod floor;
@@ -76,11 +76,11 @@ const BARE: &str = "bare";
 const STORM: &str = "storm";
 const ALONE: &str = "talking alone";
 const BESIDE: &str = "talking in the storm";
-/// Slowest pace of a storm for which those who talk have enough to say, in clients a second.
+/// Slowest pace of a storm that the load of the talking clients covers, in clients per second.
 const SLOWEST: f64 = 400.0;
-/// Load before the measured part of what is said, in seconds.
+/// Seconds of load before its measured part.
 const WARMUP: f64 = 0.5;
-/// Niceness of the lost clients' thread, so that on a small machine it does not take the talkers' time.
+/// Niceness of the reconnecting clients' thread, so that on a small machine it does not delay the talking clients.
 const NICE: i32 = 10;
 
 pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
@@ -128,13 +128,12 @@ fn results(report: &mut Report) {
     report
         .note("welcomes and bare: handshakes alone, with Hello and Welcome at the relay; storm: with catching up too");
     report.note(
-        "where the generator is the limit, a rate is its own; CPU for each handshake says what the server could do",
+        "where the generator is the limit, a rate is that of the generator; CPU per handshake shows what the server could do",
     );
-    report
-        .note("lean clients on shared sockets, which do not check the server's signature; nobody resumes TLS sessions");
+    report.note("lean clients on shared sockets, which do not check the server's signature; no TLS session is resumed");
 }
 
-/// First messages and handshakes alone, at a relay of its own, and handshakes at the bare forwarder.
+/// First messages and handshakes alone, at a new relay, and handshakes at the bare forwarder.
 fn measure_floor(args: &Args, options: &Options, report: &mut Report) -> Result<()> {
     let relay = Relay::start(options)?;
     let runtime = thread(0)?;
@@ -144,7 +143,7 @@ fn measure_floor(args: &Args, options: &Options, report: &mut Report) -> Result<
     Ok(())
 }
 
-/// The storm at a relay of its own, with or without others who talk.
+/// The storm at a new relay, with or without talking clients.
 fn measure_storm(args: &Args, options: &Options, report: &mut Report) -> Result<()> {
     let mut relay = Relay::start(options)?;
     let (flocks, talks) = (thread(if args.talking > 0 { NICE } else { 0 })?, thread(0)?);
@@ -163,10 +162,10 @@ fn measure_storm(args: &Args, options: &Options, report: &mut Report) -> Result<
     Ok(())
 }
 
-/// A runtime whose tasks run on one thread, which is as nice as that.
+/// A runtime on one thread with this niceness.
 fn thread(nice: i32) -> Result<Runtime> {
     let be_nice = move || {
-        // Where it may not, it takes more time from the others, and their lag says so.
+        // Without permission it delays the talking clients, which their lag shows.
         let _ = rustix::process::setpriority_process(None, nice);
     };
     let mut builder = Builder::new_multi_thread();
@@ -187,7 +186,7 @@ async fn talk_alone(talks: &Handle, talkers: Talkers, args: &Args) -> Result<(Ta
     Ok((talkers, talk.sample(plan.measured_from(), plan.end())))
 }
 
-/// Breaks what is to break, and writes what the members miss.
+/// Makes the cut, and writes what the members miss.
 async fn lose(flock: &mut Flock, relay: &mut Relay, args: &Args) -> Result<()> {
     match args.cut {
         Cut::Clients => flock.lose_members()?,
@@ -196,7 +195,7 @@ async fn lose(flock: &mut Flock, relay: &mut Relay, args: &Args) -> Result<()> {
     flock.post(args.missed).await
 }
 
-/// Samples of a storm, and of those who talked beside it.
+/// Samples of a storm and of the talking clients.
 struct Stormed {
     storm: Sample,
     beside: Option<Sample>,
@@ -227,7 +226,7 @@ async fn weather(
         let (_, talk) = talking.await??;
         beside = Some(talk.sample(start, over));
     }
-    // One more message shows that all streams live, and whatever came twice before it.
+    // One more message shows that all streams work, and reveals earlier duplicates.
     flock.post(1).await?;
     flock.read().await?;
     let mut sample = Sample::default();

@@ -1,4 +1,4 @@
-//! Many clients that come at once, and what is seen of it from outside.
+//! Many clients that connect at once, and what can be observed from outside.
 
 use std::time::{Duration, Instant};
 
@@ -18,34 +18,34 @@ use crate::{
 
 /// From a client's first packet to its welcome, as in the client library.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// The least bound of a second pause: half that of the client library, so that no jitter is no endless loop.
+/// Minimum bound of a second pause: half that of the client library, so that zero jitter does not cause a busy loop.
 const SECOND: Duration = Duration::from_millis(100);
-/// The longest pause of all, as in the client library.
+/// Maximum pause, as in the client library.
 const MOST: Duration = Duration::from_secs(10);
-/// How long a storm may last.
+/// Maximum duration of a storm.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// When all come, and the bound of a client's first pause.
+/// The start of a storm, and the bound of a client's first pause.
 #[derive(Clone, Copy)]
 pub(super) struct Storm {
     pub(super) start: Instant,
     pub(super) jitter: Duration,
 }
 
-/// A client that is back.
+/// A reconnected client.
 pub(super) struct Back<T> {
     pub(super) value: T,
-    /// Since the start of the storm.
+    /// Time since the start of the storm.
     pub(super) after: Duration,
     pub(super) failed: Failed,
 }
 
-/// Attempts of a client that came to nothing.
+/// Failed attempts of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Failed {
-    /// The server had as many handshakes waiting as it allows.
+    /// The server's queue of handshakes was full.
     refused: u32,
-    /// The server said nothing, or not all, for too long.
+    /// The handshake timed out.
     timed_out: u32,
     other: u32,
 }
@@ -69,7 +69,7 @@ impl Failed {
 }
 
 impl Storm {
-    /// A client's way back: pauses as the client library makes them, anything up to a bound that doubles.
+    /// Reconnects a client, with the pauses of the client library: random up to a bound that doubles.
     pub(super) async fn come<T, F>(self, mut connect: impl FnMut() -> F) -> Result<Back<T>>
     where
         F: Future<Output = Result<T>>,
@@ -90,7 +90,7 @@ impl Storm {
     }
 }
 
-/// What the server and the kernel show of a storm.
+/// Figures of the server and the kernel during a storm.
 pub(super) struct Watch {
     meter: Meter,
     port: u16,
@@ -104,7 +104,7 @@ impl Watch {
         Ok(Self { meter: Meter::start(pid)?, port, dropped: proc::udp_drops(port)? })
     }
 
-    /// What was used, and datagrams that did not fit the server's receive buffer.
+    /// The usage, and the number of datagrams that the server's full receive buffer dropped.
     pub(super) fn finish(self) -> Result<(Usage, u64)> {
         Ok((self.meter.finish()?, proc::udp_drops(self.port)?.saturating_sub(self.dropped)))
     }
@@ -122,7 +122,7 @@ pub(super) async fn all<T: Send + 'static>(
     Ok(results)
 }
 
-/// Adds when clients were back, and how many of them each second until the last one was.
+/// Adds when clients were back, and their number per second until the last one.
 pub(super) fn push(sample: &mut Sample, per_s: &'static str, backs: impl Iterator<Item = (Duration, Failed)>) {
     let (mut latencies, mut last, mut failed) = (Latencies::new(), Duration::ZERO, Failed::default());
     for (after, Failed { refused, timed_out, other }) in backs {

@@ -1,4 +1,4 @@
-//! Clients that go on talking while others come back.
+//! Clients that keep talking while others reconnect.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ pub(super) struct Talkers {
     sessions: Vec<(Session, Session)>,
 }
 
-/// What was said, by pair.
+/// The messages of each pair.
 pub(super) struct Talk(Vec<(Plan, Sent, Received)>);
 
 impl Talkers {
@@ -43,7 +43,7 @@ impl Talkers {
         Ok(self)
     }
 
-    /// Talks at the given pace; `begin` is asked when all conversations are open.
+    /// Talks at the given pace. Sends a plan to `begin` when all conversations are open.
     pub(super) async fn talk(self, pace: Pace, begin: tokio::sync::oneshot::Sender<Plan>) -> Result<(Self, Talk)> {
         let pairs = self.sessions.len() as u32;
         let mut conversations = Vec::new();
@@ -52,7 +52,7 @@ impl Talkers {
             conversations.push((from, to.open_direct(&sender(pair), true).await?));
         }
         let start = Instant::now() + crate::load::SETTLE;
-        // Nobody waits for it where nothing happens meanwhile.
+        // The receiver is dropped in the row without a storm.
         begin.send(Plan::lane(&pace, start, 0, pairs)).ok();
         let mut lanes = JoinSet::new();
         for (lane, (from, to)) in (0..).zip(conversations) {

@@ -1,4 +1,4 @@
-//! Who writes to members, also while they are away; and finds out what became of what it wrote when the relay was killed.
+//! A writer, which sends to members, also while they are away. After a kill of the relay it learns the outcomes of its messages.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     wire::{Clients, Conversation, Identity, Session, encode_post},
 };
 
-/// A user with a conversation with each of some members, on one connection.
+/// A user with a conversation with each of its members, on one connection.
 pub(super) struct Writer {
     token: Arc<str>,
     who: Identity,
@@ -23,9 +23,9 @@ pub(super) struct Writer {
 struct Pen {
     member: String,
     conversation: Option<Conversation>,
-    /// The send number of message 0, once the conversation was open.
+    /// The send number of message 0, after the conversation was opened.
     first_n: Option<u64>,
-    /// The message that is sent next.
+    /// The next message to send.
     next: u64,
 }
 
@@ -36,7 +36,7 @@ impl Writer {
         Ok(Self { token, who: Identity::new(), session: None, pens: members.map(pen).collect() })
     }
 
-    /// Connects, for the first time or again, and finds out which messages were accepted.
+    /// Connects or reconnects, and learns which messages were accepted.
     pub(super) async fn open(mut self, clients: Clients) -> Result<Self> {
         let session = clients.connect_as(self.who, &self.token).await?;
         for pen in &mut self.pens {
@@ -49,13 +49,13 @@ impl Writer {
         Ok(self)
     }
 
-    /// Is without a connection.
+    /// Drops the connection.
     pub(super) fn lose(&mut self) {
         self.session = None;
         self.pens.iter_mut().for_each(|pen| pen.conversation = None);
     }
 
-    /// Sends to each member what is missing of the first `total` messages.
+    /// Sends each member the missing ones of the first `total` messages.
     pub(super) async fn send(&mut self, total: u64) -> Result<()> {
         let mut posts = Vec::new();
         for pen in &mut self.pens {

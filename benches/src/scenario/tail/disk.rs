@@ -1,4 +1,4 @@
-//! What the kernel counts of a disk and of the processors.
+//! The kernel's counters of a disk and of the processors.
 
 use std::{
     fs,
@@ -12,19 +12,19 @@ use rustix::fs::{major, minor};
 
 use crate::proc;
 
-/// Bytes of a sector in the kernel's counters, whatever the disk's own are.
+/// Bytes of a sector in the kernel's counters, independent of the disk's sector size.
 const SECTOR: u64 = 512;
 
-/// Where the counters of the disk that holds a folder are.
+/// The counters of the disk that holds a folder.
 pub(super) struct Disk(Option<PathBuf>);
 
 /// Counters since the machine started.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Counters {
     pub(super) written_bytes: u64,
-    /// Writes and flushes that are under way now.
+    /// Writes and flushes in flight now.
     pub(super) in_flight: u64,
-    /// Time in which anything was under way.
+    /// Time with anything in flight.
     pub(super) busy: Duration,
     /// Flushes of the disk's own cache, and the time they took.
     pub(super) flushes: u64,
@@ -35,14 +35,14 @@ pub(super) struct Counters {
 #[derive(Clone, Copy)]
 pub(super) struct Look {
     pub(super) at: Instant,
-    /// None where the file system is on no disk that the kernel counts.
+    /// `None` if the file system is not on a disk with counters.
     pub(super) disk: Option<Counters>,
     /// Time that all processors together were not idle.
     pub(super) processors: Duration,
 }
 
 impl Disk {
-    /// The kernel counts flushes of whole disks only, so that a partition's are its disk's.
+    /// The kernel counts flushes only for whole disks, so a partition uses the counters of its disk.
     pub(super) fn of(folder: &Path) -> Result<Self> {
         let device = fs::metadata(folder)?.dev();
         let at = PathBuf::from(format!("/sys/dev/block/{}:{}", major(device), minor(device)));
@@ -57,7 +57,7 @@ impl Disk {
     }
 }
 
-/// Fields as in the kernel's `Documentation/block/stat.rst`; those of flushes are there since Linux 5.5.
+/// Fields as in the kernel's `Documentation/block/stat.rst`; those of flushes exist since Linux 5.5.
 fn parse(stat: &str) -> Option<Counters> {
     let fields: Vec<u64> = stat.split_whitespace().map(|field| field.parse().ok()).collect::<Option<_>>()?;
     let millis = |index: usize| Some(Duration::from_millis(*fields.get(index)?));
@@ -70,7 +70,7 @@ fn parse(stat: &str) -> Option<Counters> {
     })
 }
 
-/// What was counted between two looks.
+/// The difference between two readings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Between {
     pub(super) written_bytes: u64,
@@ -78,11 +78,12 @@ pub(super) struct Between {
     /// Mean time of one flush of the disk.
     pub(super) flush: Duration,
     pub(super) busy_percent: f64,
-    /// Most that was under way at a look.
+    /// Maximum in flight at a reading.
     pub(super) in_flight: u64,
 }
 
-/// Of the shortest row of looks around a span; None without counters, or without looks before and after.
+/// The difference over the shortest series of readings around a span; `None` without counters, or without readings before and
+/// after.
 pub(super) fn between(looks: &[Look], from: Instant, to: Instant) -> Option<Between> {
     let looks = around(looks, from, to)?;
     let (first, last) = (looks.first()?, looks.last()?);
@@ -98,7 +99,7 @@ pub(super) fn between(looks: &[Look], from: Instant, to: Instant) -> Option<Betw
     })
 }
 
-/// Share of all processors that was in use around a span, in percent.
+/// Usage of all processors around a span, in percent.
 pub(super) fn processors_percent(looks: &[Look], from: Instant, to: Instant) -> Option<f64> {
     let looks = around(looks, from, to)?;
     let (first, last) = (looks.first()?, looks.last()?);

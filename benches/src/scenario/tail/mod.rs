@@ -1,4 +1,4 @@
-//! The slowest messages of a long durable run: when they were, and what the relay's store and the disk did then.
+//! The slowest messages of a long durable run, with the activity of the relay's store and the disk at that time.
 
 mod disk;
 mod moments;
@@ -46,9 +46,9 @@ pub(crate) struct Args {
 }
 
 const QUIP: &str = "quip";
-/// The engine's folder in the relay's.
+/// The engine's folder in the relay's data folder.
 const STORE: &str = "store/db";
-/// What must happen while it is measured, in words, with its metric and what the plural is.
+/// Activities that must happen during the measurement: the name, its metric and its plural.
 const EXPECTED: [(Kind, &str, &str); 3] = [
     (Kind::Flush, "flushes", "flush"),
     (Kind::Rotation, "rotations", "journal rotation"),
@@ -68,7 +68,7 @@ const SLOWEST: &[&str] = &[
 ];
 const BESIDE: &[&str] = &["beside", "slices", "slices_percent", "over_10_ms", "max_us"];
 
-/// What one run left behind.
+/// The result of one run.
 struct Noted {
     slices: Slices,
     seen: Seen,
@@ -95,8 +95,8 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     if let Some(noted) = runs.last() {
         report.chart(over_time(noted));
     }
-    report.note("beside: what the store did from 150 ms before a message was due until it had arrived, from its files");
-    report.note("disk and processors: the machine's, between the looks (each 50 ms) around that time");
+    report.note("beside: activity of the store from 150 ms before a message was due until it arrived, from its files");
+    report.note("disk and processors: of the whole machine, between the readings (every 50 ms) around that time");
     Ok(report)
 }
 
@@ -126,7 +126,7 @@ async fn run_once(relay: &Relay, pace: &Pace, pairs: u32, names: &BTreeMap<Strin
     Ok((sample, Noted { slices, seen }))
 }
 
-/// How often the store did what, and a doubt if it did not do all that it does.
+/// The number of activities of each kind, and a doubt if one did not happen.
 fn add_store_to(sample: &mut Sample, events: &[Event]) {
     let of = |kind| events.iter().filter(move |event| event.kind == kind);
     for (kind, metric, name) in EXPECTED {
@@ -134,7 +134,7 @@ fn add_store_to(sample: &mut Sample, events: &[Event]) {
         sample.push(metric, count as f64);
         if count == 0 {
             sample.doubt(format!(
-                "no {name} while it was measured: take more --seconds, or a smaller store.memtable_bytes"
+                "no {name} during the measurement: use more --seconds, or a smaller store.memtable_bytes"
             ));
         }
     }
@@ -157,7 +157,7 @@ fn add_disk_to(sample: &mut Sample, seen: &Seen, from: Instant, to: Instant) {
     }
 }
 
-/// Of all runs together.
+/// The result of all runs together.
 fn slowest(runs: &[Noted], most: usize) -> Vec<Vec<Value>> {
     let mut all: Vec<(usize, Slice)> = Vec::new();
     for (run, noted) in (1..).zip(runs) {
@@ -186,7 +186,7 @@ fn moment(run: usize, slice: &Slice, Noted { slices, seen }: &Noted) -> Vec<Valu
     ]
 }
 
-/// What slices were like beside which the store did something, and beside which it did nothing.
+/// The latency of slices with each activity of the store, and of those without any.
 fn by_what_was_beside(runs: &[Noted]) -> Vec<Vec<Value>> {
     let all: usize = runs.iter().map(|noted| noted.slices.iter().count()).sum();
     let kinds = [
@@ -210,7 +210,7 @@ fn by_what_was_beside(runs: &[Noted]) -> Vec<Vec<Value>> {
         .collect()
 }
 
-/// The slowest message of each slice, and what the store did, at the height of the slice in which that ended.
+/// The slowest message of each slice, and the activities of the store, at the height of the slice in which they ended.
 fn over_time(Noted { slices, seen }: &Noted) -> Chart {
     let at = |slice: &Slice| (slice.due.as_secs_f64(), micros(slice.worst));
     let mut lines = vec![Line {
@@ -235,7 +235,7 @@ fn over_time(Noted { slices, seen }: &Noted) -> Chart {
     }
 }
 
-/// The names of the store's keyspaces by their folders, which are the same in every new store: of one that is not used.
+/// The names of the store's keyspaces by their folders, which are the same in every new store. Read from an unused one.
 fn keyspaces(options: &Options) -> Result<BTreeMap<String, String>> {
     let mut names = BTreeMap::new();
     Relay::start(options)?.restart(|data| {

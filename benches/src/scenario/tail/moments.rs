@@ -1,15 +1,15 @@
-//! The slowest moments, and what the store did beside them; pure.
+//! The slowest moments, with the store's activity at that time. Pure.
 
 use std::time::{Duration, Instant};
 
 use super::watch::{Event, Kind};
 use crate::slices::{Slice, Slices};
 
-/// What ended so long before a message was due still stands beside it.
+/// An activity that ended up to this long before a message was due still counts.
 const BEFORE: Duration = Duration::from_millis(150);
 
-/// The worst messages of all slices, slowest first. Of those that were under way at the same time only the slowest, since
-/// one stall holds up many slices.
+/// The slowest messages of all slices, slowest first. Of overlapping ones only the slowest is listed, since one stall delays
+/// many slices.
 pub(super) fn slowest(slices: &Slices, most: usize) -> Vec<Slice> {
     let mut all: Vec<Slice> = slices.iter().copied().collect();
     all.sort_by_key(|slice| std::cmp::Reverse(slice.worst));
@@ -25,18 +25,18 @@ pub(super) fn slowest(slices: &Slices, most: usize) -> Vec<Slice> {
     moments
 }
 
-/// The time in which something may have made the worst message of a slice slow.
+/// The time in which an activity could have delayed the slowest message of a slice.
 pub(super) fn window(origin: Instant, slice: &Slice) -> (Instant, Instant) {
     let due = origin + slice.due;
     (due.checked_sub(BEFORE).unwrap_or(due), origin + slice.until())
 }
 
-/// What the store did in a window.
+/// The store's activities in a window.
 pub(super) fn beside(window: (Instant, Instant), events: &[Event]) -> impl Iterator<Item = &Event> {
     events.iter().filter(move |event| event.from <= window.1 && event.to >= window.0)
 }
 
-/// The same in words.
+/// As text.
 pub(super) fn describe(window: (Instant, Instant), events: &[Event]) -> String {
     let mut words: Vec<String> = beside(window, events).map(|event| event.describe(window)).collect();
     words.dedup();
@@ -61,7 +61,7 @@ impl Event {
     }
 }
 
-/// What slices have in common beside which something happened.
+/// Statistics of the slices with an activity.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Group {
     pub(super) slices: u64,
@@ -70,7 +70,7 @@ pub(super) struct Group {
     pub(super) worst: Duration,
 }
 
-/// All slices beside which the store did this, or nothing.
+/// All slices with this activity of the store, or with none.
 pub(super) fn group(slices: &Slices, events: &[Event], kind: Option<Kind>) -> Group {
     let mut group = Group::default();
     for slice in slices.iter() {
@@ -88,7 +88,7 @@ pub(super) fn group(slices: &Slices, events: &[Event], kind: Option<Kind>) -> Gr
     group
 }
 
-/// Said where nothing was seen.
+/// The text for a window without activity.
 pub(super) const NOTHING: &str = "nothing in the store";
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What the relay's store does while it is under load, seen from its files.
+//! The activity of the relay's store under load, observed through its files.
 //!
-//! The engine (fjall 3) has journals `N.jnl`, of which the one with the highest number is written, and a folder for each
-//! keyspace. In that, `current` begins with the number of a version, and `vN` lists the tables of version N: a flush adds
-//! tables to it, a compaction puts tables in the place of others, and one that only moves tables changes neither.
+//! The engine (fjall 3) has journals `N.jnl`, of which the one with the highest number is written to, and a folder for each
+//! keyspace. There, `current` begins with the number of a version, and `vN` lists the tables of version N. A flush adds tables
+//! to the list, a compaction replaces tables, and a move changes no table.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,50 +21,50 @@ use anyhow::{Context, Result, anyhow};
 
 use super::disk::{Disk, Look};
 
-/// Between two looks at the files.
+/// Interval of reading the files.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the store did.
+/// A kind of activity of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// The journal was full and another was begun.
+    /// A new journal was started because the old one was full.
     Rotation,
-    /// Rows from memory were written to tables.
+    /// Rows in memory were written to tables.
     Flush,
-    /// Tables were put in the place of others.
+    /// Tables were replaced by new ones.
     Compaction,
-    /// Tables went to another level as they are.
+    /// Tables moved to another level unchanged.
     Move,
 }
 
-/// One thing that the store did.
+/// One activity of the store.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Event {
     pub(super) kind: Kind,
     pub(super) keyspace: String,
-    /// When its first file was made.
+    /// When its first file was created.
     pub(super) from: Instant,
-    /// When the tables became the store's.
+    /// When the new version took effect.
     pub(super) to: Instant,
-    /// Bytes of the tables that it wrote.
+    /// Bytes of the written tables.
     pub(super) bytes: u64,
 }
 
-/// All that was seen.
+/// All observations.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) events: Vec<Event>,
     pub(super) looks: Vec<Look>,
 }
 
-/// A thread that looks.
+/// The watching thread.
 pub(super) struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Seen>>,
 }
 
 impl Watch {
-    /// Watches the engine's folder; names are those of keyspaces by their folder.
+    /// Watches the engine's folder; `names` are those of keyspaces by their folder.
     pub(super) fn start(folder: PathBuf, names: &BTreeMap<String, String>) -> Result<Self> {
         let mut watcher = Watcher::new(folder, names)?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -89,7 +89,7 @@ impl Watch {
 struct Watcher {
     folder: PathBuf,
     disk: Disk,
-    /// The same moment for files and for us.
+    /// The same moment on the clock of files and on ours.
     clock: (SystemTime, Instant),
     journal: u64,
     keyspaces: Vec<Keyspace>,
@@ -136,7 +136,7 @@ impl Watcher {
 }
 
 impl Keyspace {
-    /// Notes every version since the last look. One that is gone already is a part of the next.
+    /// Records every version since the last reading. One that is deleted already counts as part of the next.
     fn look(&mut self, clock: (SystemTime, Instant), events: &mut Vec<Event>) -> Result<()> {
         let latest = current(&self.folder)?;
         for version in self.version + 1..=latest {
@@ -174,7 +174,7 @@ fn journals(folder: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// The number of the version that is in force.
+/// The number of the current version.
 fn current(keyspace: &Path) -> Result<u64> {
     let mut number = [0; 8];
     let path = keyspace.join("current");
@@ -194,8 +194,8 @@ fn tables(keyspace: &Path, version: u64) -> Result<BTreeSet<u64>> {
     parse_tables(&bytes).with_context(|| format!("{} has a list of tables in an unknown format", path.display()))
 }
 
-/// Levels of runs of tables: how many (1 byte), how many (1 byte), how many (4 bytes), and for each its number (8 bytes)
-/// and what is of no interest here.
+/// Levels, of runs, of tables: the count of levels (1 byte), of runs (1 byte) and of tables (4 bytes), and for each table its
+/// number (8 bytes) and fields that are skipped.
 fn parse_tables(mut bytes: &[u8]) -> Option<BTreeSet<u64>> {
     let mut tables = BTreeSet::new();
     for _level in 0..take::<1>(&mut bytes)?[0] {
@@ -230,7 +230,7 @@ fn instant(time: SystemTime, (system, ours): (SystemTime, Instant)) -> Option<In
     }
 }
 
-/// Where the engine keeps its keyspaces, and each of them its tables.
+/// The folders of the keyspaces in the engine, and of the tables in a keyspace.
 pub(super) const KEYSPACES: &str = "keyspaces";
 const TABLES: &str = "tables";
 /// Kind of checksum, checksum, and a sequence number.
@@ -246,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes rows with keys that every call covers as a whole, so that tables of two calls cannot lie beside each other.
+    /// Writes rows over the same range of keys in every call, so that tables of two calls overlap.
     fn flush(database: &Database, keyspace: &fjall::Keyspace) {
         for number in 0..100u8 {
             keyspace.insert([number], [number; 100]).unwrap();
@@ -275,11 +275,11 @@ mod tests {
             watcher.look().unwrap();
             expected.push(step);
         }
-        // The engine moves tables when it likes.
+        // The engine decides when it moves tables.
         let events: Vec<&Event> = watcher.seen.events.iter().filter(|event| event.kind != Kind::Move).collect();
         assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), expected);
         for event in events {
-            // Files carry the time of the kernel's last tick.
+            // File times have the resolution of the kernel's tick.
             let tick = Duration::from_millis(20);
             assert!(event.from <= event.to && event.from + tick >= before && event.to <= Instant::now(), "{event:?}");
             assert!(event.bytes > 0 && event.keyspace == "rows", "{event:?}");

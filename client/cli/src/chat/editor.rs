@@ -20,7 +20,7 @@ pub(crate) struct Editor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pressed {
     /// The view may have changed.
-    Changed,
+    Redraw,
     /// The line is finished.
     Line(String),
     /// The user asks to quit.
@@ -54,7 +54,7 @@ impl Editor {
                 }
             }
         }
-        Pressed::Changed
+        Pressed::Redraw
     }
 
     /// The longest end of the line that fits into `columns`.
@@ -83,7 +83,7 @@ impl Editor {
             0x80.. => self.part(byte),
             _ => {}
         }
-        Pressed::Changed
+        Pressed::Redraw
     }
 
     fn finish(&mut self) -> Pressed {
@@ -140,8 +140,7 @@ mod tests {
 
     fn typed(keys: &[u8]) -> (Editor, Vec<Pressed>) {
         let mut editor = Editor::default();
-        let results =
-            keys.iter().map(|key| editor.press(*key)).filter(|pressed| *pressed != Pressed::Changed).collect();
+        let results = keys.iter().map(|key| editor.press(*key)).filter(|pressed| *pressed != Pressed::Redraw).collect();
         (editor, results)
     }
 

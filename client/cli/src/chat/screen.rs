@@ -56,7 +56,7 @@ impl Screen {
             (Self::Terminal(terminal), Input::Keys(keys)) => {
                 for key in keys {
                     match terminal.editor.press(key) {
-                        Pressed::Changed => {}
+                        Pressed::Redraw => {}
                         Pressed::Line(line) => lines.push_back(line),
                         Pressed::End => return Ok(false),
                     }

@@ -19,7 +19,7 @@ use crate::{
 
 /// The version of a command, in its first byte.
 pub const VERSION: u8 = 1;
-/// By how many bytes a command may be longer than its [`Command::weight`]: names and ids.
+/// Maximum bytes by which an encoded command may exceed its [`Command::weight`]: names and ids.
 pub const BESIDE: usize = 256;
 
 const RELAY: u8 = 0;
@@ -50,19 +50,19 @@ const DIRECT: u8 = 1;
 const ROOM: u8 = 2;
 const NEW_GROUP: u8 = 3;
 
-/// Why bytes are not a command. Whoever meets one in a log stops there: to skip it would be to fork the log.
+/// Why a command could not be read. A relay stops at such a command in a log; skipping it would fork the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CommandError {
-    /// Written by a version of Quip that this one does not know.
-    #[error("a command has version {0}, this relay knows {VERSION}: upgrade this relay")]
+    /// Written by a newer version of Quip.
+    #[error("a command has version {0}, this relay supports {VERSION}: upgrade this relay")]
     UnknownVersion(u8),
-    /// An action, or a kind of message or join or a role, that this version does not know.
+    /// An unknown action, kind of message, kind of join or role.
     #[error("a command has the action {0}, which this relay does not know: upgrade this relay")]
     UnknownAction(u64),
     /// The bytes do not parse.
     #[error("a command in the log is damaged")]
     Malformed,
-    /// The bytes parse and some are left over.
+    /// Bytes are left over after the command.
     #[error("a command in the log is damaged ({0} bytes too many)")]
     Trailing(usize),
 }
@@ -81,7 +81,7 @@ impl Command {
         out
     }
 
-    /// Appends the command as bytes; at most [`BESIDE`] more than its weight.
+    /// Appends the encoded command, at most [`BESIDE`] bytes longer than its weight.
     pub fn encode_to(&self, out: &mut Vec<u8>) {
         out.put_u8(VERSION);
         out.put(&self.conversation.0);
@@ -90,10 +90,10 @@ impl Command {
         put_action(&self.action, out);
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Parses what [`Self::encode`] wrote.
     ///
     /// # Errors
-    /// When version or action are not known, or the bytes are not a command.
+    /// If the version or action is unknown, or the bytes are malformed.
     pub fn decode(bytes: &[u8]) -> Result<Self, CommandError> {
         let mut from = Reader::new(bytes);
         match from.u8()? {
@@ -163,7 +163,7 @@ impl Authority {
     }
 }
 
-/// The action's number and fields: what a log holds, and what the hash of a send number is of.
+/// The action's number and fields, as they are logged and hashed.
 pub(crate) fn put_action(action: &Action, out: &mut impl Sink) {
     match action {
         Action::Join(how) => {

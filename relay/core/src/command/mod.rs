@@ -1,4 +1,4 @@
-//! Everything that changes something is a command.
+//! Commands, the only way to change state.
 
 pub(crate) mod codec;
 
@@ -8,7 +8,7 @@ use quip_protocol::{ConversationId, DeviceId, UserId};
 pub use self::codec::{BESIDE, CommandError, VERSION};
 use crate::{Policy, Timestamp};
 
-/// Stands where a command about a user has no conversation. No conversation has this id: its first byte is no kind.
+/// The conversation of commands about a user. No conversation has this id, because its first byte is not a kind.
 pub const NO_CONVERSATION: ConversationId = ConversationId([0; 16]);
 
 /// One command about one conversation, or with [`Action::Seen`] about one user.
@@ -16,9 +16,9 @@ pub const NO_CONVERSATION: ConversationId = ConversationId([0; 16]);
 pub struct Command {
     /// Which conversation; [`NO_CONVERSATION`] in a command about a user.
     pub conversation: ConversationId,
-    /// Who, and as which of their commands.
+    /// Who submits it, with which send number.
     pub by: By,
-    /// What the submitting relay found in the token, the config and its limits.
+    /// What the submitting relay allows, from the token and its config.
     pub authority: Authority,
     /// What to do.
     pub action: Action,
@@ -40,20 +40,20 @@ pub enum By {
     Relay,
 }
 
-/// What the submitter may do, decided before ordering. The fold combines it with rows and never sees config.
+/// What the submitter may do, determined before ordering. The fold combines it with records and never sees the config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Authority {
     /// May join the room that this is about.
     pub join: bool,
     /// May post in it.
     pub post: bool,
-    /// May bring it into being.
+    /// May create it.
     pub create: bool,
     /// May moderate it: delete others' messages, remove, ban.
     pub moderate: bool,
-    /// What a room gets as its policy when this command brings it into being.
+    /// The policy of a room that this command creates.
     pub policy: Policy,
-    /// How many members a group may have.
+    /// Maximum members of a group.
     pub group_members: u32,
 }
 
@@ -81,16 +81,16 @@ pub enum Action {
         /// The message or edit.
         target: u64,
     },
-    /// Add a reaction or take it back.
+    /// Add or remove a reaction.
     React {
         /// The event.
         target: u64,
-        /// False takes it back.
+        /// False removes it.
         add: bool,
         /// 1 to 32 bytes of text.
         reaction: String,
     },
-    /// End the own membership.
+    /// Leave.
     Leave,
     /// Make another user a member, or lift a ban.
     Add {
@@ -101,7 +101,7 @@ pub enum Action {
     Remove {
         /// Who.
         user: UserId,
-        /// Also keep them out.
+        /// Also ban them.
         ban: bool,
     },
     /// Change a member's role.
@@ -123,17 +123,17 @@ pub enum Action {
         /// Its message number.
         number: u64,
     },
-    /// Set a room's standing policy. By a relay only.
+    /// Set a room's policy. By a relay only.
     SetPolicy {
         /// The policy.
         policy: Policy,
     },
-    /// Give up events below `first_kept`. By a relay only.
+    /// Trim events below `first_kept`. By a relay only.
     Trim {
         /// The oldest event to keep.
         first_kept: u64,
     },
-    /// A user was heard. By a relay only, and of no conversation.
+    /// A user was heard from. By a relay only, without a conversation.
     Seen {
         /// Who.
         user: UserId,
@@ -142,33 +142,33 @@ pub enum Action {
     },
 }
 
-/// As what a join may create the conversation.
+/// How a join finds or creates the conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinAs {
-    /// Not at all: it must exist.
+    /// It must exist.
     Existing,
-    /// As the direct conversation with this user, who becomes a member too.
+    /// Creates the direct conversation with this user, who becomes a member too.
     Direct(UserId),
-    /// As the room of this name.
+    /// Creates the room of this name.
     Room(String),
-    /// As a group of which the joining user is the owner.
+    /// Creates a group, with the joining user as its owner.
     NewGroup,
 }
 
 impl Command {
-    /// What a relay submits of a user that it heard at `at`.
+    /// The command for a user that was last heard from at `at`.
     pub fn seen(user: UserId, at: Timestamp) -> Self {
         let action = Action::Seen { user, at };
         Self { conversation: NO_CONVERSATION, by: By::Relay, authority: Authority::default(), action }
     }
 
-    /// Bytes that this command holds while it waits, and more for one that writes much. What the limits on waiting commands and
-    /// on batches count, so that a batch writes a bounded number of records.
+    /// The bytes that this command counts for in the limits on queued commands and on batches. More than its size for a command
+    /// that writes many records, so that a batch writes a bounded number of records.
     pub fn weight(&self) -> usize {
         const FIXED: usize = 192;
-        /// Of the record that lists the edits of a message.
+        /// For the record with the edits of a message.
         const EDITS: usize = 512;
-        /// Of a tombstone for each edit. 64 deletions still fit into what one conversation may have waiting.
+        /// For the tombstones of all edits. 64 deletions still fit into the queue of one conversation.
         const TOMBSTONES: usize = 4096 - FIXED;
         FIXED
             + match &self.action {

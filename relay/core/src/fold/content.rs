@@ -1,10 +1,10 @@
-//! What a command asks for, as bytes: by its hash a repeated number is told from a reused one.
+//! The hash of a command's content, which tells a repeated send number from a reused one.
 
 use crate::{Action, codec::Sink, command::codec::put_action};
 
-/// The first 8 bytes of BLAKE3 of the action, which are stored: what is hashed for an action is fixed for ever.
+/// The first 8 bytes of BLAKE3 of the encoded action. The hash is stored, so the encoding of an action never changes.
 ///
-/// All joins count as the same: a device that comes back may know the conversation by another name.
+/// All joins have the same hash, because a returning device may name the conversation in another way.
 pub(super) fn hash(action: &Action) -> u64 {
     let mut hasher = blake3::Hasher::new();
     match action {

@@ -13,10 +13,10 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Looks at the message with this seq.
+    /// The message with this seq.
     ///
     /// # Errors
-    /// `NO_TARGET` when it is not there for this member, or is no message (any more).
+    /// `NO_TARGET` if this member cannot see it, or it is not a message (any more).
     pub(super) fn message(step: &Step<'_>, member: &MemberRecord, seq: u64) -> Result<Self, Code> {
         Self::content(step, member, seq).and_then(|found| match kind::counts(found.kind) {
             true => Ok(found),
@@ -24,11 +24,11 @@ impl Target {
         })
     }
 
-    /// Looks at the message or edit with this seq.
+    /// The message or edit with this seq.
     ///
     /// # Errors
-    /// `NO_TARGET` when it is not there for this member, or is neither (any more); `STORED_DAMAGED` when it is not what is
-    /// stored there.
+    /// `NO_TARGET` if this member cannot see it, or it is neither (any more); `STORED_DAMAGED` if another event is stored
+    /// there.
     pub(super) fn content(step: &Step<'_>, member: &MemberRecord, seq: u64) -> Result<Self, Code> {
         let conversation = step.conversation();
         let first = member.from.max(conversation.first_kept);
@@ -51,7 +51,7 @@ impl Target {
         self.user == *user
     }
 
-    /// What takes the place of this event, and of its `edits`, once the event `by` has deleted it.
+    /// The tombstones of this event and its `edits`, deleted by the event `by`.
     pub(super) fn tombstones<'a>(
         &'a self,
         edits: &'a [Origin],

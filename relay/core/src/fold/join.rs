@@ -1,13 +1,13 @@
-//! Joining, and conversations that come into being by it.
+//! Joining, and creating conversations by joining.
 
 use quip_protocol::{Code, ConversationId, Kind, RoomName, UserId, event};
 
 use super::step::{Placed, Step, UNSEEN, Verdict};
 use crate::{ConversationRecord, JoinAs, MemberState, Naming, Policy};
 
-/// A group's history belongs to those who were there, and everyone sees who comes and goes.
+/// Members of a group see only the history since they joined, and who joins and leaves.
 const GROUP: Policy = Policy { history_open: false, joins_shown: true };
-/// Both have been there from the start, and neither comes or goes.
+/// Both users are members from the start, so neither joins or leaves.
 const DIRECT: Policy = Policy { history_open: true, joins_shown: false };
 
 pub(super) fn join(step: &mut Step<'_>, how: &JoinAs) -> Verdict {
@@ -24,12 +24,12 @@ pub(super) fn join(step: &mut Step<'_>, how: &JoinAs) -> Verdict {
         JoinAs::Room(name) => room(step, name),
         JoinAs::NewGroup if !step.exists() => new_group(step),
         JoinAs::Direct(peer) if !step.exists() => new_direct(step, peer),
-        // Groups are joined by being added, and never again by oneself.
+        // Users join a group by being added. They cannot rejoin by themselves.
         JoinAs::Existing | JoinAs::NewGroup | JoinAs::Direct(_) => Err(Code::NOT_FOUND),
     }
 }
 
-/// Whether the id is of what the join names.
+/// Whether the id belongs to what the join names.
 fn is_of(step: &Step<'_>, how: &JoinAs) -> bool {
     match how {
         JoinAs::Existing => step.id.kind().is_some(),
@@ -39,7 +39,7 @@ fn is_of(step: &Step<'_>, how: &JoinAs) -> bool {
     }
 }
 
-/// By its id: to one who was never there and may not join, it is as if there were none.
+/// Joins by id. A user who never was a member and may not join gets `NOT_FOUND`.
 fn existing_room(step: &mut Step<'_>) -> Verdict {
     match (step.exists(), step.authority.join) {
         (true, true) => Ok(enter(step, event::role::MEMBER)),
@@ -48,7 +48,7 @@ fn existing_room(step: &mut Step<'_>) -> Verdict {
     }
 }
 
-/// By its name, which the grants are about.
+/// Joins by name, to which the grants apply.
 fn room(step: &mut Step<'_>, name: &str) -> Verdict {
     let authority = step.authority;
     if !authority.join {

@@ -1,13 +1,13 @@
-//! The records of a command on their way through the fold.
+//! The records of a command while it is folded.
 
 use super::Write;
 use crate::record::{Key, Kind, Record};
 
-/// The records that a command needs, as they are before it.
+/// The records that a command needs, in their state before it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Loaded {
     records: Vec<Write>,
-    /// One of these, but for the send numbers, could not be read: the command is refused.
+    /// A record other than the send numbers could not be read: the command is refused.
     pub is_damaged: bool,
 }
 
@@ -22,12 +22,12 @@ impl Loaded {
         self.records.push((key, record));
     }
 
-    /// The records again.
+    /// Returns the records.
     pub fn into_records(self) -> Vec<Write> {
         self.records
     }
 
-    /// Takes out the record under a key, to change it or not.
+    /// Removes and returns the record of a key.
     pub(super) fn take<K: Kind>(&mut self, key: K::Key) -> Held<K> {
         let key = key.into();
         let at = self.records.iter().position(|(other, _)| *other == key);
@@ -37,7 +37,7 @@ impl Loaded {
     }
 }
 
-/// A record in hand.
+/// A record that may be changed.
 pub(super) struct Held<K: Kind> {
     key: Key,
     record: Option<K>,
@@ -50,7 +50,7 @@ impl<K: Kind> Held<K> {
         self.record.as_ref()
     }
 
-    /// The record, about to change.
+    /// The record, marked as changed.
     pub(super) fn change(&mut self) -> &mut Option<K> {
         debug_assert!(self.is_loaded, "what is written was loaded: {:?}", self.key);
         self.is_changed = true;
@@ -65,7 +65,7 @@ impl<K: Kind> Held<K> {
         self.is_changed
     }
 
-    /// Puts it with what is written, or with what was not changed.
+    /// Adds it to the writes or to the unchanged records.
     pub(super) fn put(self, writes: &mut Vec<Write>, unchanged: &mut Vec<Write>) {
         let record = self.record.map(Into::into);
         match (self.is_loaded, self.is_changed) {

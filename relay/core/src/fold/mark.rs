@@ -1,4 +1,4 @@
-//! Read marks: they merge to the highest, so they need no numbers and no outcome.
+//! Read marks. They merge to the highest, so they need no send numbers and no outcome.
 
 use quip_protocol::{ConversationId, UserId};
 

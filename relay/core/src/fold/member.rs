@@ -1,4 +1,4 @@
-//! Who is in a conversation, and as what.
+//! Members and their roles.
 
 use quip_protocol::{Code, Kind, UserId, event, event::role};
 
@@ -38,7 +38,7 @@ fn add_to_group(step: &mut Step<'_>, user: &UserId) -> Verdict {
     Ok(placed)
 }
 
-/// Rooms are joined by oneself: adding only opens the door again.
+/// In a room, adding a user only lifts a ban; users join rooms by themselves.
 fn lift_ban(step: &mut Step<'_>, user: &UserId) -> Verdict {
     match step.membership(user) {
         Some(member) if member.state == MemberState::Banned => {
@@ -66,7 +66,7 @@ pub(super) fn remove(step: &mut Step<'_>, user: &UserId, ban: bool) -> Verdict {
     }
 }
 
-/// Owners may remove anyone, admins those below them. One who is no member stands below all.
+/// Owners may remove anyone, admins anyone with a lower role. A user who is not a member ranks below all roles.
 fn may_remove(step: &Step<'_>, member: &MemberRecord, target: Option<MemberRecord>) -> bool {
     let standing = target.filter(|member| member.state == MemberState::Member).map_or(0, |member| member.role);
     let outranks = member.role >= role::ADMIN && member.role > standing;
@@ -80,7 +80,7 @@ fn put_out(step: &mut Step<'_>, user: &UserId, member: MemberRecord, ban: bool) 
     placed
 }
 
-/// Bans one who is no member now.
+/// Bans a user who is not a member.
 fn keep_out(step: &mut Step<'_>, user: &UserId, member: Option<MemberRecord>) -> Verdict {
     let banned = match member {
         Some(member) if member.state == MemberState::Banned => return UNSEEN,
@@ -138,7 +138,7 @@ fn not_direct(step: &Step<'_>) -> Result<(), Code> {
     if step.is(Kind::Direct) { Err(Code::WRONG_KIND) } else { Ok(()) }
 }
 
-/// An event, where coming and going is shown.
+/// Appends an event if the policy shows joins and leaves.
 fn shown(step: &mut Step<'_>, kind: u64, body: &impl serde::Serialize) -> Placed {
     if step.conversation().policy.joins_shown { step.append(kind, body) } else { Placed::default() }
 }

@@ -23,22 +23,22 @@ use crate::{
 /// A record to write under its key; `None` removes it.
 pub type Write = (Key, Option<Record>);
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Folded {
-    /// What to write, each key once and at most 256 of them.
+    /// The records to write, each key once and at most 256.
     pub writes: Vec<Write>,
-    /// What was loaded and not changed, so that it can be used again.
+    /// The loaded records that did not change, for reuse.
     pub unchanged: Vec<Write>,
     /// The event that it became; it is among the writes.
     pub event: Option<NewEvent>,
-    /// What the submitter gets to know; `None` for read marks and a relay's own commands.
+    /// The answer to the submitter; `None` for read marks and a relay's own commands.
     pub outcome: Option<Outcome>,
-    /// What else follows from it.
+    /// Other effects.
     pub effects: Vec<Effect>,
 }
 
-/// An event that has just been decided.
+/// A new event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
     /// Its seq.
@@ -49,14 +49,14 @@ pub struct NewEvent {
     pub at: Timestamp,
     /// `event::kind`.
     pub kind: u64,
-    /// What is stored; `record.frame` is what is sent.
+    /// The stored record; `record.frame` is sent.
     pub record: EventRecord,
 }
 
-/// What follows from a command, besides writes.
+/// An effect of a command besides its writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// What a user may see of the conversation changed: from `from` up to and including `to`.
+    /// A user's membership changed. They may see the events `from` up to and including `to`.
     Visible {
         /// Who.
         user: UserId,
@@ -67,7 +67,7 @@ pub enum Effect {
         /// The role now; 0 = no longer a member.
         role: u8,
     },
-    /// A direct conversation has something new for this user.
+    /// A direct conversation has a new event for this user.
     Touched {
         /// Who.
         user: UserId,
@@ -76,10 +76,10 @@ pub enum Effect {
     Marked {
         /// Who.
         user: UserId,
-        /// To where.
+        /// The new mark.
         mark: MarkRecord,
     },
-    /// A user was heard last at this time, as far as is known; also when that was known before.
+    /// When a user was last heard from; reported even if it did not change.
     Seen {
         /// Who.
         user: UserId,
@@ -90,10 +90,10 @@ pub enum Effect {
     Rewritten {
         /// Its seq.
         seq: u64,
-        /// What is stored there now; it is among the writes.
+        /// The tombstone; it is among the writes.
         record: EventRecord,
     },
-    /// Events were given up: from `from` up to but excluding `until`.
+    /// Events were trimmed: from `from` up to but excluding `until`.
     Trimmed {
         /// The first one.
         from: u64,
@@ -126,7 +126,7 @@ pub fn keys(command: &Command) -> Vec<Key> {
     keys
 }
 
-/// What a device's command is about, besides its conversation and its user.
+/// The target of a device's command, besides its conversation and its user.
 #[derive(Default)]
 struct About<'a> {
     user: Option<&'a UserId>,
@@ -158,11 +158,11 @@ fn about(action: &Action) -> About<'_> {
 
 /// Decides one command. No IO, no clock, no state of its own.
 ///
-/// `loaded` are the records that [`keys`] names, as they are. They come back in [`Folded::writes`] or [`Folded::unchanged`]. A
+/// `loaded` are the current records of the [`keys`]. They come back in [`Folded::writes`] or [`Folded::unchanged`]. A
 /// refusal changes nothing but the send numbers.
 ///
 /// # Panics
-/// When the records contradict each other, which means that they are not what the fold wrote.
+/// If the records contradict each other, which means that the fold did not write them.
 pub fn fold(command: &Command, at: Timestamp, loaded: Loaded) -> Folded {
     let id = command.conversation;
     match (&command.by, &command.action) {
@@ -173,7 +173,7 @@ pub fn fold(command: &Command, at: Timestamp, loaded: Loaded) -> Folded {
     }
 }
 
-/// Gives the send number its outcome: the recorded one, or a new one that is recorded.
+/// Returns the recorded outcome of the send number, or decides it and records the outcome.
 fn numbered(mut step: Step<'_>, action: &Action) -> Folded {
     let hash = content::hash(action);
     let (n, at) = (step.n, step.at);

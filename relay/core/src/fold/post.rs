@@ -1,4 +1,4 @@
-//! Messages, and what is done to them later.
+//! Messages, edits, deletions and reactions.
 
 use quip_protocol::{Blob, Code, Kind, event, event::kind, limit};
 
@@ -19,7 +19,7 @@ pub(super) fn post(step: &mut Step<'_>, kind: u64, body: &[u8]) -> Verdict {
     Ok(placed)
 }
 
-/// The original stays as it is: whoever shows it puts the later content in its place. The edit is noted beside it.
+/// The original event does not change; clients show the newest content in its place. The edits record lists the edit.
 pub(super) fn edit(step: &mut Step<'_>, target: u64, body: &[u8]) -> Verdict {
     let member = step.member()?;
     may_write(step)?;
@@ -41,8 +41,8 @@ pub(super) fn edit(step: &mut Step<'_>, target: u64, body: &[u8]) -> Verdict {
     Ok(placed)
 }
 
-/// The one place where stored events change: the message, and all that ever took its place, become tombstones. An edit
-/// may be deleted alone; it stays noted, and becomes a tombstone again together with its message.
+/// The only place where stored events change: the message and all its edits become tombstones. An edit can be deleted alone.
+/// It stays in the edits record, and is replaced again when its message is deleted.
 pub(super) fn delete(step: &mut Step<'_>, target: u64) -> Verdict {
     let member = step.member()?;
     let found = Target::content(step, &member, target)?;
@@ -62,12 +62,12 @@ pub(super) fn react(step: &mut Step<'_>, target: u64, add: bool, reaction: &str)
     Ok(step.append(kind::REACTED, &event::Reacted { target, add, reaction }))
 }
 
-/// How many edits of the message are noted.
+/// The number of edits in the record.
 fn noted(step: &Step<'_>) -> usize {
     step.edits.as_ref().and_then(Held::get).map_or(0, |record| record.edits.len())
 }
 
-/// In rooms it takes a grant to write; an edit is writing too.
+/// In rooms, posting and editing need a grant.
 fn may_write(step: &Step<'_>) -> Result<(), Code> {
     if step.is(Kind::Room) && !step.authority.post { Err(Code::FORBIDDEN) } else { Ok(()) }
 }

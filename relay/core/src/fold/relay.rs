@@ -1,4 +1,4 @@
-//! What only a relay does: standing policy, trimming, and who was seen when. Nobody waits for an outcome.
+//! Commands of a relay: policy, trimming and last-seen times. They have no outcome.
 
 use quip_protocol::{ConversationId, UserId};
 
@@ -19,7 +19,7 @@ pub(super) fn fold(id: ConversationId, action: &Action, mut loaded: Loaded) -> F
     folded
 }
 
-/// The conversation afterwards, if anything changed, and what follows.
+/// The changed conversation, if it changed, and the effects.
 fn change(old: &ConversationRecord, action: &Action) -> Option<(ConversationRecord, Option<Effect>)> {
     match action {
         Action::SetPolicy { policy } if matches!(old.naming, Naming::Room(..)) && old.policy != *policy => {
@@ -35,8 +35,8 @@ fn change(old: &ConversationRecord, action: &Action) -> Option<(ConversationReco
     }
 }
 
-/// Times merge to the highest, in whatever order and however often they come. The relay that submitted learns what is
-/// stored even if nothing changed, so that it can stop asking.
+/// Times merge to the highest, so order and repetition do not matter. The effect is reported even if nothing changed, so that
+/// the submitting relay stops retrying.
 pub(super) fn seen(user: &UserId, at: Timestamp, mut loaded: Loaded) -> Folded {
     let mut folded = Folded::default();
     let mut held = loaded.take::<UserRecord>(UserKey(user.clone()));

@@ -1,4 +1,4 @@
-//! One command on its way through the fold: its records, and what has come of it so far.
+//! The state of one command while it is folded: its records and its effects so far.
 
 use quip_protocol::{Blob, Code, ConversationId, DeviceId, Event, Kind, UserId, conversation::Outcome, event, frame};
 use serde::Serialize;
@@ -20,7 +20,7 @@ pub(super) struct Placed {
     pub(super) number: u64,
 }
 
-/// Accepted, and nothing for the others to see.
+/// Accepted without an event.
 pub(super) const UNSEEN: Verdict = Ok(Placed { seq: 0, number: 0 });
 
 pub(super) struct Step<'a> {
@@ -29,7 +29,7 @@ pub(super) struct Step<'a> {
     pub(super) user: &'a UserId,
     pub(super) device: DeviceId,
     pub(super) n: u64,
-    /// Never before the conversation's newest event.
+    /// Never earlier than the conversation's newest event.
     pub(super) at: Timestamp,
     pub(super) is_damaged: bool,
     conversation: Held<ConversationRecord>,
@@ -104,7 +104,7 @@ impl<'a> Step<'a> {
         self.id.kind() == Some(kind)
     }
 
-    /// True for one who moderates this room.
+    /// True if the submitter moderates this room.
     pub(super) fn moderates(&self) -> bool {
         self.is(Kind::Room) && self.authority.moderate
     }
@@ -116,12 +116,12 @@ impl<'a> Step<'a> {
     /// The conversation.
     ///
     /// # Panics
-    /// When there is none: only for code behind [`Self::member`] or [`Self::create`].
+    /// If there is none. Call it only after [`Self::member`] or [`Self::create`].
     pub(super) fn conversation(&self) -> &ConversationRecord {
         self.conversation.get().expect("a conversation that has members exists")
     }
 
-    /// The conversation, about to change.
+    /// The conversation, marked as changed.
     ///
     /// # Panics
     /// As [`Self::conversation`].
@@ -154,7 +154,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// The acting user's membership. To one who never was a member, it is as if there were no conversation.
+    /// The acting user's membership. `NOT_FOUND` for a user who never was a member.
     pub(super) fn member(&self) -> Result<MemberRecord, Code> {
         match self.actor() {
             Some(member) if self.exists() => match member.state {
@@ -172,7 +172,7 @@ impl<'a> Step<'a> {
         self.append_raw(kind, &body)
     }
 
-    /// Writes an event: the one place where seqs and message numbers are given out.
+    /// Writes an event. The only place that assigns seqs and message numbers.
     pub(super) fn append_raw(&mut self, kind: u64, body: &[u8]) -> Placed {
         debug_assert!(self.new_event.is_none(), "a command becomes at most one event");
         let (user, device, n, at) = (self.user, self.device, self.n, self.at);
@@ -187,7 +187,7 @@ impl<'a> Step<'a> {
         Placed { seq, number }
     }
 
-    /// Begins a membership with the event at `placed`, or unseen after the head.
+    /// Begins a membership with the event at `placed`, or without an event after the head.
     pub(super) fn begin(&mut self, user: &UserId, role: u8, placed: Placed) {
         let at = self.at;
         let conversation = self.change();
@@ -202,7 +202,7 @@ impl<'a> Step<'a> {
         self.set_membership(user, member);
     }
 
-    /// Ends a membership with the event at `placed`, or unseen at the head.
+    /// Ends a membership with the event at `placed`, or without an event at the head.
     pub(super) fn end(&mut self, user: &UserId, member: MemberRecord, state: MemberState, placed: Placed) {
         let at = self.at;
         let conversation = self.change();
@@ -215,14 +215,14 @@ impl<'a> Step<'a> {
     }
 }
 
-/// What follows a membership that changed: the record by user.
+/// Updates the membership record by user.
 fn membership(id: ConversationId, user: &UserId, held: &Held<MemberRecord>) -> Option<Write> {
     let present = held.get().filter(|member| member.state == MemberState::Member);
     let record = present.map(|member| MembershipRecord { role: member.role }.into());
     held.is_changed().then(|| (MembershipKey(user.clone(), id).into(), record))
 }
 
-/// What is remembered of a verdict.
+/// The outcome to record for a verdict.
 pub(super) fn record(verdict: Verdict, at: Timestamp, hash: u64) -> Recorded {
     let (code, placed) = match verdict {
         Ok(placed) => (Code::DONE, placed),

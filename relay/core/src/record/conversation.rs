@@ -15,30 +15,30 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConversationKey(pub ConversationId);
 
-/// The head of a conversation. A deleted or emptied one keeps it, so that `head` never starts again.
+/// The head of a conversation. It is kept when all members have left, so that `head` never restarts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConversationRecord {
-    /// When it came into being.
+    /// When it was created.
     pub created_at: Timestamp,
     /// Seq of the newest event; 0 = none.
     pub head: u64,
-    /// Message number: how many events that count as unread there have been.
+    /// Message number: the number of events that count as unread.
     pub number: u64,
-    /// The oldest event that is kept; 1 when nothing was trimmed.
+    /// The oldest event that is kept; 1 if nothing was trimmed.
     pub first_kept: u64,
     /// Time of the newest event.
     pub last_at: Timestamp,
-    /// How many are members now.
+    /// Number of members.
     pub members: u64,
-    /// How many of them are owners.
+    /// Number of owners.
     pub owners: u64,
     /// Standing policy.
     pub policy: Policy,
-    /// What it is called.
+    /// Its name.
     pub naming: Naming,
 }
 
-/// What a conversation is called, by kind.
+/// The name of a conversation, by kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Naming {
     /// The two users, in byte order (the same twice for a conversation with oneself).
@@ -52,7 +52,7 @@ pub enum Naming {
 /// Standing policy of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// Members may read what precedes their joining.
+    /// Members may read events from before they joined.
     pub history_open: bool,
     /// Joins and leaves are events that everyone sees.
     pub joins_shown: bool,

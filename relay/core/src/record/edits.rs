@@ -1,9 +1,9 @@
-//! Where the edits of a message are: by them its deletion finds every copy of the content. There is a record only for a message
-//! that was edited and not deleted since.
+//! The edits of a message. With them a deletion finds every copy of the content. A record exists only for a message that was
+//! edited and not deleted.
 //!
 //! Key: slot 2 ‖ conversation 16 ‖ seq of the message 8. Value: varint of the count ‖ the edits, oldest first. An edit is
-//! varints of what its seq, its message number and its time are more than the last; varint `n`; a byte, 0 = by the same device
-//! as the last, 1 = 16 bytes of device follow. None of the three ever goes back.
+//! varints of the differences of its seq, its message number and its time to the previous edit, none of them negative; varint
+//! `n`; a byte, 0 = by the same device as the previous edit, 1 = 16 bytes of device follow.
 
 use quip_protocol::{ConversationId, DeviceId, limit};
 
@@ -24,7 +24,7 @@ pub struct EditsRecord {
     pub edits: Vec<Origin>,
 }
 
-/// An event without its user and content: what of its record and frame a tombstone keeps.
+/// An event without its user and content: the fields that its tombstone keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// Its seq.
@@ -35,7 +35,7 @@ pub struct Origin {
     pub at: Timestamp,
     /// The device that it came from.
     pub device: DeviceId,
-    /// As which of its commands.
+    /// The send number.
     pub n: u64,
 }
 
@@ -53,7 +53,7 @@ impl StoredKey for EditsKey {
 const SAME_DEVICE: u8 = 0;
 const OTHER_DEVICE: u8 = 1;
 
-/// What the differences of the first one are to.
+/// The base of the first edit's differences.
 const BEFORE: Origin = Origin { seq: 0, number: 0, at: 0, device: DeviceId([0; 16]), n: 0 };
 
 impl Stored for EditsRecord {

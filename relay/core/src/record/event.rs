@@ -20,9 +20,9 @@ pub struct EventKey(pub ConversationId, pub u64);
 pub struct EventRecord {
     /// Who.
     pub user: UserId,
-    /// With which device.
+    /// The device.
     pub device: DeviceId,
-    /// As which of its commands; 0 = by the relay.
+    /// The send number; 0 = from the relay.
     pub n: u64,
     /// The `Event` frame as it is sent.
     pub frame: Bytes,
@@ -40,16 +40,16 @@ impl StoredKey for EventKey {
 }
 
 impl EventRecord {
-    /// The seq of a key of a known conversation.
+    /// The seq in a key.
     pub fn seq(key: &[u8]) -> Option<u64> {
         let (_, seq) = key.split_at_checked(1 + 2 + 16)?;
         Some(u64::from_be_bytes(seq.try_into().ok()?))
     }
 
-    /// The frame of a stored value, without reading more than it takes to find it.
+    /// The frame of a stored value, without parsing the rest.
     ///
     /// # Errors
-    /// When the version is not known, or the bytes are not such a value.
+    /// If the version is unknown or the value is malformed.
     pub fn frame_of(bytes: &[u8]) -> Result<&[u8], RecordError> {
         kind::read::<Self, _>(bytes, |from| {
             from.blob()?;

@@ -1,4 +1,4 @@
-//! What every kind of record has in common.
+//! The traits and encodings shared by all kinds of records.
 
 use quip_protocol::{ConversationId, UserId};
 
@@ -7,17 +7,17 @@ use crate::codec::{Malformed, Reader, Sink};
 
 /// A kind of record.
 pub trait Kind: Stored + Into<Record> + Sized {
-    /// What its records lie under.
+    /// The key of its records.
     type Key: StoredKey + Into<Key>;
     /// The first byte of its keys; fixed for ever.
     const NUMBER: u8;
-    /// What it is called in messages.
+    /// Its name in messages.
     const NAME: &'static str;
 
     /// The record, if it is of this kind.
     fn of(record: Record) -> Option<Self>;
 
-    /// A key as it is stored; with [`Stored::PARTS`] what the keys of its parts begin with.
+    /// A key as it is stored; with [`Stored::PARTS`] the prefix of the keys of its parts.
     fn key(key: &Self::Key) -> Vec<u8> {
         let mut out = Vec::with_capacity(96);
         out.put_u8(Self::NUMBER);
@@ -25,14 +25,14 @@ pub trait Kind: Stored + Into<Record> + Sized {
         out
     }
 
-    /// Reads what [`Self::key`] made.
+    /// Parses what [`Self::key`] returned.
     fn read_key(bytes: &[u8]) -> Option<Self::Key> {
         let mut from = Reader::new(bytes);
         let key = (from.u8() == Ok(Self::NUMBER)).then(|| Self::Key::read(&mut from).ok())??;
         (from.left() == 0).then_some(key)
     }
 
-    /// Writes the record as it is stored; `changes` is how many commands have changed it since it was last written.
+    /// Encodes the record. `changes` is the number of commands that changed it since it was last written.
     fn encode(&self, key: &Self::Key, changes: u64, write: &mut impl FnMut(&[u8], &[u8])) {
         let mut key = Self::key(key);
         self.parts(changes, |part, value| match part {
@@ -56,19 +56,19 @@ pub trait Kind: Stored + Into<Record> + Sized {
     /// Reads a value, or one of its parts.
     ///
     /// # Errors
-    /// When the version is not known, or the bytes are not such a value.
+    /// If the version is unknown or the value is malformed.
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         read::<Self, _>(bytes, Self::read)
     }
 }
 
-/// Which part of a record of several ones.
+/// The number of a part of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part(pub u8);
 
 /// The bytes of a value.
 pub trait Stored: Sized {
-    /// Whether it is stored in parts, which are read and written apart.
+    /// Whether it is stored in parts, which are read and written separately.
     const PARTS: bool = false;
 
     #[doc(hidden)]
@@ -76,7 +76,7 @@ pub trait Stored: Sized {
     #[doc(hidden)]
     fn read(from: &mut Reader<'_>) -> Result<Self, Malformed>;
 
-    /// Hands out the values to write.
+    /// Encodes the values to write.
     fn parts(&self, _changes: u64, mut write: impl FnMut(Option<Part>, &[u8]))
     where
         Self: Kind,
@@ -102,7 +102,7 @@ pub trait StoredKey: Sized {
 /// The version of every value, in its first byte.
 pub(super) const VERSION: u8 = 1;
 
-/// Reads a versioned value that must be used up.
+/// Reads a versioned value, which must have no bytes left over.
 pub(super) fn read<'a, K: Kind, T>(
     bytes: &'a [u8],
     read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
@@ -120,7 +120,7 @@ pub(super) fn read<'a, K: Kind, T>(
     }
 }
 
-/// Reads a record from its value or the values of its parts; nothing from nothing.
+/// Reads a record from its value or the values of its parts; `None` if there are none.
 pub(super) fn join<K: Kind>(values: &[impl AsRef<[u8]>]) -> Result<Option<K>, RecordError> {
     if values.is_empty() {
         return Ok(None);

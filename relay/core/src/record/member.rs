@@ -17,29 +17,29 @@ pub struct MemberKey(pub ConversationId, pub UserId);
 /// A user's membership of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberRecord {
-    /// Where it stands.
+    /// Its state.
     pub state: MemberState,
-    /// `event::role`; the last one held when no longer a member.
+    /// `event::role`; of a former member, the last one held.
     pub role: u8,
     /// The first event that this member may see.
     pub from: u64,
     /// The last event that this member may see; `u64::MAX` for a present member.
     pub to: u64,
-    /// The message number just before the joining, from which unread counts.
+    /// The message number just before the join, from which unread messages are counted.
     pub number: u64,
     /// When this state began.
     pub at: Timestamp,
 }
 
-/// Where a membership stands.
+/// The state of a membership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum MemberState {
     /// A member.
     Member = 1,
-    /// Was one, may come back.
+    /// Was a member, may join again.
     Left = 2,
-    /// Kept out (perhaps without ever having been a member; then `to` is 0).
+    /// Banned. `to` is 0 if the user never was a member.
     Banned = 3,
 }
 
@@ -55,7 +55,7 @@ impl StoredKey for MemberKey {
 }
 
 impl MemberRecord {
-    /// What the keys of a conversation's members begin with.
+    /// The prefix of the keys of a conversation's members.
     pub fn prefix(id: ConversationId) -> Vec<u8> {
         let mut out = vec![<Self as super::Kind>::NUMBER];
         put_conversation(id, &mut out);

@@ -1,5 +1,5 @@
-//! The present memberships again, by user: a user's list of conversations is one scan. It follows the member record and is
-//! written together with it, by commands of the conversation only.
+//! An index of present memberships by user, so that a user's list of conversations is one scan. It is written together with
+//! the member record, only by commands of the conversation.
 //!
 //! Key: slot of the user 2 ‖ length of the user id 1 ‖ user id ‖ conversation 16. Value: role 1.
 
@@ -31,7 +31,7 @@ impl StoredKey for MembershipKey {
 }
 
 impl MembershipRecord {
-    /// What the keys of a user's memberships begin with.
+    /// The prefix of the keys of a user's memberships.
     pub fn prefix(user: &UserId) -> Vec<u8> {
         let mut out = vec![Self::NUMBER];
         put_user(user, &mut out);

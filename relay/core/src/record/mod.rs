@@ -1,10 +1,10 @@
-//! What the fold reads and writes: records, each under its key. Every kind has a file of its own with its key, its value, their
-//! bytes and the tests of these.
+//! Records, which the fold reads and writes, each under its key. Every kind has its own file with key, value, encoding and
+//! tests.
 //!
-//! A key begins with the number of its kind. Then follows the **slot** of the conversation or user that the record is of: u16 =
-//! the first two bytes of BLAKE3 of the id as a big-endian number, modulo [`SLOTS`]. A slot is what can be dumped or given to
-//! another partition by itself. Numbers in keys are big-endian, so that keys sort by them. A value begins with a version byte.
-//! Kinds from 128 on are of one store and do not follow from the log.
+//! A key begins with the number of its kind. Then follows the **slot** of the record's conversation or user: u16 = the first
+//! two bytes of BLAKE3 of the id as a big-endian number, modulo [`SLOTS`]. A slot is the smallest unit that can be dumped or
+//! moved to another partition. Numbers in keys are big-endian, so that keys sort by them. A value begins with a version byte.
+//! Kinds from 128 on are local to one store and do not follow from the log.
 
 mod conversation;
 mod edits;
@@ -32,12 +32,12 @@ pub use self::{
     user::{UserKey, UserRecord},
 };
 
-/// How many slots there are.
+/// Number of slots.
 pub const SLOTS: u16 = 4096;
 
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])* $number:literal $label:literal $name:ident: $key:ident => $record:ident,)*) => {
-        /// What a record lies under.
+        /// The key of a record.
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Key {
             $($(#[doc = $doc])* $name($key),)*
@@ -75,31 +75,31 @@ macro_rules! kinds {
         })*
 
         impl Key {
-            /// The key as it is stored; what the keys of its parts begin with, of a record in parts.
+            /// The key as it is stored; for a record in parts, the prefix of their keys.
             pub fn encode(&self) -> Vec<u8> {
                 match self {
                     $(Self::$name(key) => <$record>::key(key),)*
                 }
             }
 
-            /// What its kind is called in messages.
+            /// The name of its kind in messages.
             pub fn kind(&self) -> &'static str {
                 match self {
                     $(Self::$name(_) => <$record as Kind>::NAME,)*
                 }
             }
 
-            /// Whether its record is stored in parts, each under a key of its own.
+            /// Whether its record is stored in parts, each under its own key.
             pub fn is_in_parts(&self) -> bool {
                 match self {
                     $(Self::$name(_) => <$record as Stored>::PARTS,)*
                 }
             }
 
-            /// Reads the record that lies under it, from its value or the values of its parts.
+            /// Reads the record of this key from its value or the values of its parts.
             ///
             /// # Errors
-            /// When they are not what was written.
+            /// If they are malformed.
             pub fn decode(&self, values: &[impl AsRef<[u8]>]) -> Result<Option<Record>, RecordError> {
                 match self {
                     $(Self::$name(_) => kind::join::<$record>(values).map(|record| record.map(Record::$name)),)*
@@ -108,7 +108,7 @@ macro_rules! kinds {
         }
 
         impl Record {
-            /// Writes the record as it is stored: mostly one key and value.
+            /// Encodes the record: usually one key and value.
             pub fn encode(&self, key: &Key, changes: u64, mut write: impl FnMut(&[u8], &[u8])) {
                 match (key, self) {
                     $((Key::$name(key), Self::$name(record)) => record.encode(key, changes, &mut write),)*
@@ -124,26 +124,26 @@ kinds! {
     1 "conversation" Conversation: ConversationKey => ConversationRecord,
     /// An event.
     2 "event" Event: EventKey => EventRecord,
-    /// Where the edits of a message are.
+    /// The edits of a message.
     3 "edits" Edits: EditsKey => EditsRecord,
-    /// Who is, was, or must not be in a conversation.
+    /// A present, past or banned member of a conversation.
     4 "member" Member: MemberKey => MemberRecord,
-    /// A present membership again, by user.
+    /// A present membership, by user.
     5 "membership" Membership: MembershipKey => MembershipRecord,
-    /// Which commands of a device were decided, and how.
+    /// The outcomes of a device's commands.
     6 "sends" Sends: SendsKey => SendsRecord,
     /// How far a user has read a conversation.
     7 "mark" Mark: MarkKey => MarkRecord,
     /// When a user was last seen.
     8 "user" User: UserKey => UserRecord,
-    /// Events whose bytes are still to be deleted here.
+    /// Trimmed events still to be deleted from this store.
     128 "trim" Trim: TrimKey => TrimRecord,
 }
 
-/// Why bytes are not a record.
+/// Why a record could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RecordError {
-    /// Written by a version of Quip that this one does not know.
+    /// Written by a newer version of Quip.
     #[error("a {kind} record has version {version}, which this relay does not know; run the newer relay that wrote it")]
     UnknownVersion {
         /// Which kind of record.
@@ -157,7 +157,7 @@ pub enum RecordError {
         /// Which kind of record.
         kind: &'static str,
     },
-    /// The bytes parse and some are left over.
+    /// Bytes are left over after the record.
     #[error("a {kind} record is damaged ({left} bytes too many); restore the store from a backup")]
     Trailing {
         /// Which kind of record.

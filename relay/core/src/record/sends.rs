@@ -1,13 +1,12 @@
-//! A device's send numbers in a conversation, and how the latest were decided.
+//! A device's send numbers in a conversation, and the latest outcomes.
 //!
 //! They are stored in parts, so that a command writes about 100 bytes and not all 64 outcomes. Numbers 1 to 8 are the first
-//! part, 9 to 16 the second, and so on. A part lies at one of nine places, which are used in turn, and is written again until it
-//! is full. The nine hold the latest 65 to 72 outcomes, whatever was committed together: the bytes follow
-//! from the commands alone.
+//! part, 9 to 16 the second, and so on. A part is stored in one of nine places, used in turn, and is rewritten until it is full.
+//! The nine hold the latest 65 to 72 outcomes. The bytes depend on the commands alone, not on what was committed together.
 //!
 //! Key: slot 2 ‖ conversation 16 ‖ device 16 ‖ length of the user id 1 ‖ user id ‖ place of the part 1. Value: varints of the
-//! last number and of the count ‖ the outcomes. An outcome is varint code; varint of what its seq is more than the last seq that
-//! was not 0 (0 = no event); with an event, varint of what its message number is more than the last; zigzag varint of the
+//! last number and of the count ‖ the outcomes. An outcome is varint code; varint of the difference of its seq to the last seq
+//! that was not 0 (0 = no event); with an event, varint of the difference of its message number to the last; zigzag varint of the
 //! difference in time; 8 bytes of hash, little-endian. Times may go back: only events are in order of time.
 
 use std::collections::VecDeque;
@@ -31,7 +30,7 @@ pub struct SendsKey(pub ConversationId, pub DeviceId, pub UserId);
 pub struct SendsRecord {
     /// The last `n` that was decided.
     pub last: u64,
-    /// Outcomes of the latest, ending with `last`, without holes: at least the latest 64.
+    /// The latest outcomes, at least 64, ending with `last`, without gaps.
     pub latest: VecDeque<Recorded>,
 }
 
@@ -52,7 +51,7 @@ pub struct Recorded {
 
 /// Outcomes in one part.
 const PART: u64 = 8;
-/// Places: all parts that the latest [`limit::UNANSWERED`] outcomes can lie in.
+/// Number of places: enough for all parts that the latest [`limit::UNANSWERED`] outcomes can be in.
 const PLACES: u64 = limit::UNANSWERED / PART + 1;
 
 impl StoredKey for SendsKey {
@@ -68,7 +67,7 @@ impl StoredKey for SendsKey {
 }
 
 impl SendsRecord {
-    /// Records the outcome of the next number, and forgets the part whose place is used again.
+    /// Records the outcome of the next number, and drops the part whose place is reused.
     pub fn push(&mut self, recorded: Recorded) {
         self.last += 1;
         self.latest.push_back(recorded);
@@ -79,7 +78,7 @@ impl SendsRecord {
         }
     }
 
-    /// The parts that hold what is newer than number `after`, each with its place.
+    /// The parts with numbers above `after`, each with its place.
     fn newer(&self, after: u64) -> impl Iterator<Item = (Part, Self)> {
         let oldest = self.last - self.latest.len() as u64;
         (after.max(oldest) / PART..self.last.div_ceil(PART)).map(move |part| {
@@ -123,7 +122,7 @@ impl Stored for SendsRecord {
         Ok(Self { last, latest })
     }
 
-    /// Each change is one number more, so only the parts of the latest ones are written.
+    /// Each change adds one number, so only the parts of the latest numbers are written.
     fn parts(&self, changes: u64, mut write: impl FnMut(Option<Part>, &[u8])) {
         for (place, part) in self.newer(self.last.saturating_sub(changes)) {
             write(Some(place), &part.value());
@@ -143,7 +142,7 @@ impl Stored for SendsRecord {
     }
 }
 
-/// What the differences are to.
+/// The base of the differences.
 #[derive(Default)]
 struct Before {
     seq: u64,
@@ -169,7 +168,7 @@ impl Before {
     }
 }
 
-/// Small differences of either sign as small numbers.
+/// Maps small differences of either sign to small numbers.
 fn zigzag(difference: u64) -> u64 {
     (difference << 1) ^ ((difference as i64 >> 63) as u64)
 }

@@ -1,5 +1,5 @@
-//! Events that were given up and whose bytes are still to be deleted. Every store does that at its own pace, so it is no part of
-//! what follows from the log.
+//! Trimmed events whose bytes are still to be deleted. Every store deletes them at its own pace, so this is not part of the
+//! state that follows from the log.
 //!
 //! Key: slot 2 ‖ conversation 16. Value: varints of `from` and `until`.
 
@@ -32,7 +32,7 @@ impl StoredKey for TrimKey {
 }
 
 impl TrimRecord {
-    /// What all keys of this kind begin with.
+    /// The prefix of all keys of this kind.
     pub const PREFIX: &[u8] = &[Self::NUMBER];
 }
 

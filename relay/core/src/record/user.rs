@@ -17,7 +17,7 @@ pub struct UserKey(pub UserId);
 /// What is known of a user apart from conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UserRecord {
-    /// When a relay last heard of them, as far as it was written down; 0 = never.
+    /// When a relay last heard from them, as far as it was recorded; 0 = never.
     pub seen: Timestamp,
 }
 

@@ -73,7 +73,7 @@ fn a_direct_conversation_with_oneself() {
 }
 
 #[test]
-fn a_join_whose_id_is_not_of_what_it_names_is_not_found() {
+fn a_join_whose_id_does_not_match_its_name_is_not_found() {
     let mut world = World::default();
     let direct = ConversationId::direct(&user("a"), &user("b"));
     for (id, how) in [
@@ -96,7 +96,7 @@ fn a_join_whose_id_is_not_of_what_it_names_is_not_found() {
 }
 
 #[test]
-fn a_group_is_its_creators_and_is_joined_by_being_added() {
+fn a_group_is_owned_by_its_creator_and_joined_by_being_added() {
     let mut world = World::default();
     let seen = effects(&mut world, group(), "a", Action::Join(JoinAs::NewGroup));
     assert_eq!(seen, [visible("a", 1, u64::MAX, role::OWNER)]);
@@ -111,7 +111,7 @@ fn a_group_is_its_creators_and_is_joined_by_being_added() {
 }
 
 #[test]
-fn one_who_left_a_group_comes_back_only_by_being_added() {
+fn a_former_member_returns_to_a_group_only_by_being_added() {
     let mut world = World::default();
     let id = world.group_of("a", &["b"]);
     assert_eq!(effects(&mut world, id, "b", Action::Leave), [visible("b", 2, 3, 0)]);
@@ -134,7 +134,7 @@ fn a_ban_from_a_group_ends_with_being_added() {
 }
 
 #[test]
-fn a_group_has_as_many_members_as_it_may() {
+fn members_of_a_group_are_limited() {
     let mut world = World::default();
     let id = world.group_of("a", &["b"]);
     let authority = Authority { group_members: 2, ..GRANTED };

@@ -89,7 +89,7 @@ fn authority_bits() {
 }
 
 #[test]
-fn what_is_not_known_stops_the_log() {
+fn an_unknown_action_or_version_stops_the_log() {
     let mut bytes = by_relay(Action::Leave).encode();
     let last = bytes.len() - 1;
     for action in [0, 15, 0x7f] {
@@ -126,7 +126,7 @@ fn commands_that_are_too_short_or_too_long() {
 }
 
 #[test]
-fn bits_of_no_meaning_are_refused() {
+fn undefined_bits_are_refused() {
     let bytes = by_relay(Action::Leave).encode();
     for (at, value) in [(17, 2), (18, 0x10), (19, 4)] {
         let mut bytes = bytes.clone();

@@ -57,7 +57,7 @@ fn a_deletion_takes_every_edit_with_it() {
 }
 
 #[test]
-fn a_message_is_edited_as_often_as_it_may_be() {
+fn edits_of_a_message_are_limited() {
     let mut world = World::default();
     let id = world.room_of(&["a"]);
     world.ok(id, "a", text("first secret"));

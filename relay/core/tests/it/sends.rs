@@ -117,7 +117,7 @@ fn devices_count_apart() {
 }
 
 #[test]
-fn where_there_is_nothing_a_number_is_used_up_too() {
+fn a_command_to_a_missing_conversation_uses_its_number_up() {
     let mut world = World::default();
     assert_eq!(world.apply(&post(1, "x"), 7).outcome.unwrap().code, Code::NOT_FOUND);
     world.apply(&numbered("b", 1, 1, Action::Join(JoinAs::Room(ROOM.into()))), 8);

@@ -10,7 +10,7 @@ use quip_protocol::{
     frame,
     request::{History, List},
 };
-use quip_store::{Members, Page, PageLimit, ReadError, View};
+use quip_store::{EventPage, Members, PageLimit, ReadError, View};
 
 use super::{
     authority::Rights,
@@ -81,7 +81,7 @@ pub(super) enum Found {
     /// `None` when there is no such conversation.
     Rows(Result<Option<Box<OpenRows>>, ReadError>),
     /// The next events of a follower.
-    Page(Result<Page, ReadError>),
+    Page(Result<EventPage, ReadError>),
     /// The rows of this command are in memory.
     Warm(Box<Command>),
     /// A whole answer to a request.

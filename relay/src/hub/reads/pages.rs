@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use quip_protocol::ConversationId;
-use quip_store::{Direction, Page, PageLimit, ReadError, View};
+use quip_store::{Direction, EventPage, PageLimit, ReadError, View};
 
 /// The oldest events of a range, at most about `bytes` of them.
 pub(super) fn forward(
@@ -11,7 +11,7 @@ pub(super) fn forward(
     id: ConversationId,
     seqs: RangeInclusive<u64>,
     bytes: usize,
-) -> Result<Page, ReadError> {
+) -> Result<EventPage, ReadError> {
     whole(view, id, seqs, Direction::Forward, PageLimit { bytes, events: usize::MAX })
 }
 
@@ -22,7 +22,7 @@ pub(super) fn whole(
     seqs: RangeInclusive<u64>,
     direction: Direction,
     limit: PageLimit,
-) -> Result<Page, ReadError> {
+) -> Result<EventPage, ReadError> {
     let page = view.page(id, seqs.clone(), direction, limit)?;
     let missing = match direction {
         _ if page.count == 0 => *seqs.end(),

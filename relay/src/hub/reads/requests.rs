@@ -3,9 +3,9 @@
 use quip_core::{Authority, ConversationRecord, MemberRecord};
 use quip_protocol::{
     Code, ConversationId, UserId, frame,
-    request::{Entry, History, List, Member, Page as PageHead},
+    request::{Entry, History, List, Member, Page},
 };
-use quip_store::{Direction, Members, Page, PageLimit, ReadError, View};
+use quip_store::{Direction, EventPage, Members, PageLimit, ReadError, View};
 
 use super::{MembersOf, UserSeen, encode_end, last_seen, name, pages, read_code};
 use crate::hub::authority::{Membership, Rights, may_read, may_see_members, room_name};
@@ -23,11 +23,11 @@ pub(super) fn history(view: &View, rights: &Rights, ask: &History, limit: PageLi
             (false, from) => (first..=last.min(from - 1), Direction::Backward),
         };
         let page = if range.is_empty() {
-            Page::default()
+            EventPage::default()
         } else {
             pages::whole(view, ask.conversation, range, direction, limit)?
         };
-        let head = PageHead { generation: view.generation(), first, head: last, count: page.count as u64 };
+        let head = Page { generation: view.generation(), first, head: last, count: page.count as u64 };
         frame::encode(&head, out);
         out.extend_from_slice(&page.frames);
         Ok(match direction {

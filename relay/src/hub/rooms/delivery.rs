@@ -5,7 +5,7 @@ use quip_protocol::{
     conversation::{Skip, skip},
     frame,
 };
-use quip_store::{Page, ReadError};
+use quip_store::{EventPage, ReadError};
 
 use super::{Rooms, follower::Follower};
 use crate::hub::{
@@ -90,7 +90,7 @@ impl Rooms {
     pub(in crate::hub) fn page(
         &mut self,
         stream: StreamKey,
-        page: Result<Page, ReadError>,
+        page: Result<EventPage, ReadError>,
         out: &mut Out,
     ) -> Result<(), Code> {
         let Some(follower) = self.followers.get_mut(stream) else { return Ok(()) };

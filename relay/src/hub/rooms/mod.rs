@@ -242,7 +242,7 @@ mod tests {
         conversation::{Start, Target},
         event::kind,
     };
-    use quip_store::Page;
+    use quip_store::EventPage;
     use slotmap::SlotMap;
 
     use super::*;
@@ -346,11 +346,11 @@ mod tests {
         let filled = all.rooms.fill(stream, &mut out);
         let Filled::Behind(Query::Page { first: 1, last: 20, .. }) = filled else { panic!("{filled:?}") };
         assert!(matches!(all.rooms.fill(stream, &mut out), Filled::Same), "while it is read");
-        let page = Page { first: 1, last: 18, count: 18, frames: vec![7; 1800].into() };
+        let page = EventPage { first: 1, last: 18, count: 18, frames: vec![7; 1800].into() };
         assert_eq!(all.rooms.page(stream, Ok(page), &mut out), Ok(()));
         let mut rest = Out::default();
         assert!(matches!(all.rooms.fill(stream, &mut rest), Filled::Follows(Priority::Live)) && !rest.is_empty());
-        assert_eq!(all.rooms.page(stream, Ok(Page::default()), &mut out), Err(Code::BUSY), "trimmed meanwhile");
+        assert_eq!(all.rooms.page(stream, Ok(EventPage::default()), &mut out), Err(Code::BUSY), "trimmed meanwhile");
     }
 
     #[test]

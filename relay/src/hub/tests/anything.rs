@@ -184,7 +184,7 @@ fn answer_a_read(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
         Query::Page { first, last, .. } => {
             let to = last.min(first + dice.roll(5) as u64);
             let frames: Vec<u8> = (first..=to).flat_map(event_frame).collect();
-            Found::Page(Ok(Page { first, last: to, count: (to - first + 1) as usize, frames: frames.into() }))
+            Found::Page(Ok(EventPage { first, last: to, count: (to - first + 1) as usize, frames: frames.into() }))
         }
         Query::Warm(command) => Found::Warm(command),
         Query::Present { .. } => Found::Present(Ok((vec![(user("ann"), 0)], false))),

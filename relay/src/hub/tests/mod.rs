@@ -22,7 +22,7 @@ use quip_protocol::{
     frame,
     session::Hello,
 };
-use quip_store::{Change, Committed, Page};
+use quip_store::{Change, Committed, EventPage};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -189,7 +189,7 @@ impl Relay {
         let Query::Page { first, last, .. } = query else { panic!("{query:?}") };
         let to = last.min(first + count - 1);
         let frames: Vec<u8> = (first..=to).flat_map(event_frame).collect();
-        let page = Page { first, last: to, count: (to - first + 1) as usize, frames: frames.into() };
+        let page = EventPage { first, last: to, count: (to - first + 1) as usize, frames: frames.into() };
         self.found(connection, stream, Found::Page(Ok(page)));
         (first, last)
     }

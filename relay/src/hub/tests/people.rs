@@ -65,7 +65,7 @@ fn a_broken_connection_shows_after_a_pause_and_a_goodbye_at_once() {
 }
 
 #[test]
-fn who_no_longer_has_the_conversation_open_sees_nothing_more() {
+fn a_user_who_closed_the_conversation_sees_nothing_more() {
     let mut relay = Relay::new();
     let ann = relay.client("ann");
     let stream = watch(&mut relay, ann, "ann", "bob");

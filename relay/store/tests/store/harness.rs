@@ -13,8 +13,8 @@ use quip_core::{Action, Authority, By, Command, JoinAs, MarkRecord};
 use quip_order::{BatchLimit, EmbeddedConfig, LOG_BYTES_MIN, Order, Submit, embedded};
 use quip_protocol::{Code, ConversationId, DeviceId, Event, RoomName, UserId, frame, limit};
 use quip_store::{
-    Change, Committed, Direction, OpenError, Page, PageLimit, Sequencer, SequencerConfig, SequencerError, Sink, Store,
-    StoreConfig, View,
+    Change, Committed, Direction, EventPage, OpenError, PageLimit, Sequencer, SequencerConfig, SequencerError, Sink,
+    Store, StoreConfig, View,
 };
 
 /// Longer than anything here takes, even on a busy machine.
@@ -182,7 +182,7 @@ pub(crate) fn marked(seq: u64, number: u64) -> MarkRecord {
 }
 
 /// The events of a page; its own fields must agree with them.
-pub(crate) fn events(page: &Page) -> Vec<(u64, Vec<u8>)> {
+pub(crate) fn events(page: &EventPage) -> Vec<(u64, Vec<u8>)> {
     let (mut rest, mut events) = (&page.frames[..], Vec::new());
     while let Some((frame, used)) = frame::split(rest, limit::FRAME).unwrap() {
         let event: Event<'_> = frame::decode(frame.body).unwrap();

@@ -62,7 +62,7 @@ fn half_lost() -> (TempDir, PathBuf, Device, Seen) {
 }
 
 #[test]
-fn what_the_view_lost_is_folded_again() {
+fn commands_that_the_view_lost_are_replayed() {
     let (_folder, half, mut ann, expected) = half_lost();
     assert_eq!((expected.last, expected.members, expected.mark), (13, 2, Some(marked(4, 3))));
     let generation = on_disk(&half).1.generation();
@@ -84,7 +84,7 @@ fn what_the_view_lost_is_folded_again() {
 
 /// The sinks learn only of what is new: nobody is here yet to be told of the rest.
 #[test]
-fn what_is_folded_again_is_not_told() {
+fn replayed_commands_are_not_announced() {
     let (_folder, half, mut ann, _) = half_lost();
     let relay = Relay::open(&half);
     assert!(relay.running.told.try_recv().is_err());
@@ -110,7 +110,7 @@ fn the_engines_journals_do_not_matter() {
 }
 
 #[test]
-fn a_clean_end_leaves_nothing_to_fold_again() {
+fn a_clean_shutdown_leaves_nothing_to_replay() {
     let folder = tempfile::tempdir().unwrap();
     let relay = Relay::open(folder.path());
     let mut ann = Device::new("ann", room(NAME));
@@ -147,7 +147,7 @@ fn a_store_does_not_open_with_another_log_or_a_log_that_lost_its_end() {
 }
 
 #[test]
-fn a_log_that_goes_round_is_checkpointed_in_time() {
+fn a_log_that_wraps_around_is_checkpointed_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let mut ann = Device::new("ann", room(NAME));
     let relay = Relay::open(folder.path());

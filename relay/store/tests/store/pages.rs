@@ -42,7 +42,7 @@ fn pages_both_ways() {
     assert!(seqs(view, id, 31, u64::MAX, Backward, ALL).is_empty());
     #[expect(clippy::reversed_empty_ranges, reason = "a caller may compute it")]
     let empty = view.page(id, 7..=6, Forward, ALL).unwrap();
-    assert_eq!(empty, quip_store::Page::default());
+    assert_eq!(empty, quip_store::EventPage::default());
     assert!(seqs(view, id, 1, 30, Forward, PageLimit { events: 0, ..ALL }).is_empty());
     assert!(seqs(view, room("test:none"), 0, u64::MAX, Forward, ALL).is_empty());
     relay.close();

@@ -8,7 +8,7 @@ use quip_order::{BatchLimit, Faults, Submit as _, faulty};
 use crate::harness::*;
 
 #[test]
-fn it_is_there_after_a_restart() {
+fn a_last_seen_time_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let relay = Relay::open(folder.path());
     let seen = |relay: &Relay, at| relay.send(Command::seen(user("ann"), at)).effects;

@@ -86,7 +86,7 @@ fn a_deletion_finds_edits_that_an_earlier_run_committed() {
 }
 
 #[test]
-fn what_changes_nothing_is_told_too() {
+fn commands_that_change_nothing_are_announced_too() {
     let folder = tempfile::tempdir().unwrap();
     let relay = Relay::open(folder.path());
     let stranger = Device::new("eve", room("test:closed"));

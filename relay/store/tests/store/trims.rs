@@ -79,7 +79,7 @@ fn trims_add_up_and_never_go_back() {
 }
 
 #[test]
-fn what_is_noted_of_edits_goes_with_the_message() {
+fn the_edits_record_is_removed_with_its_message() {
     let folder = tempfile::tempdir().unwrap();
     let mut ann = Device::new("ann", room("test:edited"));
     let id = ann.conversation;

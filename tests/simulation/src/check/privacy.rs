@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quip_client::{ClientEvent, History as Page, OwnedEvent};
+use quip_client::{ClientEvent, History as HistoryPage, OwnedEvent};
 use quip_protocol::{ConversationId, UserId};
 
 use super::{Found, Promise, Violation};
@@ -98,7 +98,7 @@ impl Check<'_> {
         }
     }
 
-    fn page(&mut self, now: Duration, user: &UserId, id: ConversationId, page: &Page) {
+    fn page(&mut self, now: Duration, user: &UserId, id: ConversationId, page: &HistoryPage) {
         for event in &page.events {
             self.event(now, user, id, event);
         }
