@@ -1,6 +1,6 @@
 //! Nobody learns what is not for them.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use quip_client::{ClientEvent, History as HistoryPage, OwnedEvent};
 use quip_protocol::{ConversationId, UserId};
@@ -14,7 +14,7 @@ use crate::{
 
 /// Judges what apps learned.
 pub(super) fn check(history: &History, logs: &Logs) -> Vec<Violation> {
-    let mut check = Check { history, found: Found::new(logs), readings: Vec::new() };
+    let mut check = Check { history, found: Found::new(logs), readings: HashMap::new() };
     for (at, device, app) in history.apps() {
         check.step(at, device, app);
     }
@@ -24,18 +24,28 @@ pub(super) fn check(history: &History, logs: &Logs) -> Vec<Violation> {
 struct Check<'a> {
     history: &'a History,
     found: Found<'a>,
-    readings: Vec<(Reading, ConversationId)>,
+    /// What each reading is of, and the log that it reads now.
+    readings: HashMap<Reading, (ConversationId, u64)>,
 }
 
 impl Check<'_> {
     fn step(&mut self, now: Duration, device: Device, app: &App) {
         let user = self.history.user(device);
         match app {
-            App::Opened { conversation, reading, .. } => self.readings.push((*reading, *conversation)),
+            App::Opened { conversation, reading, from, generation } => {
+                let generation = from.map_or(*generation, |from| from.generation);
+                self.readings.insert(*reading, (*conversation, generation));
+            }
+            App::Reset { reading, generation, .. } => {
+                if let Some((_, log)) = self.readings.get_mut(reading) {
+                    *log = *generation;
+                }
+            }
             App::Delivered { reading, event } => {
-                let of = self.readings.iter().rev().find(|(known, _)| known == reading);
-                if let Some((_, id)) = of {
-                    self.event(now, user, *id, event);
+                if let Some((id, generation)) = self.readings.get(reading).copied() {
+                    let logs = self.found.logs;
+                    let known = logs.get(generation, now).and_then(|log| log.truth.conversations.get(&id));
+                    self.event(now, user, id, event, known);
                 }
             }
             App::Read { conversation, page } => self.page(now, user, *conversation, page),
@@ -90,17 +100,28 @@ impl Check<'_> {
         }
     }
 
-    fn event(&mut self, now: Duration, user: &UserId, id: ConversationId, event: &OwnedEvent) {
-        // An app that is slow is given today what was sent to it out of an earlier log.
-        let mut logs = self.found.logs.conversation(id, Duration::ZERO, now);
-        if !logs.any(|known| known.ranges(user, Duration::MAX).any(|(from, to)| (from..=to).contains(&event.seq))) {
+    /// Judges an event by the conversation as it is in the logs that it may be from.
+    fn event<'b>(
+        &mut self,
+        now: Duration,
+        user: &UserId,
+        id: ConversationId,
+        event: &OwnedEvent,
+        known: impl IntoIterator<Item = &'b Conversation>,
+    ) {
+        if !known
+            .into_iter()
+            .any(|known| known.ranges(user, Duration::MAX).any(|(from, to)| (from..=to).contains(&event.seq)))
+        {
             self.leak(now, user, format!("event {} of {id}", event.seq));
         }
     }
 
     fn page(&mut self, now: Duration, user: &UserId, id: ConversationId, page: &HistoryPage) {
+        let logs = self.found.logs;
         for event in &page.events {
-            self.event(now, user, id, event);
+            // A page does not say which log it is from.
+            self.event(now, user, id, event, logs.conversation(id, now.saturating_sub(UNDER_WAY), now));
         }
         let dense = page.events.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq);
         if !dense {
