@@ -24,7 +24,7 @@ pub(crate) struct Args {
 }
 
 /// Conversations on one connection, which are written at once.
-const CONVERSATIONS: u64 = 50;
+const CONVERSATIONS: u64 = 32;
 /// The user that writes.
 const USER: &str = "writer";
 /// Shortest and longest load before a kill.
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
         report.add("stopped", started(&relay)?);
         let load = rand::random_range(LOAD[0]..LOAD[1]);
         let peak = runtime.block_on(async {
-            let clients = Clients::new(&relay, 1)?;
+            let clients = Clients::new(&relay, CONVERSATIONS as u32)?;
             let session = clients.connect(&relay.token(USER)?).await?;
             let _writers = writers(&session, u64::MAX / CONVERSATIONS).await?;
             sleep(load).await;
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
 }
 
 async fn fill(relay: &Relay, messages: u64) -> Result<()> {
-    let clients = Clients::new(relay, 1)?;
+    let clients = Clients::new(relay, CONVERSATIONS as u32)?;
     let session = clients.connect(&relay.token(USER)?).await?;
     let written = writers(&session, messages.div_ceil(CONVERSATIONS)).await?.join_all().await;
     written.into_iter().collect::<Result<Vec<()>>>()?;
