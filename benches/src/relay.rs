@@ -185,7 +185,9 @@ fn launch(
     let log = data.join(LOG);
     let mut command = Command::new(program);
     command.arg("serve").arg("--config").arg(config).arg("--data").arg(data).args(["--listen", &listen.to_string()]);
-    command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+    File::create(&log)?;
+    let append = || File::options().append(true).open(&log);
+    command.stdin(Stdio::null()).stdout(append()?).stderr(append()?);
     let begin = Instant::now();
     let started = guard::start(Some(data), Signal::KILL, || spawn(&mut command));
     let mut child = started.with_context(|| format!("cannot start {}", program.display()))?;
