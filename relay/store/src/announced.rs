@@ -1,8 +1,8 @@
 //! Batches that sinks know of before the engine has them.
 //!
 //! A durable batch is announced first and committed to the engine after, so that nobody waits for the engine to get a message.
-//! A read waits until the engine has what was announced before the read began: whoever asks because of an announcement sees at
-//! least what it announced.
+//! A read waits until the engine has what was announced before the read began. One that follows from an announcement sees at
+//! least what was announced.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 

@@ -43,7 +43,7 @@ pub enum Entry {
     RelayStarted,
     /// The relay died.
     RelayCrashed,
-    /// A client made a connection to someone who only says that he is the relay.
+    /// A client made a connection to an impostor.
     Fooled,
     /// Faults are over: from now on everything must settle.
     Calm,

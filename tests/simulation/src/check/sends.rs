@@ -108,7 +108,8 @@ impl Check<'_> {
                 }
             }
             Err(ReceiptError::Unknown) => {
-                let left = { logs }.any(|log| {
+                let mut logs = logs;
+                let left = logs.any(|log| {
                     let known = log.truth.conversations.get(&id);
                     let seen = || known.into_iter().flat_map(|known| known.seen_between(user, Duration::ZERO, now));
                     // A log that was restored to before the user came is as good as left.
