@@ -18,7 +18,8 @@
  *   OLD      offset, bytes                      part of what the next WRITE or RESIZE destroys; zeros are left out
  *   WRITE    inode, offset, length, old size
  *   RESIZE   inode, old size, new size
- *   SYNC     inode, begin, flags, path          begin: log length when the sync began; flags: DATA, FAILED
+ *   SYNC     inode, begin, flags, path          begin: log length when the sync began; flags: DATA, FAILED. Also after a
+ *                                               write to a file that was opened with O_DSYNC
  *   SYNCALL  begin
  *   CREATE   is folder, path
  *   RENAME   inode, replaced inode or 0, is folder, from, NUL, to

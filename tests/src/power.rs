@@ -2,7 +2,7 @@
 //!
 //! [`Shim`] makes a process record what it changes below a folder (see `tests/powerloss/shim.c`). After that process
 //! was killed, [`Shim::lose_power`] rolls the folder back to a state that a real disk could show: what a completed
-//! `fsync` or `fdatasync` covers stays, of everything else each 512-byte sector shows any of its states since then.
+//! `fsync`, `fdatasync` or write with `O_DSYNC` covers stays, of everything else each 512-byte sector shows any of its states since then.
 //!
 //! ```ignore
 //! let shim = Shim::new(&data)?;

@@ -1,9 +1,9 @@
 //! Writes that are on the disk when they return.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,7 @@ use super::segment::SECTOR;
 /// A file that is written by whole sectors.
 ///
 /// Where the filesystem allows it, a write bypasses the page cache: one request to the disk instead of a copy and a sync.
+/// Elsewhere a sync follows the write.
 pub(super) struct Durable {
     path: PathBuf,
     direct: Option<File>,
@@ -21,10 +22,8 @@ pub(super) struct Durable {
 impl Durable {
     /// Opens a file that is there.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let open = |flags| OpenOptions::new().write(true).custom_flags(flags).open(path);
-        let cached = open(libc::O_DSYNC)?;
-        let direct = open(libc::O_DSYNC | libc::O_DIRECT).ok();
-        Ok(Self { path: path.to_owned(), direct, cached })
+        let cached = File::options().write(true).open(path)?;
+        Ok(Self { path: path.to_owned(), direct: direct(path), cached })
     }
 
     /// Writes whole sectors to the beginning of a sector.
@@ -39,8 +38,22 @@ impl Durable {
                 written => return written,
             }
         }
-        self.cached.write_all_at(sectors.as_slice(), at)
+        self.cached.write_all_at(sectors.as_slice(), at)?;
+        self.cached.sync_data()
     }
+}
+
+/// Where the filesystem allows it.
+#[cfg(target_os = "linux")]
+fn direct(path: &Path) -> Option<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    File::options().write(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC).open(path).ok()
+}
+
+/// Other systems have neither flag with this meaning.
+#[cfg(not(target_os = "linux"))]
+fn direct(_: &Path) -> Option<File> {
+    None
 }
 
 /// Bytes that begin at a multiple of a sector in memory, as direct writes need.

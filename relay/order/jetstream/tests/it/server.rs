@@ -115,7 +115,7 @@ impl Servers {
     }
 
     /// Whether a server answers and has everything that the others have.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "tests that include this file use parts of it")]
     pub(crate) fn has_caught_up(&self, number: usize) -> bool {
         let ask = || {
             let mut stream = TcpStream::connect(&self.servers[number].monitor)?;
@@ -134,7 +134,7 @@ impl Servers {
     }
 
     /// What the servers said, for a test that fails.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "tests that include this file use parts of it")]
     pub(crate) fn logs(&self) -> String {
         let said =
             |server: &Server| fs::read_to_string(self.folder.path().join(&server.name).join("log")).unwrap_or_default();
