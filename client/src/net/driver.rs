@@ -200,7 +200,7 @@ struct Refusals {
 impl Refusals {
     /// Told why there is no connection, and how many relays there are.
     fn are_final(&mut self, lost: &ConnectionLost, relays: usize) -> bool {
-        // They are tried in turn: only so many in a row are all of them.
+        // Relays are tried in turn, so as many in a row as there are relays means that none is trusted.
         if !matches!(lost, ConnectionLost::Untrusted(_)) {
             self.untrusted = 0;
         }

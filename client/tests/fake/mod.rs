@@ -78,7 +78,7 @@ impl Relay {
         Session { connection, control }
     }
 
-    /// The next connection, which is told of other relays.
+    /// The next connection, whose `Welcome` names other relays.
     pub(crate) async fn welcome(&self, others: &[&Self]) -> Session {
         let mut session = self.accept().await;
         session.welcome(others).await;

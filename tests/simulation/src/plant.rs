@@ -23,7 +23,7 @@ pub enum Plant {
     NotificationLeaked,
     /// The library keeps a cursor behind an event that the app never handled.
     UnhandledAcknowledged,
-    /// An app is told that an event is gone which is still kept.
+    /// An app gets a skip over an event that is still kept.
     SkippedKept,
     /// An app is not told that the log is another one.
     ResetLost,
