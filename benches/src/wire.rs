@@ -12,9 +12,9 @@ use bytes::{Buf, BytesMut};
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
 use quip_link::Namespace;
 use quip_protocol::{
-    ALPN, Blob, Code, ConversationId, DeviceId, InstanceId, LEVEL, ToClient, UserId,
+    ALPN, Blob, Code, ConversationId, DeviceId, InstanceId, Items, ToClient, UserId,
     conversation::{Open, Opened, Post, Start, Target},
-    event, frame, limit,
+    event, frame, grease, limit,
     request::History,
     session::{Hello, Welcome},
 };
@@ -98,7 +98,7 @@ impl Clients {
             device: who.device,
             instance: who.instance,
             client: concat!("quip-bench ", env!("CARGO_PKG_VERSION")),
-            level: LEVEL,
+            features: Items::default(),
             streams: self.streams.into(),
         };
         send.write_all(&frame::to_bytes(&hello)).await?;
@@ -281,16 +281,26 @@ impl Reader {
 
     /// As [`Reader::buffered`], with the bytes of its frame.
     pub(crate) fn buffered_frame(&mut self) -> Result<Option<(ToClient<'_>, &[u8])>> {
+        self.skip_reserved()?;
         let rest = &self.buffer[self.taken..];
         match frame::split(rest, limit::FRAME)? {
             None => Ok(None),
             Some((frame, length)) => {
                 self.taken += length;
-                // The relay keeps to the client's level, so that even skippable messages are known.
-                let message = ToClient::decode(frame)?.context("a message of an unknown level")?;
+                let message = ToClient::decode(frame)?.context("a message of an unknown type")?;
                 Ok(Some((message, &rest[..length])))
             }
         }
+    }
+
+    /// Skips frames that mean nothing.
+    fn skip_reserved(&mut self) -> Result<()> {
+        while let Some((frame, length)) = frame::split(&self.buffer[self.taken..], limit::FRAME)?
+            && grease::is_reserved(frame.kind)
+        {
+            self.taken += length;
+        }
+        Ok(())
     }
 
     /// The next message; `None` if the relay finished the stream.
@@ -300,10 +310,12 @@ impl Reader {
 
     /// As [`Reader::next`], with the bytes of its frame.
     pub(crate) async fn next_frame(&mut self) -> Result<Option<(ToClient<'_>, &[u8])>> {
+        self.skip_reserved()?;
         while frame::split(&self.buffer[self.taken..], limit::FRAME)?.is_none() {
             if !self.fill().await? {
                 return Ok(None);
             }
+            self.skip_reserved()?;
         }
         self.buffered_frame()
     }

@@ -237,8 +237,8 @@ impl Inner {
     /// Sends a signal to all who have the conversation open, if there is a connection.
     pub(crate) fn signal(&self, id: ConversationId, kind: u64, body: &[u8]) {
         let LinkState::Up(link) = self.hub.links.now() else { return };
-        if let Some(stream) = link.stream(id) {
-            let signal = Signal { stream, user: "", kind, body: Blob(body) };
+        if let Some(channel) = link.channel(id) {
+            let signal = Signal { channel, user: "", kind, body: Blob(body) };
             link.connection.send_datagram(to_datagram(&signal)).ok();
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
-use quip_protocol::{Code, ConversationId, Event, UserId, event::kind, session as wire};
+use quip_protocol::{Blob, Code, ConversationId, Event, UserId, event::kind, session as wire};
 
 use crate::ClosedReason;
 
@@ -36,6 +36,12 @@ impl OwnedEvent {
         let Event { seq, number, at, user, kind, body } = *event;
         let (user, body) = (UserId::parse(user).ok()?, Bytes::copy_from_slice(body.0));
         Some(Self { seq, number, at, user, kind, body, own: None })
+    }
+
+    /// Tells this event from another one in its place in another copy of the log.
+    pub(crate) fn digest(&self) -> [u8; 4] {
+        let Self { seq, number, at, ref user, kind, .. } = *self;
+        Event { seq, number, at, user: user.as_str(), kind, body: Blob(&[]) }.digest()
     }
 
     /// The text of a text event.
@@ -143,6 +149,14 @@ pub enum ClientEvent {
         kind: u64,
         /// The application's content.
         body: Bytes,
+    },
+    /// The relay's log ends before what this device has of a conversation: the relay lags behind others, or its data was copied
+    /// back from a backup. The client keeps its place and tries again. Sent once until the conversation is open again.
+    Behind {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Seq of the newest event that the relay has.
+        head: u64,
     },
     /// A notice for the user or a log.
     Notice {

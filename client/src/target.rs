@@ -95,16 +95,15 @@ pub enum Start {
 }
 
 impl Start {
-    /// The same on the wire.
-    pub(crate) fn to_wire(self, saved: Option<Cursor>, generation: u64) -> wire::Start {
-        let after = |Cursor { generation, seq }| wire::Start::After { generation, seq };
+    /// The cursor that it stands for, or else the start on the wire.
+    pub(crate) fn cursor(self, saved: Option<Cursor>, generation: u64) -> Result<Cursor, wire::Start> {
         match self {
-            Self::Cursor => saved.map_or(wire::Start::Now, after),
-            Self::Now => wire::Start::Now,
-            Self::Beginning => wire::Start::After { generation: 0, seq: 0 },
-            Self::Last(count) => wire::Start::Last(count),
-            Self::After(seq) => wire::Start::After { generation, seq },
-            Self::Resume(cursor) => after(cursor),
+            Self::Cursor => saved.ok_or(wire::Start::Now),
+            Self::Now => Err(wire::Start::Now),
+            Self::Beginning => Ok(Cursor { generation: 0, seq: 0, digest: [0; 4] }),
+            Self::Last(count) => Err(wire::Start::Last(count)),
+            Self::After(seq) => Ok(Cursor { generation, seq, digest: [0; 4] }),
+            Self::Resume(cursor) => Ok(cursor),
         }
     }
 }

@@ -279,9 +279,9 @@ async fn signals_go_both_ways_and_bad_ones_are_dropped() {
     let frame = from_datagram(&datagram).expect("a frame");
     let sent: Signal<'_> = decode(frame.body).expect("a signal");
     let number = u64::from(stream.send.id());
-    assert_eq!((frame.kind, sent.stream, sent.user, sent.kind), (0x61, number, "", 1));
+    assert_eq!((frame.kind, sent.channel, sent.user, sent.kind), (0x61, number, "", 1));
 
-    let signal = |stream, user| to_datagram(&Signal { stream, user, kind: 16, body: Blob(b"wave") });
+    let signal = |channel, user| to_datagram(&Signal { channel, user, kind: 16, body: Blob(b"wave") });
     for datagram in [signal(400, "bob"), signal(number, ""), b"\x63nonsense"[..].into(), signal(number, "bob")] {
         session.connection.send_datagram(datagram).expect("sent");
     }

@@ -45,7 +45,7 @@ impl Code {
             Code::NOT_UTF8,
             Code::INVALID_NAME,
             Code::MISSING,
-            Code::ALREADY_OPEN,
+            Code::UNSUPPORTED,
             Code::TOO_MANY_STREAMS,
         ];
         self.retry() == Retry::Final && !BEFORE.contains(&self)
@@ -68,9 +68,10 @@ codes! {
     BYE = 0x00, "closed normally";
     ENDED = 0x01, "membership ended; every visible event was delivered";
     DONE = 0x02, "request completed";
+    REOPENED = 0x03, "conversation was opened again on this connection";
     MALFORMED = 0x10, "malformed frame or body";
     FRAME_TOO_LARGE = 0x11, "frame exceeds the size limit";
-    TRAILING_BYTES = 0x12, "trailing bytes in a frame body";
+    UNKNOWN_EXTENSION = 0x12, "unknown extension that must be understood";
     UNKNOWN_TYPE = 0x13, "unknown frame type that must be understood";
     UNKNOWN_STREAM = 0x14, "the first frame of a stream does not open it";
     UNEXPECTED = 0x15, "unexpected frame";
@@ -83,7 +84,7 @@ codes! {
     FORBIDDEN = 0x43, "not allowed by the token or the role";
     NOT_FOUND = 0x44, "conversation not found, or not visible to you";
     INVALID_NAME = 0x45, "invalid name";
-    ALREADY_OPEN = 0x46, "conversation is already open on this connection";
+    UNSUPPORTED = 0x46, "command not supported by this relay";
     MESSAGE_TOO_LARGE = 0x47, "content exceeds the size limit";
     MESSAGE_EMPTY = 0x48, "content is empty";
     NOT_UTF8 = 0x49, "text is not valid UTF-8";
@@ -105,10 +106,9 @@ codes! {
     FULL = 0x80, "commit queue is full";
     RATE = 0x81, "rate limit exceeded";
     UNANSWERED = 0x82, "too many unanswered commands on this stream";
-    BLOCKED = 0x83, "an earlier number on this stream was refused; resend from it";
-    BUSY = 0x84, "read queue is full";
-    KEY_PENDING = 0x85, "token key not known yet; the relay is fetching its key set";
-    LOST = 0x86, "outcome unknown; open the conversation again to learn it";
+    BUSY = 0x83, "read queue is full";
+    KEY_PENDING = 0x84, "token key not known yet; the relay is fetching its key set";
+    LOST = 0x85, "outcome unknown; open the conversation again to learn it";
     BEHIND = 0xc0, "cursor is ahead of this relay; info is its head";
     SHUTDOWN = 0xc1, "relay is shutting down";
     OVERLOADED = 0xc2, "relay is overloaded";

@@ -18,12 +18,16 @@ pub struct Open<'a> {
     target: Blob<'a>,
     /// 0 = do not join; otherwise the `n` of the join, which is a command like any other.
     pub join: u64,
+    /// Names the conversation in datagrams of this connection; 0 = no datagrams.
+    pub channel: u64,
     /// 0 = now, 1 = after a cursor, 2 = the last `value` events.
     start_kind: u8,
     /// The cursor's generation, or 0.
     generation: u64,
     /// The cursor's seq, or the number of events.
     value: u64,
+    /// [`crate::Event::digest`] of the event at the cursor; zero if it is not known.
+    pub digest: [u8; 4],
 }
 
 /// What to open.
@@ -67,7 +71,7 @@ pub enum InvalidTarget {
 }
 
 impl<'a> Open<'a> {
-    /// An open of `target`, joining with send number `join` unless that is 0.
+    /// An open of `target`, joining with send number `join` unless that is 0. It has no channel and no digest.
     pub fn new(target: &'a Target<'a>, join: u64, start: Start) -> Self {
         let (target_kind, target) = match target {
             Target::Id(id) => (0, &id.0[..]),
@@ -80,7 +84,8 @@ impl<'a> Open<'a> {
             Start::After { generation, seq } => (1, generation, seq),
             Start::Last(count) => (2, 0, count),
         };
-        Self { target_kind, target: Blob(target), join, start_kind, generation, value }
+        let (channel, digest) = (0, [0; 4]);
+        Self { target_kind, target: Blob(target), join, channel, start_kind, generation, value, digest }
     }
 
     /// What to open.

@@ -3,12 +3,17 @@
 //! The length counts the type and the body. Varints are unsigned LEB128 as in postcard: seven bits a
 //! byte, least significant first, the top bit set on every byte but the last, at most ten bytes.
 //! Writers use the shortest form. The length is checked before anything is buffered.
+//!
+//! After the last field of a body may come extensions, see [`crate::extension`].
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::Code;
+use crate::{
+    Code,
+    extension::{self, Extension},
+};
 
 /// A message that is sent as one frame.
 pub trait Message: Serialize {
@@ -53,12 +58,15 @@ pub enum DecodeError {
     /// The body does not parse, or breaks a bound.
     #[error("the body of a frame of type {0:#x} is malformed")]
     Malformed(u64),
-    /// Bytes are left over after the message.
-    #[error("bytes are left over in a frame of type {0:#x}")]
-    Trailing(u64),
+    /// An unknown extension with an even id, in a message of this type.
+    #[error("a frame of type {0:#x} has an unknown extension that must not be skipped")]
+    UnknownExtension(u64),
     /// An unknown even type.
     #[error("the frame type {0:#x} is unknown and must not be skipped")]
     UnknownType(u64),
+    /// A type that only the other side sends, or that is for datagrams.
+    #[error("a frame of type {0:#x} has no place here")]
+    Unexpected(u64),
 }
 
 impl FrameError {
@@ -76,8 +84,9 @@ impl DecodeError {
     pub fn code(self) -> Code {
         match self {
             Self::Malformed(_) => Code::MALFORMED,
-            Self::Trailing(_) => Code::TRAILING_BYTES,
+            Self::UnknownExtension(_) => Code::UNKNOWN_EXTENSION,
             Self::UnknownType(_) => Code::UNKNOWN_TYPE,
+            Self::Unexpected(_) => Code::UNEXPECTED,
         }
     }
 }
@@ -99,16 +108,25 @@ pub fn split(buffer: &[u8], limit: usize) -> Result<Option<(Frame<'_>, usize)>, 
     Ok(Some((from_datagram(inner)?, end)))
 }
 
-/// Decodes a body, which must have no bytes left over.
+/// Decodes a body. Extensions that may be skipped are skipped.
 ///
 /// # Errors
-/// If the body is malformed or longer than the message.
+/// If the body or its extensions are malformed, or an extension must be understood.
 pub fn decode<'a, M: Message + Deserialize<'a>>(body: &'a [u8]) -> Result<M, DecodeError> {
-    match postcard::take_from_bytes::<M>(body) {
-        Ok((message, [])) => Ok(message),
-        Ok(_) => Err(DecodeError::Trailing(M::TYPE)),
-        Err(_) => Err(DecodeError::Malformed(M::TYPE)),
+    let (message, rest) = postcard::take_from_bytes::<M>(body).map_err(|_| DecodeError::Malformed(M::TYPE))?;
+    for extension in extension::read(rest) {
+        match extension {
+            Some(extension) if extension.id.is_multiple_of(2) => return Err(DecodeError::UnknownExtension(M::TYPE)),
+            Some(_) => {}
+            None => return Err(DecodeError::Malformed(M::TYPE)),
+        }
     }
+    Ok(message)
+}
+
+/// The first varint of a body. Every command with a send number begins with that number, known to this crate or not.
+pub fn first_varint(body: &[u8]) -> Option<u64> {
+    read_varint(body).ok().flatten().map(|(value, _)| value)
 }
 
 /// Appends a message as a frame.
@@ -116,10 +134,26 @@ pub fn decode<'a, M: Message + Deserialize<'a>>(body: &'a [u8]) -> Result<M, Dec
 /// # Panics
 /// If the message cannot be serialised. All types of this crate can be.
 pub fn encode<M: Message>(message: &M, out: &mut Vec<u8>) {
+    encode_extended(message, &[], out);
+}
+
+/// Appends a message with extensions as a frame.
+///
+/// # Panics
+/// As [`encode`].
+pub fn encode_extended<M: Message>(message: &M, extensions: &[Extension<'_>], out: &mut Vec<u8>) {
+    let body = |body| postcard::to_extend(message, body).expect("plain data serialises into a Vec");
+    encode_as(M::TYPE, out, |out| {
+        *out = body(std::mem::take(out));
+        extensions.iter().for_each(|extension| extension.write(out));
+    });
+}
+
+/// Appends a frame of any type, whose body `write` appends.
+pub(crate) fn encode_as(kind: u64, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    let mut body = std::mem::take(out);
-    write_varint(M::TYPE, &mut body);
-    *out = postcard::to_extend(message, body).expect("plain data serialises into a Vec");
+    write_varint(kind, out);
+    write(out);
     let length = out.len() - start;
     let mut head = Vec::with_capacity(3);
     write_varint(length as u64, &mut head);
@@ -154,7 +188,7 @@ pub fn from_datagram(datagram: &[u8]) -> Result<Frame<'_>, FrameError> {
     Ok(Frame { kind, body: &datagram[at..] })
 }
 
-fn read_varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
+pub(crate) fn read_varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     let mut value = 0u64;
     for (i, byte) in bytes.iter().enumerate() {
         if i == 9 && *byte > 1 {
@@ -168,7 +202,7 @@ fn read_varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     Ok(None)
 }
 
-fn write_varint(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn write_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

@@ -6,12 +6,15 @@
 //! * [`frame`] cuts a byte stream into frames and puts messages into them;
 //! * [`session`], [`conversation`] and [`request`] hold the messages of the three stream types;
 //! * [`event`] has the events of a conversation; [`id`] the names of users, devices and conversations;
+//! * [`extension`] and [`grease`] keep room to grow;
 //! * [`code`] is the table of codes; [`limit`] has the protocol's limits.
 
 pub mod code;
 pub mod conversation;
 pub mod event;
+pub mod extension;
 pub mod frame;
+pub mod grease;
 pub mod id;
 pub mod items;
 pub mod limit;
@@ -21,6 +24,7 @@ pub mod session;
 
 pub use code::{Code, Retry};
 pub use event::Event;
+pub use extension::Extension;
 pub use frame::{DecodeError, Frame, FrameError, Message};
 pub use id::{ConversationId, DeviceId, InstanceId, Kind, RoomName, UserId};
 pub use items::{Blob, Item, Items};
@@ -28,5 +32,3 @@ pub use message::{ToClient, ToRelay};
 
 /// The ALPN protocol id that both sides use in the TLS handshake.
 pub const ALPN: &[u8] = b"quip/1";
-/// The highest message level that this crate supports; a client sends its own in `Hello`.
-pub const LEVEL: u64 = 1;

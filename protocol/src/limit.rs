@@ -22,5 +22,7 @@ pub const TEXT: usize = 256;
 pub const UNANSWERED: u64 = 64;
 /// Other relays named in `Welcome`.
 pub const RELAYS: usize = 16;
+/// Features named in `Hello` or `Welcome`.
+pub const FEATURES: usize = 64;
 /// Bytes of a datagram's content.
 pub const SIGNAL: usize = 1024;

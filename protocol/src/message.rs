@@ -2,12 +2,12 @@
 
 use crate::{
     Event, conversation as c,
-    frame::{self, DecodeError, Frame},
+    frame::{self, DecodeError, Frame, Message},
     request as r, session as s,
 };
 
 macro_rules! direction {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident($of:ty),)* }) => {
+    ($(#[$doc:meta])* $name:ident, not $other:ident { $($variant:ident($of:ty),)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum $name<'a> {
@@ -15,15 +15,24 @@ macro_rules! direction {
         }
 
         impl<'a> $name<'a> {
+            const TYPES: &'static [u64] = &[$(<$of as frame::Message>::TYPE,)*];
+
             /// Decodes a frame; `None` for an unknown odd type, which may be skipped.
             ///
             /// # Errors
-            /// If the body is malformed or too long, or the type is even and unknown.
+            /// If the body is malformed or has an extension that must be understood, or the type is even and unknown, or
+            /// one that only the other side sends.
             pub fn decode(frame: Frame<'a>) -> Result<Option<Self>, DecodeError> {
                 $(if frame.kind == <$of as frame::Message>::TYPE {
                     return frame::decode::<$of>(frame.body).map(|message| Some(Self::$variant(message)));
                 })*
-                if frame.kind % 2 == 1 { Ok(None) } else { Err(DecodeError::UnknownType(frame.kind)) }
+                match frame.kind {
+                    kind if kind == s::Signal::TYPE || $other::TYPES.contains(&kind) => {
+                        Err(DecodeError::Unexpected(kind))
+                    }
+                    kind if kind % 2 == 1 => Ok(None),
+                    kind => Err(DecodeError::UnknownType(kind)),
+                }
             }
         }
     };
@@ -31,7 +40,7 @@ macro_rules! direction {
 
 direction! {
     /// What a client sends.
-    ToRelay {
+    ToRelay, not ToClient {
         Post(c::Post<'a>),
         Mark(c::Mark),
         Open(c::Open<'a>),
@@ -54,7 +63,7 @@ direction! {
 
 direction! {
     /// What a relay sends.
-    ToClient {
+    ToClient, not ToRelay {
         Event(Event<'a>),
         Accepted(c::Accepted),
         Ack(c::Ack),

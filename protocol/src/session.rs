@@ -1,11 +1,11 @@
-//! Messages of the session stream (QUIC stream 0).
+//! Messages of the session stream: the stream that begins with [`Hello`].
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Blob, Code, ConversationId, DeviceId, InstanceId, Item, Items, frame::types, limit};
 
 /// Client: the first frame of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello<'a> {
     /// A JWT, at most 8 KiB.
     pub token: &'a str,
@@ -15,10 +15,11 @@ pub struct Hello<'a> {
     pub instance: InstanceId,
     /// Client name and version, for logs, at most 256 bytes.
     pub client: &'a str,
-    /// The highest message level that the client understands.
-    pub level: u64,
     /// Number of conversation streams that it wants to have open at once.
     pub streams: u64,
+    /// Ids of optional features that it supports. Those that [`Welcome`] names too are in use.
+    #[serde(borrow)]
+    pub features: Items<'a, u64>,
 }
 
 /// Relay: the answer to [`Hello`].
@@ -27,8 +28,6 @@ pub struct Welcome<'a> {
     /// The user that the token names.
     #[serde(borrow)]
     pub user: &'a str,
-    /// The level that the relay will use.
-    pub level: u64,
     /// Identity of the log; cursors of another log are not valid.
     pub generation: u64,
     /// The relay's clock, in milliseconds since the Unix epoch.
@@ -47,10 +46,22 @@ pub struct Welcome<'a> {
     pub message: u64,
     /// Unanswered commands allowed on one stream.
     pub unanswered: u64,
+    /// Bytes of unanswered commands, as frames, allowed on all streams of the connection together.
+    pub unanswered_bytes: u64,
+    /// Commands that the user may send in a second, over all connections to this relay; 0 = no limit.
+    pub rate: u64,
+    /// Commands that the user may send at once after a pause.
+    pub burst: u64,
     /// The relay's name.
     pub relay: &'a str,
     /// Other relays of the same log, as `host:port`.
     pub relays: Items<'a, &'a str>,
+    /// Ids of optional features that the relay supports. Those that [`Hello`] named too are in use.
+    pub features: Items<'a, u64>,
+}
+
+impl Item<'_> for u64 {
+    const MAX: usize = limit::FEATURES;
 }
 
 impl<'a> Item<'a> for &'a str {
@@ -138,8 +149,8 @@ pub struct Notice<'a> {
 /// Either side, as a QUIC datagram (no frame length): a signal, which may be lost and is never stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal<'a> {
-    /// The receiver's stream id of the conversation.
-    pub stream: u64,
+    /// The conversation's channel on this connection: the number that the client gave it in `Open`.
+    pub channel: u64,
     /// The sender; empty from a client, filled in by the relay.
     pub user: &'a str,
     /// 1 = typing, from 16 on the application's own.

@@ -11,7 +11,7 @@ use std::{
 
 use common::{From, Sample, WIRE, fields_of, samples};
 use quip_protocol::{
-    ALPN, Blob, Code, ConversationId, LEVEL, Retry, RoomName, UserId,
+    ALPN, Blob, Code, ConversationId, Retry, RoomName, UserId,
     conversation::skip,
     event::{Added, Deleted, Edited, Reacted, Removed, RoleChanged, Titled, Tombstone, kind, role},
     limit,
@@ -48,10 +48,12 @@ fn take(encoding: &str, bytes: &mut &[u8]) {
         "varint" => drop(take_varint(bytes)),
         "byte" => drop(bytes.split_off_first().expect("a byte")),
         "bool" => assert!(*bytes.split_off_first().expect("a byte") <= 1, "not a bool"),
+        "4 bytes" => drop(bytes.split_off(..4).expect("4 bytes")),
         "16 bytes" => drop(bytes.split_off(..16).expect("16 bytes")),
         "bytes" => drop(take_bytes(bytes)),
         "text" => drop(std::str::from_utf8(take_bytes(bytes)).expect("UTF-8")),
         "list of text" => take_items(&vec![("", "text")], bytes),
+        "list of varint" => take_items(&vec![("", "varint")], bytes),
         list => {
             let item = list.strip_prefix("list of ").unwrap_or_else(|| panic!("no encoding of section 3: {list}"));
             take_items(&fields_under(&format!("An **{item}** is")), bytes);
@@ -228,7 +230,6 @@ fn the_kinds_of_events() {
 fn small_numbers_in_prose() {
     let says = |text: &str| assert!(WIRE.contains(text), "WIRE.md lacks {text:?}");
     says(&format!("ALPN `{}` ({} bytes", str::from_utf8(ALPN).unwrap(), ALPN.len()));
-    says(&format!("message level {LEVEL}"));
     says(&format!("{} member, {} admin, {} owner", role::MEMBER, role::ADMIN, role::OWNER));
     says(&format!("{} offline: ", presence::OFFLINE));
     says(&format!("{} unreachable: ", presence::UNREACHABLE));
@@ -252,6 +253,7 @@ fn the_table_of_limits() {
         ("TEXT", limit::TEXT),
         ("UNANSWERED", limit::UNANSWERED as usize),
         ("RELAYS", limit::RELAYS),
+        ("FEATURES", limit::FEATURES),
         ("SIGNAL", limit::SIGNAL),
     ];
     let rows = table("## 10. Limits", "| Limit | Most |");

@@ -23,11 +23,14 @@ fn every_message_is_its_golden_bytes() {
     }
 }
 
+/// Of event 300 of bob, see [`an_event_is_told_from_another_with_its_seq`].
+const DIGEST: [u8; 4] = [226, 4, 231, 201];
+
 /// Types that a direction knows: an empty body is malformed for these, and for all others the type is unknown.
 fn known(decodes: impl Fn(Frame<'_>) -> Result<bool, DecodeError>) -> BTreeSet<u64> {
     let is_known = |kind: &u64| match decodes(Frame { kind: *kind, body: &[] }) {
         Ok(read) => read,
-        Err(DecodeError::UnknownType(_)) => false,
+        Err(DecodeError::UnknownType(_) | DecodeError::Unexpected(_)) => false,
         Err(_) => true,
     };
     (0..0x4000).filter(is_known).collect()
@@ -48,20 +51,20 @@ fn each_direction_reads_its_own_messages_only() {
     for Sample { from, name, kind, body, .. } in samples() {
         let frame = Frame { kind, body };
         let (to_relay, to_client) = (ToRelay::decode(frame), ToClient::decode(frame));
-        let foreign = |read: Option<DecodeError>, skipped: bool| match kind % 2 {
-            0 => assert_eq!(read, Some(DecodeError::UnknownType(kind)), "{name}"),
-            _ => assert!(skipped, "{name} is odd and was not skipped"),
-        };
+        let unexpected = DecodeError::Unexpected(kind);
         match from {
             From::Client => {
                 assert!(matches!(to_relay, Ok(Some(_))), "{name}");
-                foreign(to_client.clone().err(), to_client == Ok(None));
+                assert_eq!(to_client, Err(unexpected), "{name}");
             }
             From::Relay => {
                 assert!(matches!(to_client, Ok(Some(_))), "{name}");
-                foreign(to_relay.clone().err(), to_relay == Ok(None));
+                assert_eq!(to_relay, Err(unexpected), "{name}");
             }
-            From::Both => assert!(to_relay == Ok(None) && to_client == Ok(None), "{name} is for datagrams only"),
+            From::Both => {
+                let answers = (to_relay.err(), to_client.err());
+                assert_eq!(answers, (Some(unexpected), Some(unexpected)), "{name} is for datagrams only");
+            }
         }
     }
 }
@@ -91,20 +94,20 @@ fn the_bodies_of_events() {
 fn every_form_of_open() {
     let group = common::GROUP;
     let forms = [
-        (Target::Id(group), 0, Start::Now, "17 20 00 10028182838485868788898a8b8c8d8e8f 00 00 00 00"),
+        (Target::Id(group), 0, Start::Now, "1c 20 00 10028182838485868788898a8b8c8d8e8f 00 00 00 00 00 00000000"),
         (
             Target::Direct(UserId::parse("Ännchen").unwrap()),
             0,
             Start::After { generation: 0, seq: 0 },
-            "0f 20 01 08c3846e6e6368656e 00 01 00 00",
+            "14 20 01 08c3846e6e6368656e 00 00 01 00 00 00000000",
         ),
         (
             Target::Room(RoomName::parse("lobby:main").unwrap()),
             1,
             Start::Last(50),
-            "11 20 02 0a6c6f6262793a6d61696e 01 02 00 32",
+            "16 20 02 0a6c6f6262793a6d61696e 01 00 02 00 32 00000000",
         ),
-        (Target::NewGroup(group), 1, Start::Now, "17 20 03 10028182838485868788898a8b8c8d8e8f 01 00 00 00"),
+        (Target::NewGroup(group), 1, Start::Now, "1c 20 03 10028182838485868788898a8b8c8d8e8f 01 00 00 00 00 00000000"),
     ];
     for (target, join, start, hex) in forms {
         let open = common::open(target.clone(), join, start);
@@ -118,7 +121,7 @@ fn an_open_that_names_nothing() {
     let read = |target_kind: u8, target: &[u8], start_kind: u8| {
         let mut body = vec![target_kind, target.len() as u8];
         body.extend_from_slice(target);
-        body.extend_from_slice(&[0, start_kind, 0, 0]);
+        body.extend_from_slice(&[0, 0, start_kind, 0, 0, 0, 0, 0, 0]);
         let open = frame::decode::<quip_protocol::conversation::Open<'_>>(&body).unwrap();
         (open.target().is_ok(), open.start().is_ok())
     };
@@ -159,9 +162,31 @@ fn a_bool_is_0_or_1_and_a_text_is_utf8() {
 }
 
 #[test]
-fn what_is_left_over_is_refused() {
-    assert_eq!(frame::decode::<Mark>(&[1, 2]), Ok(Mark { seq: 1, number: 2 }));
-    assert_eq!(frame::decode::<Mark>(&[1, 2, 0]), Err(DecodeError::Trailing(Mark::TYPE)));
+fn what_is_left_over_is_a_list_of_extensions() {
+    let read = |body: &[u8]| frame::decode::<Mark>(body);
+    let mark = Ok(Mark { seq: 1, number: 1 });
+    assert_eq!(read(&[1, 1]), mark);
+    assert_eq!(read(&[1, 1, 3, 2, 0xff, 0xff]), mark, "an odd extension is skipped");
+    assert_eq!(read(&[1, 1, 3, 0, 61, 1, 9]), mark, "two of them");
+    assert_eq!(read(&[1, 1, 3, 0, 2, 0]), Err(DecodeError::UnknownExtension(Mark::TYPE)), "an even one is not");
+    for malformed in [&[1, 1, 3][..], &[1, 1, 3, 2, 0xff], &[1, 1, 0x80], &[1, 1, 3, 0x80]] {
+        assert_eq!(read(malformed), Err(DecodeError::Malformed(Mark::TYPE)), "{malformed:?}");
+    }
+    let mut out = Vec::new();
+    let extension = quip_protocol::Extension { id: 300, content: b"\xff" };
+    frame::encode_extended(&Mark { seq: 1, number: 1 }, &[extension], &mut out);
+    assert_eq!(out, unhex("07 34 01 01 ac02 01 ff"));
+}
+
+#[test]
+fn an_event_is_told_from_another_with_its_seq() {
+    let event = Event { seq: 300, number: 200, at: 1_700_000_000_000, user: "bob", kind: 1, body: Blob(b"hi") };
+    let tombstone = Event { kind: 12, body: Blob(b"\x05"), ..event };
+    assert_eq!(event.digest(), tombstone.digest(), "a deletion does not change it");
+    assert_eq!(event.digest(), DIGEST);
+    for other in [Event { at: event.at + 1, ..event }, Event { user: "bo", ..event }, Event { number: 201, ..event }] {
+        assert_ne!(other.digest(), DIGEST);
+    }
 }
 
 #[test]
@@ -183,7 +208,7 @@ fn headers_are_judged_before_the_body_is_there() {
 
 #[test]
 fn datagrams_have_no_length() {
-    let signal = Signal { stream: 4, user: "bob", kind: 1, body: Blob(b"") };
+    let signal = Signal { channel: 4, user: "bob", kind: 1, body: Blob(b"") };
     let datagram = frame::to_datagram(&signal);
     assert_eq!(datagram, unhex("61 04 03626f62 01 00"));
     let read = frame::from_datagram(&datagram).unwrap();

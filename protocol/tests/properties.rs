@@ -71,9 +71,13 @@ macro_rules! round_trip {
         prop_assert_eq!(frame::split(&bytes[..$cut.index(bytes.len())], limit::FRAME), Ok(None));
         let (frame, used) = frame::split(&bytes, limit::FRAME).unwrap().unwrap();
         prop_assert_eq!((frame.kind, used), (kind, bytes.len()));
-        let longer = [frame.body, &[0]].concat();
+        let extended = [frame.body, &[61, 2, 0, 0]].concat();
+        let to_understand = [frame.body, &[61, 0, 62, 0]].concat();
+        let longer = [frame.body, &[61, 2, 0]].concat();
         let shorter = &frame.body[..$cut.index(frame.body.len())];
-        prop_assert_eq!(decode_like(&message, &longer), Err(DecodeError::Trailing(kind)));
+        prop_assert_eq!(decode_like(&message, &longer), Err(DecodeError::Malformed(kind)));
+        prop_assert_eq!(decode_like(&message, &to_understand), Err(DecodeError::UnknownExtension(kind)));
+        prop_assert!(decode_like(&message, &extended).is_ok_and(|read| read == message));
         prop_assert_eq!(decode_like(&message, shorter), Err(DecodeError::Malformed(kind)));
         prop_assert_eq!(decode_like(&message, frame.body), Ok(message));
     })* };
@@ -117,7 +121,6 @@ fn welcome<'a>(parts: &'a Parts, relays: Items<'a, &'a str>) -> Welcome<'a> {
     let n = &parts.n;
     Welcome {
         user: &parts.texts[0],
-        level: n[0],
         generation: n[1],
         time: n[2],
         expires: n[3],
@@ -127,8 +130,12 @@ fn welcome<'a>(parts: &'a Parts, relays: Items<'a, &'a str>) -> Welcome<'a> {
         frame: n[7],
         message: n[8],
         unanswered: n[9],
+        unanswered_bytes: n[4],
+        rate: n[0],
+        burst: n[1],
         relay: &parts.texts[1],
         relays,
+        features: Items::encode([n[2], n[3]]),
     }
 }
 
@@ -157,7 +164,7 @@ proptest! {
         let (device, instance) = (DeviceId(parts.ids[0]), InstanceId(parts.ids[1]));
         let conversation = ConversationId(parts.ids[0]);
         round_trip![parts.cut,
-            Hello { token: text, device, instance, client: &parts.texts[1], level: n[0], streams: n[1] },
+            Hello { token: text, device, instance, client: &parts.texts[1], streams: n[0], features: Items::encode([n[1]]) },
             welcome(&parts, Items::encode(parts.relays.iter().map(|relay| &**relay))),
             Refresh { token: text },
             Refreshed { expires: n[0] },
@@ -166,7 +173,7 @@ proptest! {
             Changed { conversation, head: n[0], number: n[1], role: byte },
             Marked { conversation, seq: n[0], number: n[1] },
             Notice { code: Code(n[0]), text },
-            Signal { stream: n[0], user: text, kind: n[1], body: Blob(&parts.bytes) },
+            Signal { channel: n[0], user: text, kind: n[1], body: Blob(&parts.bytes) },
         ];
     }
 
@@ -373,10 +380,10 @@ fn the_largest_content_fits_into_a_frame() {
     let bytes = frame::to_bytes(&event);
     assert!(frame::split(&bytes, limit::FRAME).unwrap().is_some());
     let token = "t".repeat(limit::TOKEN);
-    let hello =
-        Hello { token: &token, device: common::DEVICE, instance: common::INSTANCE, client: "", level: 1, streams: 1 };
+    let (device, instance, features) = (common::DEVICE, common::INSTANCE, Items::encode([u64::MAX; limit::FEATURES]));
+    let hello = Hello { token: &token, device, instance, client: "", streams: 1, features };
     assert!(frame::to_bytes(&hello).len() < limit::FRAME);
-    let signal = Signal { stream: (1 << 62) - 1, user: &user, kind: u64::MAX, body: Blob(&content[..limit::SIGNAL]) };
+    let signal = Signal { channel: u64::MAX, user: &user, kind: u64::MAX, body: Blob(&content[..limit::SIGNAL]) };
     // A QUIC packet is at least 1,200 bytes of UDP payload; header, packet number, tag and frame head take up to 50.
     assert!(frame::to_datagram(&signal).len() <= 1150);
 }

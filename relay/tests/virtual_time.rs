@@ -20,7 +20,7 @@ use quinn::{
 };
 use quip_core::Command;
 use quip_order::{Submit, SubmitError};
-use quip_protocol::{ALPN, Code, DeviceId, InstanceId, ToClient, frame, session::Hello};
+use quip_protocol::{ALPN, Code, DeviceId, InstanceId, Items, ToClient, frame, session::Hello};
 use quip_relay::{
     auth::Authenticator,
     config::{AuthConfig, Config},
@@ -215,7 +215,7 @@ fn relay(network: &Arc<Network>, certificate: &Certificate, phases: watch::Recei
 async fn hello(quic: &Connection) -> String {
     let (mut send, mut recv) = quic.open_bi().await.unwrap();
     let (device, instance) = (DeviceId([1; 16]), InstanceId([1; 16]));
-    let hello = Hello { token: "ann", device, instance, client: "test", level: 1, streams: 8 };
+    let hello = Hello { token: "ann", device, instance, client: "test", streams: 8, features: Items::default() };
     send.write_all(&frame::to_bytes(&hello)).await.unwrap();
     let mut read = Vec::new();
     loop {

@@ -69,12 +69,12 @@ impl RawStream {
                 // A later one was ordered when an earlier one was refused: it goes again, after that.
                 Answer::Rejected(rejected) if rejected.code == Code::MISSING => drop(waiting.insert(rejected.n)),
                 Answer::Rejected(rejected) if rejected.code.retry() == Retry::Later => {
+                    // The relay drops what was sent after it.
+                    waiting.extend(unanswered.split_off(&rejected.n));
                     waiting.insert(rejected.n);
                     pause = pause.max(Instant::now() + Duration::from_millis(rejected.retry_after));
-                    if rejected.code != Code::BLOCKED {
-                        let shortest = sent.shortest_pause.unwrap_or(u64::MAX);
-                        sent.shortest_pause = Some(shortest.min(rejected.retry_after));
-                    }
+                    let shortest = sent.shortest_pause.unwrap_or(u64::MAX);
+                    sent.shortest_pause = Some(shortest.min(rejected.retry_after));
                 }
                 answer => sent.decided.push(answer),
             }

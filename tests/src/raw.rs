@@ -8,10 +8,10 @@ use quinn::{
     SendStream, TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
 };
 use quip_protocol::{
-    ALPN, Code, DeviceId, Frame, InstanceId, LEVEL, Message, ToClient,
+    ALPN, Code, DeviceId, Frame, InstanceId, Items, Message, ToClient,
     conversation::{Accepted, Open, Post, Start, Target},
     event::kind,
-    frame,
+    frame, grease,
     session::{Hello, Welcome},
 };
 use rustls::{
@@ -127,7 +127,7 @@ impl Raw {
     /// When the relay does not welcome the user.
     pub async fn hello(&mut self, token: &str, device: DeviceId, instance: InstanceId) -> Result<String> {
         let mut stream = self.stream().await?;
-        stream.send(&Hello { token, device, instance, client: "raw", level: LEVEL, streams: 64 }).await?;
+        stream.send(&Hello { token, device, instance, client: "raw", streams: 64, features: Items::default() }).await?;
         let frame = stream.frame().await?;
         let user = frame.to::<Welcome<'_>>().context("no welcome")?.user.to_owned();
         self.session = Some(stream);
@@ -149,7 +149,9 @@ impl Raw {
     /// When the relay closes instead of answering.
     pub async fn open(&self, target: &Target<'_>, join: u64, start: Start) -> Result<(RawStream, OwnedFrame)> {
         let mut stream = self.stream().await?;
-        stream.send(&Open::new(target, join, start)).await?;
+        let mut open = Open::new(target, join, start);
+        open.channel = stream.channel();
+        stream.send(&open).await?;
         let first = stream.frame().await?;
         Ok((stream, first))
     }
@@ -171,6 +173,11 @@ impl RawStream {
     /// A stream that was opened by hand.
     pub fn new(send: SendStream, recv: RecvStream) -> Self {
         Self { send, recv, buffer: Vec::new() }
+    }
+
+    /// The channel that [`Raw::open`] gives to the conversation: QUIC's number of the stream.
+    pub fn channel(&self) -> u64 {
+        self.send.id().into()
     }
 
     /// Sends one message.
@@ -266,6 +273,15 @@ impl Reading<'_> {
         self.try_frame().await?.context("the stream ended")
     }
 
+    /// Reads until the relay has finished the stream.
+    ///
+    /// # Errors
+    /// When the stream is reset or nothing comes in time.
+    pub async fn skip_to_end(&mut self) -> Result<()> {
+        while self.try_frame().await?.is_some() {}
+        Ok(())
+    }
+
     /// The next frame, or `None` when the relay finished the stream.
     ///
     /// # Errors
@@ -273,6 +289,10 @@ impl Reading<'_> {
     pub async fn try_frame(&mut self) -> Result<Option<OwnedFrame>> {
         loop {
             if let Some((frame, used)) = frame::split(self.buffer, 1 << 20)? {
+                if grease::is_reserved(frame.kind) {
+                    self.buffer.drain(..used);
+                    continue;
+                }
                 let owned = OwnedFrame { kind: frame.kind, body: frame.body.to_vec() };
                 self.buffer.drain(..used);
                 return Ok(Some(owned));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use quip_protocol::{
-    Blob, Code, ConversationId, DeviceId, InstanceId, LEVEL, Message,
+    Blob, Code, ConversationId, DeviceId, InstanceId, Items, Message,
     conversation::{Ack, Delete, Leave, Mark, Open, Post, Remove, SetTitle, Start, Target},
     event::kind,
     frame, limit,
@@ -157,16 +157,16 @@ fn violations() -> Vec<Case> {
         device: DEVICE,
         instance: InstanceId([1; 16]),
         client: "raw",
-        level: LEVEL,
         streams: 4,
+        features: Items::default(),
     });
     let named = frame::to_bytes(&Hello {
         token: "x",
         device: DEVICE,
         instance: InstanceId([1; 16]),
         client: &"x".repeat(limit::TEXT + 1),
-        level: LEVEL,
         streams: 4,
+        features: Items::default(),
     });
     let post = frame::to_bytes(&Post { n: 2, kind: kind::TEXT, body: Blob(b"hi") });
     let list = frame::to_bytes(&List { after: ConversationId([0; 16]), limit: 1 });
@@ -182,10 +182,14 @@ fn violations() -> Vec<Case> {
         case("a length of 0", At::Open, [0], Code::MALFORMED),
         case("a type that does not end", At::Open, [&[11][..], &[0xff; 11]].concat(), Code::MALFORMED),
         case("a type cut off", At::Open, [1, 0x80], Code::MALFORMED),
-        case("bytes left over in a post", At::Open, with_tail(&post), Code::TRAILING_BYTES),
-        case("bytes left over in a request", At::Fresh, with_tail(&list), Code::TRAILING_BYTES),
-        case("bytes left over in a hello", At::Door, with_tail(&hello), Code::TRAILING_BYTES),
-        case("an unknown even type in a conversation", At::Open, raw_frame(0x7e, b""), Code::UNKNOWN_TYPE),
+        case("bytes left over in a post", At::Open, with_tail(&post, &[0]), Code::MALFORMED),
+        case("bytes left over in a request", At::Fresh, with_tail(&list, &[0]), Code::MALFORMED),
+        case("bytes left over in a hello", At::Door, with_tail(&hello, &[0]), Code::MALFORMED),
+        case("an extension to understand in a request", At::Fresh, with_tail(&list, &[2, 0]), Code::UNKNOWN_EXTENSION),
+        case("an extension to understand in a hello", At::Door, with_tail(&hello, &[2, 0]), Code::UNKNOWN_EXTENSION),
+        case("an extension to understand in a mark", At::Open, raw_frame(0x34, &[1, 1, 2, 0]), Code::UNKNOWN_EXTENSION),
+        case("an unknown command without a number", At::Open, raw_frame(0x7e, b""), Code::MALFORMED),
+        case("an unknown command numbered 0", At::Open, raw_frame(0x7e, &[0]), Code::MALFORMED),
         case("an unknown even type in the session", At::Session, raw_frame(0x7e, b""), Code::UNKNOWN_TYPE),
         case("a post cut off", At::Open, raw_frame(Post::TYPE, &[2, 1, 200, 1, 7]), Code::MALFORMED),
         case("an empty post frame", At::Open, raw_frame(Post::TYPE, b""), Code::MALFORMED),
@@ -205,9 +209,7 @@ fn violations() -> Vec<Case> {
         case("a hello elsewhere", At::Fresh, hello.to_vec(), Code::UNEXPECTED),
         case("a hello in a conversation", At::Open, hello.to_vec(), Code::UNEXPECTED),
         case("a post in the session", At::Session, post.to_vec(), Code::UNEXPECTED),
-        case("a post at the door", At::Door, post.to_vec(), Code::UNEXPECTED),
-        case("a refresh at the door", At::Door, &frame::to_bytes(&Refresh { token: "x" })[..], Code::UNEXPECTED),
-        case("an unknown odd type at the door", At::Door, raw_frame(0x7f, b""), Code::UNEXPECTED),
+        case("a refresh and no hello", At::Door, &frame::to_bytes(&Refresh { token: "x" })[..], Code::NO_HELLO),
         case("a request in a conversation", At::Open, list.to_vec(), Code::UNEXPECTED),
         case("a second request on a stream", At::Fresh, [&list[..], &list[..]].concat(), Code::UNEXPECTED),
         case("a post on a request's stream", At::Fresh, [&list[..], &post[..]].concat(), Code::UNEXPECTED),
@@ -227,8 +229,11 @@ fn violations() -> Vec<Case> {
             "a relay's message",
             At::Open,
             &frame::to_bytes(&Ack { n: 1, seq: 1, number: 1, at: 1 })[..],
-            Code::UNKNOWN_TYPE,
+            Code::UNEXPECTED,
         ),
+        case("a relay's odd message in a conversation", At::Open, raw_frame(0x15, b""), Code::UNEXPECTED),
+        case("a relay's odd message in the session", At::Session, raw_frame(0x17, b""), Code::UNEXPECTED),
+        case("a datagram's message on a stream", At::Open, raw_frame(0x61, b""), Code::UNEXPECTED),
         case(
             "a post of no kind",
             At::Open,
@@ -261,9 +266,9 @@ fn violations() -> Vec<Case> {
     cases
 }
 
-fn with_tail(frame: &[u8]) -> Vec<u8> {
-    assert!(frame[0] < 0x7f, "a short frame");
-    [&[frame[0] + 1][..], &frame[1..], &[0]].concat()
+fn with_tail(frame: &[u8], tail: &[u8]) -> Vec<u8> {
+    assert!(frame[0] < 0x70, "a short frame");
+    [&[frame[0] + tail.len() as u8][..], &frame[1..], tail].concat()
 }
 
 #[tokio::test]
@@ -415,7 +420,7 @@ async fn malformed_datagrams_are_dropped() -> Result<()> {
     let (at_bob, _) = bob.enter(&room("other:room")).await?;
     let stream = u64::from(quinn::VarInt::from(at_bob.send.id()));
     let heard_as = u64::from(quinn::VarInt::from(at_alice.send.id()));
-    let signal = |stream, kind, body| frame::to_datagram(&Signal { stream, user: "alice", kind, body: Blob(body) });
+    let signal = |channel, kind, body| frame::to_datagram(&Signal { channel, user: "alice", kind, body: Blob(body) });
     let good = signal(stream, 1, b"");
     let dropped = [
         bytes::Bytes::new(),
@@ -435,7 +440,7 @@ async fn malformed_datagrams_are_dropped() -> Result<()> {
     bob.quic.send_datagram_wait(signal(stream, 16, &[7; limit::SIGNAL])).await?;
     let heard = tokio::time::timeout(quip_tests::relay::PATIENCE, alice.quic.read_datagram()).await??;
     let signal: Signal<'_> = frame::decode(frame::from_datagram(&heard)?.body)?;
-    assert_eq!((signal.stream, signal.user, signal.kind, signal.body.0.len()), (heard_as, "bob", 16, limit::SIGNAL));
+    assert_eq!((signal.channel, signal.user, signal.kind, signal.body.0.len()), (heard_as, "bob", 16, limit::SIGNAL));
     calm.whole().await
 }
 

@@ -445,7 +445,7 @@ async fn signals_are_for_members() -> Result<()> {
 
     let id = |stream: &RawStream| u64::from(quinn::VarInt::from(stream.send.id()));
     let signal = |stream: &RawStream, body: &'static [u8]| {
-        frame::to_datagram(&Signal { stream: id(stream), user: "", kind: 16, body: Blob(body) })
+        frame::to_datagram(&Signal { channel: id(stream), user: "", kind: 16, body: Blob(body) })
     };
     former.quic.send_datagram_wait(signal(&at_former, b"from outside")).await?;
     // By its answer, the relay has taken the datagram that was sent before.

@@ -68,6 +68,7 @@ pub(crate) struct Core {
     lost: bool,
     /// The membership ended; the current stream only fetches outstanding outcomes.
     parting: bool,
+    behind: Behind,
     next: Option<Next>,
     save_at: Option<Instant>,
     /// No handle is left; the stream ends at this time, even with unanswered commands.
@@ -86,6 +87,26 @@ enum Stream {
     /// Finished on both sides.
     Drained,
     Over,
+}
+
+/// Whether a command may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permit {
+    /// At once.
+    Now,
+    /// At this time: the relay takes only a number of commands a second.
+    At(Instant),
+    /// Once others are answered. The stream's task knows when.
+    Later,
+}
+
+/// Whether the relay's log ends before the cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    No,
+    /// It ends at this seq.
+    At(u64),
+    Reported,
 }
 
 /// The parameters of a new conversation.
@@ -125,6 +146,7 @@ impl Core {
             resync: false,
             lost: false,
             parting: false,
+            behind: Behind::No,
             next: None,
             save_at: None,
             linger: None,
@@ -220,8 +242,9 @@ impl Core {
 
     // --- The stream's task ---
 
-    /// Begins a new stream on a relay whose log has this generation.
-    pub(crate) fn connected(&mut self, generation: u64) {
+    /// Begins a new stream on a relay whose log has this generation. `channel` names it in datagrams. Returns whether it
+    /// begins with a command, a join.
+    pub(crate) fn connected(&mut self, generation: u64, channel: u64) -> bool {
         (self.resync, self.hold) = (false, None);
         self.stream = Stream::Opening;
         self.joining = self.outbox.join();
@@ -233,13 +256,14 @@ impl Core {
         if let Some(n) = self.joining {
             self.outbox.mark_sent(n);
         }
-        let start = self.start(generation);
-        self.asked = match start {
-            wire::Start::After { generation, seq } => Some(Cursor { generation, seq }),
-            _ => None,
-        };
+        let cursor = self.start(generation);
+        self.asked = cursor.ok();
+        let start = cursor.map(|Cursor { generation, seq, .. }| wire::Start::After { generation, seq });
         let target = self.target.to_wire();
-        frames::append(&wire::Open::new(&target, self.joining.unwrap_or(0), start), &mut self.out);
+        let mut open = wire::Open::new(&target, self.joining.unwrap_or(0), start.unwrap_or_else(|start| start));
+        (open.channel, open.digest) = (channel, self.asked.unwrap_or_default().digest);
+        frames::append_open(&open, &mut self.out);
+        self.joining.is_some()
     }
 
     /// The stream was lost.
@@ -271,9 +295,41 @@ impl Core {
             return Next::Over;
         }
         if self.stream == Stream::Open {
-            return self.drive(now);
+            return self.drive();
         }
         Next::Go
+    }
+
+    /// Writes waiting commands, in order, as far as `permit` lets them, which gets the size of each.
+    pub(crate) fn write(&mut self, now: Instant, mut permit: impl FnMut(usize) -> Permit) {
+        let held = self.hold.is_some_and(|hold| hold > now);
+        if self.stream != Stream::Open || self.resync || held || self.next.is_some() {
+            return;
+        }
+        self.hold = None;
+        while let Some(size) = self.outbox.next_size() {
+            match permit(size) {
+                Permit::Now => self.outbox.write_next(&mut self.out),
+                Permit::At(time) => return self.hold_until(time),
+                Permit::Later => return,
+            }
+        }
+    }
+
+    /// Bytes of commands that were sent on this stream and are unanswered.
+    pub(crate) fn unanswered_bytes(&self) -> usize {
+        self.outbox.sent_bytes()
+    }
+
+    /// The relay's head, if its log ended before the cursor when it was asked last, and this was not reported yet.
+    pub(crate) fn take_behind(&mut self) -> Option<u64> {
+        match self.behind {
+            Behind::At(head) => {
+                self.behind = Behind::Reported;
+                Some(head)
+            }
+            Behind::No | Behind::Reported => None,
+        }
     }
 
     /// The latest time of the next [`Self::poll`].
@@ -305,28 +361,29 @@ impl Core {
 
     // --- Inside ---
 
-    fn start(&self, generation: u64) -> wire::Start {
+    /// The cursor to open at, or else another start.
+    fn start(&self, generation: u64) -> Result<Cursor, wire::Start> {
         match self.delivery.cursor() {
-            None => self.start.to_wire(self.saved.cursor, generation),
-            Some(_) if self.delivery.is_reader_dropped() => wire::Start::Now,
-            Some(Cursor { generation, seq }) => wire::Start::After { generation, seq },
+            None => self.start.cursor(self.saved.cursor, generation),
+            Some(_) if self.delivery.is_reader_dropped() => Err(wire::Start::Now),
+            Some(cursor) => Ok(cursor),
         }
     }
 
-    fn drive(&mut self, now: Instant) -> Next {
+    fn drive(&mut self) -> Next {
         self.resync |= self.delivery.must_fetch() || (self.want_join && self.outbox.is_empty());
         if self.resync && !self.outbox.unanswered() {
             self.stream = Stream::Finishing;
             return Next::Finish;
         }
-        if !self.resync && self.hold.is_none_or(|hold| hold <= now) {
-            self.hold = None;
-            self.outbox.write(&mut self.out);
-        }
         if let (true, Some(mark)) = (std::mem::take(&mut self.mark_due), self.mark) {
             frames::append(&mark, &mut self.out);
         }
         Next::Go
+    }
+
+    fn hold_until(&mut self, until: Instant) {
+        self.hold = Some(self.hold.map_or(until, |hold| hold.max(until)));
     }
 
     fn may_leave(&self, late: bool, idle: bool) -> bool {

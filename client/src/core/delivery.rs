@@ -46,7 +46,7 @@ impl Delivery {
 
     /// After the event returned to the app last.
     pub(super) fn given(&self) -> Cursor {
-        self.given.unwrap_or(Cursor { generation: 0, seq: 0 })
+        self.given.unwrap_or_default()
     }
 
     /// After the last event that the app has taken.
@@ -78,17 +78,19 @@ impl Delivery {
         self.discarding && !self.reader_dropped && !self.over
     }
 
-    /// The stream was opened at the `asked` cursor, or else just before `start`.
-    pub(super) fn opened(&mut self, asked: Option<Cursor>, generation: u64, start: u64) -> Result<(), Violation> {
-        let cursor = match asked {
-            Some(cursor) if cursor.generation == generation => cursor,
-            // A place in another log, or the beginning of any, is the beginning of this one.
-            Some(_) => Cursor { generation, seq: 0 },
-            None => Cursor { generation, seq: start.saturating_sub(1) },
-        };
-        if start <= cursor.seq {
-            return Err(Violation("delivery starts at or before the cursor"));
+    /// The stream was opened at the `asked` cursor, or else just before `start`. Returns whether the log is another one than
+    /// the cursor's: of another generation, or with another event at the cursor.
+    pub(super) fn opened(&mut self, asked: Option<Cursor>, generation: u64, start: u64) -> Result<bool, Violation> {
+        if start == 0 {
+            return Err(Violation("delivery starts before the first event"));
         }
+        let cursor = match asked {
+            Some(cursor) if cursor.generation == generation && cursor.seq < start => cursor,
+            // A place in another log, or the beginning of any, is the beginning of this one.
+            Some(_) => Cursor { generation, ..Cursor::default() },
+            None => Cursor { generation, seq: start - 1, digest: [0; 4] },
+        };
+        let reset = asked.is_some_and(|asked| asked.generation != 0 && asked != cursor);
         if self.given.is_none() {
             // The app leaves its place in another log when it takes the reset, not before.
             let place = asked.filter(|asked| asked.generation != 0).unwrap_or(cursor);
@@ -97,10 +99,10 @@ impl Delivery {
         self.cursor = Some(cursor);
         self.at = cursor.seq;
         self.discarding = self.reader_dropped;
-        if asked.is_some_and(|asked| asked.generation != 0 && asked.generation != generation) {
+        if reset {
             self.put(ConversationEvent::Reset { generation, first: start }, 0);
         }
-        Ok(())
+        Ok(reset)
     }
 
     /// Queues `CaughtUp` when this seq is reached.
@@ -116,8 +118,8 @@ impl Delivery {
 
     /// Adds the next event, after [`Self::check`].
     pub(super) fn event(&mut self, event: OwnedEvent) {
-        let (seq, bytes) = (event.seq, event.body.len());
-        if self.advance(seq) {
+        let bytes = event.body.len();
+        if self.advance(event.seq, event.digest()) {
             self.put(ConversationEvent::Event(event), bytes);
             self.reach();
         }
@@ -128,7 +130,7 @@ impl Delivery {
         if to <= self.at {
             return Err(Violation("a skip does not move the cursor"));
         }
-        if self.advance(to) {
+        if self.advance(to, [0; 4]) {
             self.put(ConversationEvent::Skipped { to, why }, 0);
             self.reach();
         }
@@ -189,11 +191,11 @@ impl Delivery {
     }
 
     /// Moves the position of the stream; returns whether the event is queued.
-    fn advance(&mut self, to: u64) -> bool {
+    fn advance(&mut self, to: u64, digest: [u8; 4]) -> bool {
         self.at = to;
         self.discarding |= self.full;
         if let (false, Some(cursor)) = (self.discarding, &mut self.cursor) {
-            cursor.seq = to;
+            (cursor.seq, cursor.digest) = (to, digest);
         }
         !self.discarding
     }

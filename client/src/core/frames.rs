@@ -6,6 +6,7 @@ use quip_protocol::{
     conversation::{Add, Delete, Edit, Leave, Open, Post, React, Remove, SetRole, SetTitle, Start, Target},
     event::{Added, Deleted, Edited, Reacted, Removed, RoleChanged, Titled, kind},
     frame::{self, Message, to_bytes},
+    grease,
 };
 use serde::Serialize;
 
@@ -55,6 +56,14 @@ pub(super) fn event(command: &Bytes) -> Option<(u64, Bytes)> {
     })
 }
 
+/// Appends an opening, now and then with an extension that means nothing.
+pub(super) fn append_open(open: &Open<'_>, out: &mut Vec<u8>) {
+    let random = open.channel.to_le_bytes();
+    let extensions = [grease::extension(&random)];
+    let some = if open.channel % GREASE == 0 { &extensions[..] } else { &[] };
+    frame::encode_extended(open, some, out);
+}
+
 /// Appends a message that is not stored.
 pub(super) fn append<M: Message>(message: &M, out: &mut Vec<u8>) {
     frame::encode(message, out);
@@ -64,6 +73,9 @@ fn decode(command: &[u8]) -> Option<ToRelay<'_>> {
     let (frame, used) = frame::split(command, quip_protocol::limit::FRAME).ok()??;
     if used == command.len() { ToRelay::decode(frame).ok()? } else { None }
 }
+
+/// An opening with a channel that this divides has an extension that means nothing.
+const GREASE: u64 = 32;
 
 fn body_of<T: Serialize>(body: &T) -> Bytes {
     postcard::to_extend(body, Vec::new()).expect("plain data serialises into a Vec").into()

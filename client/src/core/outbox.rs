@@ -90,12 +90,22 @@ impl Outbox {
         self.find(n).is_some()
     }
 
-    /// Appends every waiting command and marks it as sent.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
-        for item in self.items.iter_mut().filter(|item| !item.sent) {
+    /// The size of the first waiting command.
+    pub(super) fn next_size(&self) -> Option<usize> {
+        self.items.iter().find(|item| !item.sent).map(|item| item.frame.len())
+    }
+
+    /// Appends the first waiting command and marks it as sent.
+    pub(super) fn write_next(&mut self, out: &mut Vec<u8>) {
+        if let Some(item) = self.items.iter_mut().find(|item| !item.sent) {
             out.extend_from_slice(&item.frame);
             item.sent = true;
         }
+    }
+
+    /// Bytes of the commands that were sent on this stream and are unanswered.
+    pub(super) fn sent_bytes(&self) -> usize {
+        self.items.iter().filter(|item| item.sent).map(|item| item.frame.len()).sum()
     }
 
     /// Marks the join as sent with `Open`.
@@ -113,6 +123,11 @@ impl Outbox {
     /// The command was refused without being decided: it waits to be sent again.
     pub(super) fn wait_again(&mut self, n: u64) {
         self.at(n, |item| item.sent = false);
+    }
+
+    /// The command was refused before anything was decided, and the relay drops the later ones: all wait to be sent again.
+    pub(super) fn go_back_to(&mut self, n: u64) {
+        self.items.iter_mut().filter(|item| item.n >= n).for_each(|item| item.sent = false);
     }
 
     /// The outcome of the command is unknown to the relay.

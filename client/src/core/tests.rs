@@ -13,7 +13,7 @@ use quip_protocol::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Core, Next, Setup, Violation};
+use super::{Core, Next, Permit, Setup, Violation};
 use crate::{
     Accepted, Change, ConversationEvent, Cursor, OpenError, OpenOptions, ReceiptError, Saved, SavedConversation, Start,
     Target,
@@ -57,7 +57,7 @@ impl Room {
     }
 
     fn connect(&mut self) -> Vec<String> {
-        self.core.connected(LOG);
+        self.core.connected(LOG, 4);
         self.out()
     }
 
@@ -156,6 +156,7 @@ impl Room {
     /// What is written now, in words.
     fn out(&mut self) -> Vec<String> {
         self.poll();
+        self.core.write(self.now, |_| Permit::Now);
         let out = Bytes::from(self.core.take_out());
         let (mut rest, mut words) = (&out[..], Vec::new());
         while let Some((frame, used)) = frame::split(rest, 65_536).expect("frames") {
@@ -195,6 +196,11 @@ impl Room {
 
 fn outcome(n: u64, code: Code, seq: u64) -> Outcome {
     Outcome { n, code, seq, number: seq, at: seq }
+}
+
+/// The cursor at an event of which nothing else is known.
+fn at_seq(seq: u64) -> Cursor {
+    Cursor { generation: LOG, seq, digest: [0; 4] }
 }
 
 fn at(seq: u64) -> Option<Result<Accepted, ReceiptError>> {
@@ -241,7 +247,6 @@ fn later_means_the_same_again_in_order_after_the_pause() {
     room.out();
     room.accepted(1, 5);
     room.rejected_with(2, Code::RATE, 300, 0);
-    room.rejected(3, Code::BLOCKED);
     let _later = room.send("d");
     assert_eq!(room.out(), [""; 0]);
     assert_eq!(room.core.timer(), Some(room.now + Duration::from_millis(300)));
@@ -252,17 +257,36 @@ fn later_means_the_same_again_in_order_after_the_pause() {
 }
 
 #[test]
-fn a_refusal_that_comes_late_is_sent_again_alone() {
+fn a_refusal_means_to_go_back_to_its_number() {
     let mut room = Room::open(4);
-    let _fates = [room.send("a"), room.send("b")];
+    let _fates = [room.send("a"), room.send("b"), room.send("c")];
     room.out();
-    room.rejected(1, Code::FULL);
+    room.rejected(2, Code::FULL);
+    room.rejected(9, Code::FULL);
     room.wait(10);
-    assert_eq!(room.out(), ["1 a"], "the answer to 2 is still to come");
-    room.rejected(2, Code::BLOCKED);
-    assert_eq!(room.out(), ["2 b"]);
-    room.rejected(9, Code::BLOCKED);
-    assert_eq!(room.out(), [""; 0], "nobody waits for 9");
+    assert_eq!(room.out(), ["2 b", "3 c"], "1 is still unanswered, and nobody waits for 9");
+}
+
+#[test]
+fn commands_are_written_as_far_as_they_are_permitted() {
+    let mut room = Room::open(4);
+    let _fates = [room.send("a"), room.send("bb"), room.send("c")];
+    let sizes = [6, 7, 6];
+    let mut asked = Vec::new();
+    room.core.write(room.now, |size| {
+        asked.push(size);
+        if asked.len() == 1 { Permit::Now } else { Permit::Later }
+    });
+    assert_eq!((&asked[..], room.core.unanswered_bytes()), (&sizes[..2], 6));
+    let later = room.now + Duration::from_millis(40);
+    room.core.write(room.now, |_| Permit::At(later));
+    assert_eq!((room.core.unanswered_bytes(), room.core.timer()), (6, Some(later)));
+    assert_eq!(room.out(), ["1 a"]);
+    room.wait(40);
+    assert_eq!(room.out(), ["2 bb", "3 c"]);
+    assert_eq!(room.core.unanswered_bytes(), 19);
+    room.rejected(1, Code::BUSY);
+    assert_eq!(room.core.unanswered_bytes(), 0);
 }
 
 #[test]
@@ -282,13 +306,13 @@ fn a_final_refusal_uses_its_number_up() {
 
 #[test]
 fn a_refusal_that_decides_nothing_gives_its_number_to_the_next() {
-    for code in [Code::MESSAGE_TOO_LARGE, Code::MESSAGE_EMPTY, Code::NOT_UTF8, Code::INVALID_NAME] {
+    let codes = [Code::MESSAGE_TOO_LARGE, Code::MESSAGE_EMPTY, Code::NOT_UTF8, Code::INVALID_NAME, Code::UNSUPPORTED];
+    for code in codes {
         let mut room = Room::open(4);
         let mut fates = [room.send("a"), room.send("b"), room.send("c")];
         room.out();
         room.accepted(1, 5);
         room.rejected(2, code);
-        room.rejected(3, Code::BLOCKED);
         assert_eq!(told(&mut fates[1]), Some(Err(ReceiptError::Refused(code))));
         assert_eq!(room.poll(), Next::Finish, "to learn what is decided");
         room.core.finished().expect("finished by us");
@@ -376,7 +400,6 @@ fn an_answer_to_what_was_not_sent_here_is_ignored() {
     let mut fates = [room.send("a"), room.send("b")];
     room.out();
     room.rejected_with(1, Code::RATE, 300, 0);
-    room.rejected(2, Code::BLOCKED);
     room.rejected(2, Code::FORBIDDEN);
     room.rejected_with(1, Code::RATE, 900, 0);
     room.wait(300);
@@ -456,7 +479,7 @@ fn another_log_has_neither_the_own_events_nor_the_marks_of_the_old_one() {
 
 #[test]
 fn the_cursor_of_another_log_is_kept_until_the_app_has_taken_the_reset() {
-    let before = Cursor { generation: LOG - 1, seq: 9 };
+    let before = Cursor { generation: LOG - 1, seq: 9, digest: [1; 4] };
     let saved = SavedConversation { cursor: Some(before), ..SavedConversation::default() };
     let mut room = Room::new(OpenOptions::member(), saved);
     room.connect();
@@ -469,7 +492,7 @@ fn the_cursor_of_another_log_is_kept_until_the_app_has_taken_the_reset() {
     };
     let reset = Some(Some(ConversationEvent::Reset { generation: LOG, first: 1 }));
     assert_eq!(take(), (reset, Some(before)));
-    assert_eq!(take(), (Some(Some(ConversationEvent::CaughtUp)), Some(Cursor { generation: LOG, seq: 0 })));
+    assert_eq!(take(), (Some(Some(ConversationEvent::CaughtUp)), Some(at_seq(0))));
 }
 
 #[test]
@@ -478,13 +501,56 @@ fn a_cursor_ahead_of_the_relay_is_kept_and_tried_elsewhere() {
     room.reconnect();
     room.end(Code::BEHIND, 2);
     assert_eq!(room.poll(), Next::Elsewhere);
+    assert_eq!((room.core.take_behind(), room.core.take_behind()), (Some(2), None));
     assert_eq!(room.reconnect(), [format!("open join 0 after {LOG}:4")]);
+    room.end(Code::BEHIND, 3);
+    assert_eq!(room.core.take_behind(), None, "it is said once");
+    room.reconnect();
+    room.opened(4, 5, 0, &[]);
+    room.reconnect();
+    room.end(Code::BEHIND, 2);
+    assert_eq!(room.core.take_behind(), Some(2));
+}
+
+#[test]
+fn another_event_at_the_cursor_means_another_log() {
+    let mut room = Room::open(4);
+    room.event(5);
+    let _kept = room.send("a");
+    assert_eq!(room.events(), ["5 bob"]);
+    assert_eq!(room.out(), ["1 a"]);
+    let open = |room: &mut Room| {
+        room.core.disconnected();
+        room.core.connected(LOG, 4);
+        let out = Bytes::from(room.core.take_out());
+        let (frame, _) = frame::split(&out, 65_536).expect("a frame").expect("whole");
+        let Ok(Some(ToRelay::Open(open))) = ToRelay::decode(frame) else { panic!("no Open") };
+        open.digest
+    };
+    let event = Event { seq: 5, number: 5, at: 5, user: "bob", kind: 1, body: Blob(b"") };
+    assert_eq!(open(&mut room), event.digest());
+    room.opened_in(LOG, 1, 9, 2, 0, &[]).expect("a good opening");
+    assert_eq!(room.out(), ["1 a"], "sent again under a number of this log");
+    room.frame(ToClient::Skip(Skip { to: 1, why: skip::NOT_VISIBLE }));
+    room.event(2);
+    assert_eq!(room.events(), [&format!("reset {LOG}:2"), "reconnected", "skipped to 1 NotVisible", "2 bob"]);
+}
+
+#[test]
+fn another_log_whose_beginning_is_not_visible_is_skipped_to_its_start() {
+    let mut room = Room::open(4);
+    room.reconnect();
+    room.opened_in(LOG + 1, 1, 9, 6, 0, &[]).expect("a good opening");
+    room.frame(ToClient::Skip(Skip { to: 5, why: skip::NOT_VISIBLE }));
+    room.event(6);
+    let next = LOG + 1;
+    assert_eq!(room.events(), [&format!("reset {next}:6"), "reconnected", "skipped to 5 NotVisible", "6 bob"]);
 }
 
 #[test]
 fn what_another_process_left_is_settled_first() {
     let command = |n, text: &'static str| (n, to_bytes(&Post { n, kind: 1, body: Blob(text.as_bytes()) }));
-    let cursor = Some(Cursor { generation: LOG, seq: 9 });
+    let cursor = Some(at_seq(9));
     let outbox = [command(5, "a"), command(6, "b")].into();
     let mut room = Room::new(OpenOptions::member(), SavedConversation { cursor, last_n: 6, outbox });
     assert_eq!(room.connect(), [format!("open join 0 after {LOG}:9")]);
@@ -506,7 +572,7 @@ fn a_hole_and_a_repetition_break_the_protocol() {
     assert!(skipped(5).is_ok());
     let mut room = Room::open(4);
     room.reconnect();
-    assert!(room.opened_in(LOG, 1, 4, 4, 0, &[]).is_err(), "4 was there before");
+    assert!(room.opened_in(LOG, 1, 4, 0, 0, &[]).is_err(), "there is no event 0");
     let mut room = Room::open(4);
     let unknown = WireAccepted { n: 1, seq: 5, number: 5, at: 5 };
     assert!(room.try_frame(ToClient::Accepted(unknown)).is_err(), "nothing was sent");
@@ -530,7 +596,7 @@ fn what_cannot_be_had_is_said() {
 #[test]
 fn the_cursor_is_kept_a_little_after_the_app_asks_for_more() {
     let mut room = Room::open(4);
-    assert_eq!(room.kept().cursor, Some(Cursor { generation: LOG, seq: 4 }));
+    assert_eq!(room.kept().cursor, Some(at_seq(4)));
     room.event(5);
     room.event(6);
     let pop = |room: &mut Room| drop(room.core.pop(room.now, Waker::noop()));

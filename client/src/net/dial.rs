@@ -8,13 +8,12 @@ use quinn::{
     crypto::rustls::QuicClientConfig,
 };
 use quip_protocol::{
-    DeviceId, InstanceId, LEVEL, ToClient, UserId,
-    frame::to_bytes,
+    DeviceId, InstanceId, Items, ToClient, UserId, frame, grease,
     session::{Hello, Welcome},
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Broken, Limits, Link, buffer::Buffer, tls, transport};
+use super::{Allowance, Broken, Limits, Link, buffer::Buffer, tls, transport};
 use crate::{Config, ConnectError, ConnectionLost, Platform, TokenSource, config::Timing};
 
 /// Makes connections.
@@ -57,6 +56,9 @@ pub(crate) struct Greeting {
     keepalive: Duration,
     time: u64,
     limits: Limits,
+    unanswered_bytes: u64,
+    rate: u64,
+    burst: u64,
 }
 
 impl Dialer {
@@ -172,21 +174,27 @@ impl Attempt {
         // Whatever fails from here on closes the connection, because nobody holds it any more.
         let (mut send, recv) = connection.open_bi().await?;
         send.set_priority(SESSION).ok();
+        let [grease, extension] = [self.platform.random::<8>(), self.platform.random::<8>()];
         let hello = Hello {
             token,
             device: self.device,
             instance: self.instance,
             client: &self.name,
-            level: LEVEL,
             streams: self.streams,
+            features: Items::encode([grease::number(u64::from_le_bytes(extension))]),
         };
-        let written = send.write_all(&to_bytes(&hello)).await;
+        let mut out = Vec::new();
+        frame::encode_extended(&hello, &[grease::extension(&extension)], &mut out);
+        grease::frame(u64::from_le_bytes(grease), &mut out);
+        let written = send.write_all(&out).await;
         let mut reading = Reading { recv, buffer: Buffer::default() };
         let greeting = match reading.greeting().await {
             Ok(greeting) => greeting,
             Err(error) => return Err(closed(&connection, error, written)),
         };
-        let link = Arc::new(Link::new(connection, greeting.limits));
+        let Greeting { limits, unanswered_bytes, rate, burst, .. } = greeting;
+        let allowance = Allowance::new(unanswered_bytes, rate, burst, Instant::now());
+        let link = Arc::new(Link::new(connection, limits, allowance));
         Ok(Session {
             address: self.relay.clone(),
             link,
@@ -243,6 +251,9 @@ fn read(welcome: &Welcome<'_>) -> Result<Greeting, Broken> {
             message: usize::try_from(welcome.message).unwrap_or(usize::MAX),
             unanswered: welcome.unanswered.clamp(1, quip_protocol::limit::UNANSWERED) as usize,
         },
+        unanswered_bytes: welcome.unanswered_bytes,
+        rate: welcome.rate,
+        burst: welcome.burst,
     })
 }
 

@@ -4,6 +4,7 @@
 //! * [`session`] runs it: the session stream, tokens, and moving to another relay;
 //! * [`driver`] runs one session after another, reconnecting with pauses ([`backoff`]);
 //! * [`stream`] runs one conversation over the current connection, which [`links`] has;
+//! * [`allowance`] is what all of them together may send;
 //! * [`ask`] makes requests; [`buffer`] splits streams into frames.
 
 use std::{
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::{ClientEvent, ClosedReason, ConnectionLost, Platform, core::Violation, keeper::Keeper, lock::lock};
 
+mod allowance;
 mod ask;
 mod backoff;
 mod buffer;
@@ -29,6 +31,7 @@ mod stream;
 mod tls;
 mod transport;
 
+use allowance::Allowance;
 pub(crate) use ask::ask;
 pub(crate) use dial::Dialer;
 pub(crate) use driver::Driver;
@@ -50,8 +53,9 @@ pub(crate) struct Hub {
 pub(crate) struct Link {
     pub(crate) connection: Connection,
     pub(crate) limits: Limits,
-    /// The conversation of each stream, for signals.
-    streams: Mutex<BTreeMap<u64, ConversationId>>,
+    allowance: Allowance,
+    /// The conversation of each channel, for signals.
+    channels: Mutex<BTreeMap<u64, ConversationId>>,
 }
 
 /// The parts of `Welcome` that conversations need.
@@ -136,25 +140,25 @@ impl Hub {
 }
 
 impl Link {
-    pub(crate) fn new(connection: Connection, limits: Limits) -> Self {
-        Self { connection, limits, streams: Mutex::default() }
+    fn new(connection: Connection, limits: Limits, allowance: Allowance) -> Self {
+        Self { connection, limits, allowance, channels: Mutex::default() }
     }
 
-    fn name(&self, stream: u64, id: Option<ConversationId>) {
-        let mut streams = lock(&self.streams);
+    fn name(&self, channel: u64, id: Option<ConversationId>) {
+        let mut channels = lock(&self.channels);
         match id {
-            Some(id) => streams.insert(stream, id),
-            None => streams.remove(&stream),
+            Some(id) => channels.insert(channel, id),
+            None => channels.remove(&channel),
         };
     }
 
-    fn conversation(&self, stream: u64) -> Option<ConversationId> {
-        lock(&self.streams).get(&stream).copied()
+    fn conversation(&self, channel: u64) -> Option<ConversationId> {
+        lock(&self.channels).get(&channel).copied()
     }
 
-    /// The open stream of a conversation.
-    pub(crate) fn stream(&self, id: ConversationId) -> Option<u64> {
-        lock(&self.streams).iter().find(|(_, of)| **of == id).map(|(stream, _)| *stream)
+    /// The channel of an open conversation.
+    pub(crate) fn channel(&self, id: ConversationId) -> Option<u64> {
+        lock(&self.channels).iter().find(|(_, of)| **of == id).map(|(channel, _)| *channel)
     }
 
     fn close(&self, code: Code, text: &str) {

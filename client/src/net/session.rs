@@ -265,7 +265,7 @@ impl<'a> Keeping<'a> {
             frame::from_datagram(datagram).ok().filter(|found| found.kind == <Signal<'_> as frame::Message>::TYPE);
         let Some(Ok(signal)) = found.map(|found| frame::decode::<Signal<'_>>(found.body)) else { return };
         let (Some(conversation), Ok(user)) =
-            (self.session.link.conversation(signal.stream), UserId::parse(signal.user))
+            (self.session.link.conversation(signal.channel), UserId::parse(signal.user))
         else {
             return;
         };

@@ -14,11 +14,11 @@ use tokio::{
 };
 
 use super::{
-    Broken, Hub, Limits, Link, LinkState, Order, backoff::Backoff, buffer::Buffer, dial::CHUNK, links::Follower,
-    outgoing::Outgoing,
+    Broken, Hub, Limits, Link, LinkState, Order, allowance::Share, backoff::Backoff, buffer::Buffer, dial::CHUNK,
+    links::Follower, outgoing::Outgoing,
 };
 use crate::{
-    ClosedReason, OpenError,
+    ClientEvent, ClosedReason, OpenError,
     core::{Core, Next},
     lock::lock,
 };
@@ -210,10 +210,22 @@ async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
         Some(None) => return Exit::Lost,
         Some(Some(streams)) => streams,
     };
-    let named = Named::new(shared, link, send.id().into());
-    shared.with(|core| core.connected(link.limits.generation));
-    let mut stream =
-        Stream { recv, buffer: Buffer::default(), out: Outgoing::new(send), state: State::Open, read_all: false };
+    // Its number is also a channel that no other stream of the connection has; the session stream has 0.
+    let channel = send.id().into();
+    let named = Named::new(shared, link, channel);
+    shared.with(|core| {
+        if core.connected(link.limits.generation, channel) {
+            link.allowance.reserve(Instant::now());
+        }
+    });
+    let mut stream = Stream {
+        recv,
+        buffer: Buffer::default(),
+        out: Outgoing::new(send),
+        share: Share::new(link),
+        state: State::Open,
+        read_all: false,
+    };
     let exit = match stream.run(shared, links).await {
         Ok(exit) => exit,
         Err(Failed::Lost) => Exit::Lost,
@@ -223,17 +235,24 @@ async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
         }
     };
     drop(named);
+    if let (Some(head), Some(hub)) = (shared.with(Core::take_behind), shared.hub()) {
+        let conversation = shared.with(|core| core.id());
+        tracing::warn!(%conversation, head, "the relay's log ends before the cursor; was its data copied back from a backup?");
+        hub.tell(&ClientEvent::Behind { conversation, head });
+    }
     if matches!(exit, Exit::Over) {
         stream.leave().await;
     }
     exit
 }
 
-struct Stream {
+struct Stream<'a> {
     recv: RecvStream,
     buffer: Buffer,
     /// Bytes being written.
     out: Outgoing,
+    /// What it may send.
+    share: Share<'a>,
     state: State,
     /// The relay has finished or reset its side.
     read_all: bool,
@@ -260,7 +279,7 @@ impl From<Broken> for Failed {
     }
 }
 
-impl Stream {
+impl Stream<'_> {
     async fn run(&mut self, shared: &Shared, links: &mut Follower) -> Result<Exit, Failed> {
         loop {
             let (timer, wants_read) = match self.turn(shared)? {
@@ -275,6 +294,7 @@ impl Stream {
                 written = self.out.write(), if !self.out.is_empty() => self.on_written(written)?,
                 chunk = self.recv.read_chunk(CHUNK, true), if wants_read && !self.read_all => self.on_read(shared, chunk)?,
                 () = shared.wake.notified() => {}
+                () = self.share.wait() => {}
                 () = at(timer) => {}
             }
         }
@@ -286,6 +306,8 @@ impl Stream {
         let turn = shared.with(|core| {
             self.decode(core, now)?;
             let next = core.poll(now, self.out.is_empty());
+            self.share.unanswered(core.unanswered_bytes());
+            core.write(now, |size| self.share.permit(size, now));
             if self.state == State::Closed {
                 core.take_out();
             } else if self.out.is_empty() && core.has_out() {
@@ -367,19 +389,19 @@ enum Turn {
 /// Registers the stream for signals, until dropped.
 struct Named<'a> {
     link: &'a Link,
-    stream: u64,
+    channel: u64,
 }
 
 impl<'a> Named<'a> {
-    fn new(shared: &Shared, link: &'a Link, stream: u64) -> Self {
-        link.name(stream, Some(shared.with(|core| core.id())));
-        Self { link, stream }
+    fn new(shared: &Shared, link: &'a Link, channel: u64) -> Self {
+        link.name(channel, Some(shared.with(|core| core.id())));
+        Self { link, channel }
     }
 }
 
 impl Drop for Named<'_> {
     fn drop(&mut self) {
-        self.link.name(self.stream, None);
+        self.link.name(self.channel, None);
     }
 }
 

@@ -158,7 +158,7 @@ fn compact_at(length: u64) -> u64 {
 }
 
 /// Magic and version.
-const HEAD: &[u8] = b"quipkeep\x01";
+const HEAD: &[u8] = b"quipkeep\x02";
 const MAGIC: usize = 8;
 /// The length below which a file is not compacted.
 const COMPACT: u64 = 1024 * 1024;
@@ -179,7 +179,7 @@ mod tests {
             Change::Queued(ID, 1, Bytes::from_static(b"one")),
             Change::Queued(ID, 2, Bytes::from_static(b"two")),
             Change::Settled(ID, 1),
-            Change::Cursor(ID, Cursor { generation: 9, seq: 300 }),
+            Change::Cursor(ID, Cursor { generation: 9, seq: 300, digest: [1, 2, 3, 4] }),
             Change::Outbox(ID, 5, vec![(5, Bytes::from_static(b"five"))]),
         ]
     }
@@ -193,24 +193,24 @@ mod tests {
     #[test]
     fn the_bytes_of_a_file_are_fixed() {
         let mut expected = HEAD.to_vec();
-        expected.extend([130, 0, 0, 0]); // length
+        expected.extend([134, 0, 0, 0]); // length
         expected.extend(crc32fast::hash(&expected_content()).to_le_bytes());
         expected.extend(expected_content());
         let mut found = HEAD.to_vec();
         found.extend(record(&changes()));
         assert_eq!(found, expected);
-        assert_eq!(HEAD, b"quipkeep\x01");
+        assert_eq!(HEAD, b"quipkeep\x02");
         assert_eq!(crc32fast::hash(b"123456789"), 0xcbf4_3926);
     }
 
     fn expected_content() -> Vec<u8> {
         let id = [3; 16];
         let parts: [&[u8]; 6] = [
-            &[&[1, 5][..], b"alice", &[7; 16]].concat(),       // identity: user, device
-            &[&[2][..], &id, &[1, 3], b"one"].concat(),        // queued: conversation, n, frame
-            &[&[2][..], &id, &[2, 3], b"two"].concat(),        //
-            &[&[3][..], &id, &[1]].concat(),                   // settled: conversation, n
-            &[&[5][..], &id, &[9, 0xac, 2]].concat(),          // cursor: conversation, generation, seq
+            &[&[1, 5][..], b"alice", &[7; 16]].concat(), // identity: user, device
+            &[&[2][..], &id, &[1, 3], b"one"].concat(),  // queued: conversation, n, frame
+            &[&[2][..], &id, &[2, 3], b"two"].concat(),  //
+            &[&[3][..], &id, &[1]].concat(),             // settled: conversation, n
+            &[&[5][..], &id, &[9, 0xac, 2, 1, 2, 3, 4]].concat(), // cursor: conversation, generation, seq, digest
             &[&[4][..], &id, &[5, 1, 5, 4], b"five"].concat(), // outbox: conversation, last n, [n, frame]
         ];
         parts.concat()

@@ -14,12 +14,14 @@ pub use file::FileStore;
 pub use memory::MemoryStore;
 
 /// A position in a conversation: everything up to and including `seq` was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Cursor {
     /// Generation of the log.
     pub generation: u64,
     /// Seq of the last event; 0 = none.
     pub seq: u64,
+    /// Tells that event from another one in its place in another copy of the log; zero if it is not known.
+    pub digest: [u8; 4],
 }
 
 /// Stores what a device must not lose: its id, cursors and unanswered commands.

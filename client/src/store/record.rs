@@ -22,7 +22,7 @@ pub(super) fn encode(changes: &[Change]) -> Vec<u8> {
             let out = put((OUTBOX, id, last_n, items.len() as u64), out);
             items.iter().fold(out, |out, (n, frame)| put((n, Blob(frame)), out))
         }
-        Change::Cursor(id, Cursor { generation, seq }) => put((CURSOR, id, generation, seq), out),
+        Change::Cursor(id, Cursor { generation, seq, digest }) => put((CURSOR, id, generation, seq, digest), out),
     })
 }
 
@@ -46,8 +46,8 @@ fn change(bytes: &mut &[u8]) -> Option<Change> {
             Change::Outbox(id, last_n, items)
         }
         CURSOR => {
-            let (id, generation, seq) = take::<(ConversationId, u64, u64)>(bytes)?;
-            Change::Cursor(id, Cursor { generation, seq })
+            let (id, generation, seq, digest) = take::<(ConversationId, u64, u64, [u8; 4])>(bytes)?;
+            Change::Cursor(id, Cursor { generation, seq, digest })
         }
         _ => return None,
     })

@@ -97,7 +97,6 @@ impl Session {
         let relays: Vec<String> = others.iter().map(|relay| relay.name()).collect();
         let welcome = Welcome {
             user: "alice",
-            level: 1,
             generation: LOG,
             time: 1_000_000,
             expires: 0,
@@ -107,8 +106,12 @@ impl Session {
             frame: 65_536,
             message: 16_384,
             unanswered: 64,
+            unanswered_bytes: 196_608,
+            rate: 0,
+            burst: 0,
             relay: "fake",
             relays: Items::encode(relays.iter().map(String::as_str)),
+            features: Items::default(),
         };
         self.control.put(&welcome).await;
     }
@@ -178,12 +181,16 @@ impl Stream {
     }
 
     /// The next message, as `read` sees it.
-    pub(crate) async fn next<T>(&mut self, read: impl FnOnce(ToRelay<'_>) -> T) -> T {
+    pub(crate) async fn next<T>(&mut self, mut read: impl FnMut(ToRelay<'_>) -> T) -> T {
         loop {
             if let Some((frame, used)) = frame::split(&self.bytes, 65_536).expect("a frame") {
-                let result = read(ToRelay::decode(frame).expect("decodes").expect("known"));
+                // What may be skipped is skipped.
+                let result = ToRelay::decode(frame).expect("decodes").map(&mut read);
                 self.bytes.drain(..used);
-                return result;
+                match result {
+                    Some(result) => return result,
+                    None => continue,
+                }
             }
             let chunk = soon(self.recv.read_chunk(65_536, true)).await.expect("read").expect("more to come");
             self.bytes.extend_from_slice(&chunk.bytes);

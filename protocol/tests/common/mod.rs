@@ -105,10 +105,16 @@ pub(crate) fn samples() -> Vec<Sample> {
 
 fn session() -> Vec<Sample> {
     let token = "jwt";
-    let hello = Hello { token, device: DEVICE, instance: INSTANCE, client: "ü 1", level: 300, streams: 128 };
+    let hello = Hello {
+        token,
+        device: DEVICE,
+        instance: INSTANCE,
+        client: "ü 1",
+        streams: 128,
+        features: Items::encode([61, 300]),
+    };
     let welcome = Welcome {
         user: "alice",
-        level: 1,
         generation: u64::MAX,
         time: 1_700_000_000_000,
         expires: 1 << 63,
@@ -118,23 +124,27 @@ fn session() -> Vec<Sample> {
         frame: 65_536,
         message: 16_384,
         unanswered: 64,
+        unanswered_bytes: 196_608,
+        rate: 50,
+        burst: 300,
         relay: "r1",
         relays: Items::encode(["a:1", "bb:22"]),
+        features: Items::encode([125]),
     };
     let time = 1_700_000_000_000;
-    let signal = Signal { stream: 400, user: "bob", kind: 1000, body: Blob(b"\xff\0") };
+    let signal = Signal { channel: 400, user: "bob", kind: 1000, body: Blob(b"\xff\0") };
     vec![
         sample(
             From::Client,
             hello,
-            "2e 02 036a7774 d0d1d2d3d4d5d6d7d8d9dadbdcdddedf a0a1a2a3a4a5a6a7a8a9aaabacadaeaf 04c3bc2031 ac02 8001",
+            "30 02 036a7774 d0d1d2d3d4d5d6d7d8d9dadbdcdddedf a0a1a2a3a4a5a6a7a8a9aaabacadaeaf 04c3bc2031 8001 03 3d ac02",
         ),
         sample(From::Client, Refresh { token: "jwt2" }, "06 04 046a777432"),
         sample(
             From::Relay,
             welcome,
-            "3e 10 05616c696365 01 ffffffffffffffffff01 80d095ffbc31 80808080808080808001 904e b0ea01 8008 808004
-             808001 40 027231 0a 03613a31 0562623a3232",
+            "45 10 05616c696365 ffffffffffffffffff01 80d095ffbc31 80808080808080808001 904e b0ea01 8008 808004
+             808001 40 80800c 32 ac02 027231 0a 03613a31 0562623a3232 01 7d",
         ),
         sample(From::Relay, Refreshed { expires: time }, "07 12 80d095ffbc31"),
         sample(From::Relay, GoAway { code: Code::SHUTDOWN, within: 5000 }, "05 14 c101 8827"),
@@ -156,10 +166,15 @@ fn session() -> Vec<Sample> {
 
 fn commands() -> Vec<Sample> {
     let room = Target::Room(RoomName::parse("lobby:main").unwrap());
-    let opening = open(room, 129, Start::After { generation: u64::MAX, seq: 70_000 });
+    let mut opening = open(room, 129, Start::After { generation: u64::MAX, seq: 70_000 });
+    (opening.channel, opening.digest) = (300, [0xd0, 0xd1, 0xd2, 0xd3]);
     let user = "carol";
     vec![
-        sample(From::Client, opening, "1d 20 02 0a6c6f6262793a6d61696e 8101 01 ffffffffffffffffff01 f0a204"),
+        sample(
+            From::Client,
+            opening,
+            "23 20 02 0a6c6f6262793a6d61696e 8101 ac02 01 ffffffffffffffffff01 f0a204 d0d1d2d3",
+        ),
         sample(
             From::Client,
             Post { n: 128, kind: event::kind::DATA, body: Blob(b"\0\xff\xfe") },
@@ -212,7 +227,7 @@ fn answers() -> Vec<Sample> {
         sample(From::Relay, Ack { n: 129, seq: 301, number: 201, at: 1001 }, "09 56 8101 ad02 c901 e907"),
         sample(
             From::Relay,
-            Rejected { n: 130, code: Code::BLOCKED, retry_after: 1500, info: 129 },
+            Rejected { n: 130, code: Code::BUSY, retry_after: 1500, info: 129 },
             "09 58 8201 8301 dc0b 8101",
         ),
         sample(From::Relay, Skip { to: 300, why: HIGH }, "04 5a ac02 fe"),

@@ -38,10 +38,9 @@ section! {
         frame_bytes: usize [Size] = limit::FRAME, 16 * KIB..=limit::FRAME;
         /// Maximum size of a message's content. The protocol allows up to 16 KiB.
         message_bytes: usize [Size] = limit::MESSAGE, 64..=limit::MESSAGE;
-        /// Maximum bytes buffered for incomplete frames per connection.
-        partial_frame_bytes_per_connection: usize [Size] = 256 * KIB, 4 * KIB..=16 * MIB;
-        /// Maximum bytes of queued control answers per stream. While the queue is full, the stream is not read.
-        control_bytes_per_stream: usize [Size] = 16 * KIB, 4 * KIB..=MIB;
+        /// Maximum bytes of commands without an answer per connection. Clients learn it from `Welcome` and hold others back. A
+        /// client that sends more than this and 64 KiB in incomplete frames is closed.
+        unanswered_bytes_per_connection: usize [Size] = 192 * KIB, 64 * KIB..=16 * MIB;
         /// Maximum commands of one stream without an outcome; further ones are refused. The relay remembers 64 outcomes per
         /// device.
         unanswered_per_stream: usize [Count] = limit::UNANSWERED as usize, 1..=limit::UNANSWERED as usize;
@@ -147,7 +146,7 @@ impl RawLimits {
             };
         }
         ordered!(message_bytes + EVENT_OVERHEAD, frame_bytes);
-        ordered!(frame_bytes + 0, partial_frame_bytes_per_connection);
+        ordered!(unanswered_bytes_per_connection + 64 * KIB, connection_receive_window_bytes);
         ordered!(frame_bytes + 0, waiting_bytes_per_conversation);
         ordered!(waiting_bytes_per_conversation + 0, waiting_bytes);
         ordered!(send_window_bytes + 0, send_window_total_bytes);

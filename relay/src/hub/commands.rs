@@ -17,6 +17,7 @@ use super::{
     links::{Numbered, ReadFor, numbered},
     port::Port,
     reads::{Query, RETRY_AFTER_MS},
+    rooms::Admission,
 };
 
 impl<P: Port> Hub<P> {
@@ -29,12 +30,13 @@ impl<P: Port> Hub<P> {
         if n == 0 {
             return self.violation(at, Code::MALFORMED);
         }
-        match self.rooms.admit(stream, n, limits.unanswered_per_stream).and(action) {
-            Ok(action) => self.submit(stream, n, action),
-            Err(code) => {
-                let wait = (code == Code::UNANSWERED).then_some(Duration::from_millis(RETRY_AFTER_MS));
-                self.reject(stream, n, code, wait)
+        match (self.rooms.admit(stream, n, limits.unanswered_per_stream), action) {
+            (Admission::Drop, _) => Next::Frame,
+            (Admission::TooMany, _) => {
+                self.reject(stream, n, Code::UNANSWERED, Some(Duration::from_millis(RETRY_AFTER_MS)))
             }
+            (Admission::Submit, Ok(action)) => self.submit(stream, n, action),
+            (Admission::Submit, Err(code)) => self.reject(stream, n, code, None),
         }
     }
 
@@ -91,14 +93,23 @@ impl<P: Port> Hub<P> {
         }
     }
 
+    /// Refuses a command that the relay does not know.
+    pub(super) fn refuse_unsupported(&mut self, stream: StreamKey, n: u64) -> Next {
+        match self.rooms.admit(stream, n, self.setup.config.limits.unanswered_per_stream) {
+            Admission::Drop => Next::Frame,
+            Admission::Submit | Admission::TooMany => self.reject(stream, n, Code::UNSUPPORTED, None),
+        }
+    }
+
     /// Refuses a command before it is ordered.
     fn reject(&mut self, stream: StreamKey, n: u64, code: Code, wait: Option<Duration>) -> Next {
         // Rounded up: a client that comes back a moment too early would be refused again.
         let retry_after = wait.map_or(0, |wait| wait.as_micros().div_ceil(1000) as u64);
-        if self.rooms.refused(stream, n, code) {
-            self.end_after(stream, code, retry_after);
+        if self.rooms.refused(stream, Rejected { n, code, retry_after, info: 0 }) {
+            // Input is answered when all of it was looked at; what a reader had is answered now.
+            self.pump(stream);
         } else {
-            self.links.say(stream, &Rejected { n, code, retry_after, info: 0 });
+            self.end_after(stream, code, retry_after);
         }
         Next::Frame
     }

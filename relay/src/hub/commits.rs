@@ -12,7 +12,7 @@ use quip_store::{Change, Committed};
 use super::{
     Hub,
     port::Port,
-    rooms::{Reply, Watching},
+    rooms::{Decided, Watching},
 };
 
 impl<P: Port> Hub<P> {
@@ -36,14 +36,11 @@ impl<P: Port> Hub<P> {
     /// A command is decided: the stream that carried it says so.
     fn decided(&mut self, change: &Change, outcome: &Outcome) {
         let links = &self.links;
-        let reply = self.rooms.outcome(change, outcome, |stream| links.is_blocked(stream));
-        let Some((stream, reply)) = reply else { return };
-        match reply {
-            Reply::Opening(opening) => return self.go_on_opening(stream, opening),
-            Reply::Ack(ack) => self.links.say(stream, &ack),
-            Reply::Rejected(rejected) => self.links.say(stream, &rejected),
+        match self.rooms.outcome(change, outcome, |stream| links.is_blocked(stream)) {
+            None => {}
+            Some(Decided::Opening(stream, opening)) => self.go_on_opening(stream, opening),
+            Some(Decided::Answered(stream)) => self.pump(stream),
         }
-        self.pump(stream);
     }
 
     fn effect(&mut self, change: &Change, effect: &Effect) {

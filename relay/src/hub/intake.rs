@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use quip_protocol::{
-    Code, Frame, Message, ToRelay,
-    conversation::Open,
-    frame::split,
+    Code, DecodeError, Frame, Message, ToRelay,
+    conversation::{Mark, Open},
+    frame::{first_varint, split},
     request::{History, List, Members, PresenceIn},
     session::Hello,
 };
@@ -38,6 +38,9 @@ impl<P: Port> Hub<P> {
         let Some(used) = self.frames(stream, buffer) else { return };
         self.links.keep_partial(stream, &buffer[used..], &mut self.port);
         self.pump(stream);
+        if self.rooms.is_unread(stream) {
+            self.links.reset(stream, Code::UNANSWERED, &mut self.port);
+        }
     }
 
     /// Says how many bytes the whole frames in `buffer` took; `None` if the stream is over.
@@ -46,6 +49,11 @@ impl<P: Port> Hub<P> {
         while let (Some(role), Some(at)) = (self.links.role(stream), self.links.connection_of(stream)) {
             match split(&buffer[used..], self.setup.config.limits.frame_bytes) {
                 Ok(None) => return Some(used),
+                // Everything else waits until the client is known.
+                Ok(Some((frame, _))) if frame.kind != Hello::TYPE && self.links.session(at).is_none() => {
+                    self.links.hold(stream);
+                    return Some(used);
+                }
                 Ok(Some((frame, length))) => {
                     used += length;
                     if self.frame(stream, at, role, frame) == Next::Hold {
@@ -60,23 +68,18 @@ impl<P: Port> Hub<P> {
     }
 
     fn frame(&mut self, stream: StreamKey, at: ConnectionKey, role: Role, frame: Frame<'_>) -> Next {
-        let welcome = self.links.session(at).is_some();
-        match role {
-            Role::Session if !welcome && frame.kind != Hello::TYPE => return self.violation(at, Code::UNEXPECTED),
-            Role::Fresh if frame.kind == Hello::TYPE => return self.violation(at, Code::UNEXPECTED),
-            Role::Fresh if !opens_a_stream(frame.kind) => {
-                self.links.reset(stream, Code::UNKNOWN_STREAM, &mut self.port);
-                return Next::Frame;
-            }
-            _ => {}
+        if role == Role::Fresh && !opens_a_stream(frame.kind) {
+            self.links.reset(stream, Code::UNKNOWN_STREAM, &mut self.port);
+            return Next::Frame;
         }
-        let message = match ToRelay::decode(frame) {
-            Ok(Some(message)) => message,
-            Ok(None) => return Next::Frame,
-            Err(error) => return self.violation(at, error.code()),
+        let message = match (role, ToRelay::decode(frame)) {
+            (_, Ok(Some(message))) => message,
+            (_, Ok(None)) | (Role::Ending, _) => return Next::Frame,
+            (Role::Conversation, Err(error)) if is_command(error) => return self.unsupported(stream, at, frame.body),
+            (_, Err(error)) => return self.violation(at, error.code()),
         };
         match (role, message) {
-            (Role::Session, ToRelay::Hello(hello)) => self.hello(stream, at, &hello),
+            (Role::Fresh, ToRelay::Hello(hello)) => self.hello(stream, at, &hello),
             (Role::Session, ToRelay::Refresh(refresh)) => self.refresh(stream, at, refresh.token),
             (Role::Fresh, ToRelay::Open(open)) => self.open(stream, at, &open),
             (Role::Fresh, request) => self.request(stream, at, &request),
@@ -84,6 +87,14 @@ impl<P: Port> Hub<P> {
             (Role::Conversation, command) => self.command(stream, at, &command),
             (Role::Ending, _) => Next::Frame,
             (Role::Session | Role::Request, _) => self.violation(at, Code::UNEXPECTED),
+        }
+    }
+
+    /// A command that this relay does not know, or not in this form.
+    fn unsupported(&mut self, stream: StreamKey, at: ConnectionKey, body: &[u8]) -> Next {
+        match first_varint(body) {
+            None | Some(0) => self.violation(at, Code::MALFORMED),
+            Some(n) => self.refuse_unsupported(stream, n),
         }
     }
 
@@ -108,6 +119,15 @@ impl<P: Port> Hub<P> {
     }
 }
 
+/// Whether what could not be read is a command with a number of its own.
+fn is_command(error: DecodeError) -> bool {
+    match error {
+        DecodeError::UnknownType(_) => true,
+        DecodeError::UnknownExtension(kind) => kind != Mark::TYPE,
+        DecodeError::Malformed(_) | DecodeError::Unexpected(_) => false,
+    }
+}
+
 fn opens_a_stream(kind: u64) -> bool {
-    [Open::TYPE, History::TYPE, List::TYPE, Members::TYPE, PresenceIn::TYPE].contains(&kind)
+    [Hello::TYPE, Open::TYPE, History::TYPE, List::TYPE, Members::TYPE, PresenceIn::TYPE].contains(&kind)
 }

@@ -38,6 +38,7 @@ use std::{
 
 use bytes::Bytes;
 use quip_core::Timestamp;
+use quip_protocol::Code;
 use tokio::{sync::Notify, time::Instant};
 
 pub use keys::{ConnectionKey, StreamKey};
@@ -179,12 +180,20 @@ impl<P: Port> Hub<P> {
         }
     }
 
+    /// The client reads a stream no longer: it is over, on both sides.
+    pub fn stopped(&mut self, stream: StreamKey) {
+        match (self.links.role(stream), self.links.connection_of(stream)) {
+            (Some(links::Role::Session), Some(at)) => self.links.goodbye(at, &mut self.port),
+            (Some(_), _) => self.links.reset(stream, Code::BYE, &mut self.port),
+            (None, _) => {}
+        }
+        self.settle();
+    }
+
     /// A stream takes more again.
     pub fn writable(&mut self, stream: StreamKey) {
         self.links.unblock(stream);
         self.pump(stream);
-        // Its answers may have kept it from being read.
-        self.port.read_again(stream);
         self.settle();
     }
 

@@ -17,11 +17,16 @@ impl<P: Port> Hub<P> {
         let (Ok(target), Ok(start)) = (open.target(), open.start()) else {
             return self.refuse(stream, Code::INVALID_NAME);
         };
-        let request = OpenRequest { target, start, join: open.join };
+        let request = OpenRequest { target, start, join: open.join, digest: open.digest };
         let rights = session.rights.clone();
         let seat = Seat { connection: at, user: rights.user().clone(), device: session.device };
         let id = request.id(&seat.user);
-        if let Err(code) = self.links.begin_conversation(stream, id) {
+        match self.links.older(stream, id) {
+            Ok(None) => {}
+            Ok(Some(older)) => self.end(older, Code::REOPENED, 0),
+            Err(code) => return self.refuse(stream, code),
+        }
+        if let Err(code) = self.links.begin_conversation(stream, id, open.channel, &mut self.port) {
             return self.refuse(stream, code);
         }
         let opening = self.rooms.open(stream, &request, seat, &rights);

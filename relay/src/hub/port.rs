@@ -24,6 +24,9 @@ pub trait Port {
     /// The stream's input is wanted again, though nothing new may have arrived.
     fn read_again(&mut self, stream: StreamKey);
 
+    /// The hub is to hear it at once when the client reads a stream no longer, even if nothing is being written.
+    fn watch_stop(&mut self, stream: StreamKey);
+
     /// Ends the relay's side after what was written, and the client's with it. The stream is forgotten.
     fn finish(&mut self, stream: StreamKey);
 

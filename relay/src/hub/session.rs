@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quip_protocol::{
-    Code, Items, Message, UserId, limit,
+    Code, Items, Message, UserId, grease, limit,
     session::{Changed, GoAway, Hello, Refreshed, Welcome},
 };
 
@@ -16,7 +16,7 @@ use super::{
     people::Shown,
     port::Port,
 };
-use crate::auth::AuthError;
+use crate::{auth::AuthError, config::MessageRate};
 
 /// How long clients are given to connect elsewhere, in milliseconds.
 const GO_AWAY_WITHIN_MS: u64 = 1_000;
@@ -24,7 +24,7 @@ const GO_AWAY_WITHIN_MS: u64 = 1_000;
 impl<P: Port> Hub<P> {
     /// The first frame of a connection.
     pub(super) fn hello(&mut self, stream: StreamKey, at: ConnectionKey, hello: &Hello<'_>) -> Next {
-        if self.links.session(at).is_some() {
+        if !self.links.begin_session(stream, &mut self.port) {
             return self.violation(at, Code::UNEXPECTED);
         }
         if hello.token.len() > limit::TOKEN || hello.client.len() > limit::TEXT {
@@ -43,8 +43,11 @@ impl<P: Port> Hub<P> {
         }
         let setup = &*self.setup;
         let rights = session.rights.clone();
-        let welcome = welcome(setup, &rights, session.level, session.streams, (setup.clock)());
+        let welcome = welcome(setup, &rights, &session, (setup.clock)());
         self.links.welcome(stream, session, &welcome, self.now, &mut self.port);
+        for other in self.links.streams_of(at).into_iter().filter(|other| *other != stream) {
+            self.release(other);
+        }
         let shown = self.people.came(&user, at, self.now);
         self.show(shown);
         Next::Frame
@@ -115,22 +118,26 @@ impl<P: Port> Hub<P> {
     }
 }
 
-fn welcome<'a>(setup: &'a Setup, rights: &'a Rights, level: u64, streams: usize, time: u64) -> Welcome<'a> {
+fn welcome<'a>(setup: &'a Setup, rights: &'a Rights, session: &Session, time: u64) -> Welcome<'a> {
     let config = &setup.config;
+    let rate = config.limits.message_rate().unwrap_or(MessageRate { per_second: 0, burst: 0 });
     Welcome {
         user: rights.user().as_str(),
-        level,
         generation: setup.generation,
         time,
         expires: rights.identity().expires_at.map_or(0, to_millis),
         keepalive: config.presence.keepalive.as_millis() as u64,
         idle_timeout: config.presence.idle_timeout.as_millis() as u64,
-        streams: streams as u64,
+        streams: session.streams as u64,
         frame: config.limits.frame_bytes as u64,
         message: config.limits.message_bytes as u64,
         unanswered: config.limits.unanswered_per_stream as u64,
+        unanswered_bytes: config.limits.unanswered_bytes_per_connection as u64,
+        rate: rate.per_second as u64,
+        burst: rate.burst as u64,
         relay: &config.name,
         relays: Items::encode(config.relays.iter().map(String::as_str)),
+        features: Items::encode([grease::number(session.grease())]),
     }
 }
 

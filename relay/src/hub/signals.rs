@@ -1,6 +1,6 @@
 //! Datagrams: what may be lost and is never stored.
 
-use quip_protocol::{Message, frame, limit, session::Signal};
+use quip_protocol::{Message, frame, grease, limit, session::Signal};
 
 use super::{Hub, keys::ConnectionKey, port::Port};
 
@@ -13,7 +13,7 @@ impl<P: Port> Hub<P> {
     /// frequent is dropped: a datagram may be lost anyway.
     pub(super) fn signal(&mut self, at: ConnectionKey, datagram: &[u8]) {
         let Some(signal) = decode(datagram) else { return };
-        let Some(stream) = self.links.take_signal(at, signal.stream, self.now) else { return };
+        let Some(stream) = self.links.take_signal(at, signal.channel, self.now) else { return };
         let Some((user, listeners)) = self.rooms.listeners(stream) else { return };
         let signal = Signal { user: user.as_str(), ..signal };
         for stream in listeners {
@@ -25,6 +25,6 @@ impl<P: Port> Hub<P> {
 fn decode(data: &[u8]) -> Option<Signal<'_>> {
     let frame = frame::from_datagram(data).ok()?;
     let signal = (frame.kind == Signal::TYPE).then(|| frame::decode::<Signal<'_>>(frame.body).ok()).flatten()?;
-    let kind_is_free = signal.kind == TYPING || signal.kind >= OWN;
+    let kind_is_free = signal.kind == TYPING || (signal.kind >= OWN && !grease::is_reserved(signal.kind));
     (kind_is_free && signal.body.0.len() <= limit::SIGNAL).then_some(signal)
 }

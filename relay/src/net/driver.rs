@@ -110,6 +110,8 @@ impl Driver {
             match waker.side {
                 Side::Read => self.readable(waker.key),
                 Side::Write => self.hub.writable(waker.key),
+                Side::Stop if self.hub.port().is_stopped(waker.key) => self.hub.stopped(waker.key),
+                Side::Stop => {}
             }
         }
     }

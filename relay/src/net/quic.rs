@@ -63,6 +63,11 @@ impl Quic {
         self.streams.get_mut(stream).map_or(Arrived::Nothing, Stream::read)
     }
 
+    /// True when the client reads a stream no longer.
+    pub(super) fn is_stopped(&mut self, stream: StreamKey) -> bool {
+        self.streams.get_mut(stream).is_some_and(Stream::is_stopped)
+    }
+
     /// Has a stream read in the next turn.
     pub(super) fn read_later(&mut self, stream: StreamKey) {
         self.unread.push(stream);
@@ -99,6 +104,12 @@ impl Port for Quic {
 
     fn read_again(&mut self, stream: StreamKey) {
         self.unread.push(stream);
+    }
+
+    fn watch_stop(&mut self, stream: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.watch_stop(&self.ready);
+        }
     }
 
     fn finish(&mut self, stream: StreamKey) {

@@ -12,11 +12,13 @@ use tokio::sync::Notify;
 
 use crate::hub::StreamKey;
 
-/// Which half of a stream can go on.
+/// What there is to do for a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Read,
     Write,
+    /// To look whether the client reads it no longer.
+    Stop,
 }
 
 /// Streams that can go on since the network thread last looked.
@@ -42,7 +44,7 @@ impl Ready {
         Arc::new(Self { list: Mutex::default(), wake })
     }
 
-    /// A waker for one half of a stream.
+    /// A waker for one side of a stream.
     pub(super) fn waker(self: &Arc<Self>, key: StreamKey, side: Side) -> Waker {
         Arc::new(StreamWaker { key, side, queued: AtomicBool::new(false), ready: Arc::clone(self) }).into()
     }

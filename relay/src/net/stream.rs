@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -28,6 +28,14 @@ pub(super) struct Stream {
     read_waker: Waker,
     /// Made when the stream first takes no more.
     write_waker: Option<Waker>,
+    /// If the hub wants to hear when the client reads the stream no longer.
+    stop: Option<Stop>,
+}
+
+/// Waits for the client to read a stream no longer.
+struct Stop {
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    waker: Waker,
 }
 
 /// What reading gave.
@@ -50,7 +58,26 @@ impl Stream {
     ) -> Self {
         let read_waker = ready.waker(key, Side::Read);
         let priority = Priority::Request;
-        Self { key, connection, priority, send, recv: Some(recv), read_waker, write_waker: None }
+        Self { key, connection, priority, send, recv: Some(recv), read_waker, write_waker: None, stop: None }
+    }
+
+    /// Has [`Stream::is_stopped`] asked when the client reads the stream no longer.
+    pub(super) fn watch_stop(&mut self, ready: &Arc<Ready>) {
+        let stopped = self.send.stopped();
+        let waker = ready.waker(self.key, Side::Stop);
+        // The first look is the one that has it woken.
+        waker.wake_by_ref();
+        self.stop = Some(Stop { stopped: Box::pin(async move { _ = stopped.await }), waker });
+    }
+
+    /// True when the client reads the stream no longer, or the connection is gone.
+    pub(super) fn is_stopped(&mut self) -> bool {
+        let Some(Stop { stopped, waker }) = &mut self.stop else { return false };
+        let stopped = stopped.as_mut().poll(&mut Context::from_waker(waker)).is_ready();
+        if stopped {
+            self.stop = None;
+        }
+        stopped
     }
 
     /// What is written here should leave at once.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{Violation, frames},
-    Core, Next, Stream,
+    Behind, Core, Next, Stream,
 };
 use crate::{Accepted, ConversationEvent, OpenError, Opened, OwnedEvent, ReceiptError, SkipReason};
 
@@ -63,8 +63,9 @@ impl Core {
         if opened.conversation != self.id {
             return Err(Violation("another conversation was opened"));
         }
-        self.delivery.opened(self.asked, opened.generation, opened.start)?;
-        let same_log = self.log.replace(opened.generation).is_none_or(|log| log == opened.generation);
+        let reset = self.delivery.opened(self.asked, opened.generation, opened.start)?;
+        let before = self.log.replace(opened.generation);
+        let same_log = !reset && before.is_none_or(|log| log == opened.generation);
         if !same_log {
             // Both are about events of another log.
             self.own.clear();
@@ -75,7 +76,7 @@ impl Core {
         if self.outbox.join().is_some() {
             return Err(Violation("join neither accepted nor refused"));
         }
-        self.stream = Stream::Open;
+        (self.stream, self.behind) = (Stream::Open, Behind::No);
         self.mark_due = self.mark.is_some_and(|mark| mark.seq > opened.read);
         if std::mem::take(&mut self.lost) {
             self.delivery.notice(ConversationEvent::Reconnected);
@@ -157,7 +158,6 @@ impl Core {
                 self.resync |= self.outbox.first_n().is_some_and(|first| first > info + 1);
                 self.hold_until(now + PAUSE);
             }
-            Code::BLOCKED => self.outbox.wait_again(n),
             _ => return self.on_rejected_by_range(n, code, now + Duration::from_millis(retry_after).max(SHORT)),
         }
         Ok(())
@@ -167,11 +167,14 @@ impl Core {
         match code.retry() {
             Retry::Final => {
                 self.outbox.settle(n, Err(ReceiptError::Refused(code)));
-                // The number is free again: renumber the commands after it.
-                self.resync |= !code.decides();
+                if !code.decides() {
+                    // The number is free again: renumber the commands after it, which the relay dropped.
+                    self.outbox.go_back_to(n);
+                    self.resync = true;
+                }
             }
             Retry::Later => {
-                self.outbox.wait_again(n);
+                self.outbox.go_back_to(n);
                 self.hold_until(again);
             }
             Retry::Elsewhere => {
@@ -203,11 +206,14 @@ impl Core {
             self.next = Some(Next::Again(SHORT));
             return;
         }
+        if code == Code::BEHIND && self.behind == Behind::No {
+            self.behind = Behind::At(end.info);
+        }
         self.next = match code.retry() {
             Retry::Later => Some(Next::Again(retry_after.max(SHORT))),
             Retry::Elsewhere => Some(Next::Elsewhere),
-            // The relay has not noticed the end of the previous stream yet.
-            _ if code == Code::ALREADY_OPEN => Some(Next::Again(PAUSE)),
+            // A newer stream has it, which this task did not open.
+            Retry::Done if code == Code::REOPENED => Some(Next::Again(PAUSE)),
             _ => {
                 self.end(code, end.text);
                 Some(Next::Over)
@@ -246,7 +252,7 @@ impl Core {
                 self.outbox.renumber_join(n.saturating_add(FAR));
                 true
             }
-            code if code.retry() == Retry::Final && code != Code::ALREADY_OPEN => {
+            code if code.retry() == Retry::Final => {
                 self.outbox.settle(n, Err(ReceiptError::Refused(code)));
                 false
             }
@@ -264,10 +270,6 @@ impl Core {
         self.delivery.end(code);
         self.save_cursor();
         self.stream = Stream::Over;
-    }
-
-    fn hold_until(&mut self, until: Instant) {
-        self.hold = Some(self.hold.map_or(until, |hold| hold.max(until)));
     }
 
     fn name(&mut self, user: &str) -> Result<UserId, Violation> {

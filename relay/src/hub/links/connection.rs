@@ -1,7 +1,7 @@
 //! One client's connection, and who the client is.
 
 use quip_core::Timestamp;
-use quip_protocol::{ConversationId, DeviceId, InstanceId, LEVEL, session::Hello};
+use quip_protocol::{ConversationId, DeviceId, InstanceId, session::Hello};
 use tokio::time::Instant;
 
 use super::{rate::Rate, read_queue::ReadQueue};
@@ -43,8 +43,6 @@ pub(in crate::hub) struct Session {
     pub(in crate::hub) rights: Rights,
     pub(in crate::hub) device: DeviceId,
     pub(in crate::hub) instance: InstanceId,
-    /// The message level that both sides know.
-    pub(in crate::hub) level: u64,
     /// Conversation streams granted.
     pub(in crate::hub) streams: usize,
     pub(super) signals: Rate,
@@ -87,13 +85,18 @@ impl Heard {
 }
 
 impl Session {
+    /// Picks the reserved numbers that the client gets. The instance is random.
+    pub(in crate::hub) fn grease(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.instance.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// What a client that says `hello` gets.
     pub(in crate::hub) fn new(rights: Rights, hello: &Hello<'_>, limits: &Limits, now: Instant) -> Self {
         Self {
             rights,
             device: hello.device,
             instance: hello.instance,
-            level: hello.level.clamp(1, LEVEL),
             streams: (hello.streams as usize).clamp(1, limits.streams_per_connection),
             signals: Rate::new(Some(limits.signal_rate()), now),
             signals_out: Rate::new(Some(limits.signal_rate()), now),

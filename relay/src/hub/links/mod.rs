@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use quip_core::Timestamp;
 use quip_protocol::{
-    Code, ConversationId, Message, UserId, frame,
+    Code, ConversationId, Message, UserId, frame, grease,
     session::{Signal, Welcome},
 };
 use slotmap::SecondaryMap;
@@ -109,7 +109,7 @@ impl Links {
         self.connections.get(key)?.stream_of(id)
     }
 
-    /// Lets a client in: its session stream says so, and its other streams are read from now on.
+    /// Lets a client in: its session stream says so.
     pub(super) fn welcome(
         &mut self,
         stream: StreamKey,
@@ -120,14 +120,13 @@ impl Links {
     ) {
         let Some(Stream { connection: key, out, .. }) = self.streams.get_mut(stream) else { return };
         let key = *key;
-        out.control(welcome);
+        out.control_bytes(&greased(welcome, &session));
         port.set_priority(stream, Priority::Session);
         port.allow_streams(key, stream_credit(session.streams));
         port.set_send_window(key, self.send_window);
         let Some(connection) = self.connections.get_mut(key) else { return };
         (connection.heard.at, connection.heard.time) = (now, welcome.time);
         connection.session = Some(session);
-        connection.streams.iter().filter(|other| **other != stream).for_each(|other| port.read_again(*other));
     }
 
     /// A newer connection of the same user was let in as `newer`. If it is the same device, this one gives way: after a
@@ -187,20 +186,23 @@ impl Links {
         }
     }
 
-    /// A client sent a signal on one of its streams. Gives that stream, unless there were too many signals.
-    pub(super) fn take_signal(&mut self, key: ConnectionKey, stream: u64, now: Instant) -> Option<StreamKey> {
+    /// A client sent a signal on a channel. Gives the stream of its conversation, unless there were too many signals.
+    pub(super) fn take_signal(&mut self, key: ConnectionKey, channel: u64, now: Instant) -> Option<StreamKey> {
         let connection = self.connections.get_mut(key)?;
         connection.session.as_mut()?.signals.take(now).ok()?;
-        let theirs = |key: &StreamKey| self.streams.get(*key).is_some_and(|its| its.id == stream);
+        let theirs = |key: &StreamKey| self.streams.get(*key).is_some_and(|its| its.channel == channel && channel > 0);
         connection.open.iter().map(|(_, key)| *key).find(theirs)
     }
 
     /// Sends a signal to the client of a stream, unless it was sent too many.
     pub(super) fn signal(&mut self, stream: StreamKey, signal: Signal<'_>, now: Instant, port: &mut impl Port) {
-        let Some(Stream { connection, id, .. }) = self.streams.get(stream) else { return };
+        let Some(Stream { connection, channel, .. }) = self.streams.get(stream).filter(|stream| stream.channel > 0)
+        else {
+            return;
+        };
         let session = self.connections.get_mut(*connection).and_then(|connection| connection.session.as_mut());
         if session.is_some_and(|session| session.signals_out.take(now).is_ok()) {
-            port.send_datagram(*connection, frame::to_datagram(&Signal { stream: *id, ..signal }));
+            port.send_datagram(*connection, frame::to_datagram(&Signal { channel: *channel, ..signal }));
         }
     }
 
@@ -269,6 +271,14 @@ impl Links {
     }
 }
 
+/// `Welcome` with an extension and a frame behind it that mean nothing.
+fn greased(welcome: &Welcome<'_>, session: &Session) -> Vec<u8> {
+    let (mut out, random) = (Vec::with_capacity(160), session.grease());
+    frame::encode_extended(welcome, &[grease::extension(&random.to_le_bytes())], &mut out);
+    grease::frame(random, &mut out);
+    out
+}
+
 /// Streams that a client may have at once, so that it can always ask something with all its conversations open: quinn
 /// gives credit back only once more than an eighth of it is used up.
 fn stream_credit(conversations: usize) -> u32 {
@@ -278,7 +288,7 @@ fn stream_credit(conversations: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use quip_protocol::{
-        DeviceId, InstanceId,
+        DeviceId, InstanceId, Items,
         session::{GoAway, Hello},
     };
 
@@ -297,6 +307,7 @@ mod tests {
         let (key, stream) = (port.connect(), port.open());
         links.connected(key, now);
         links.stream_opened(key, stream, 0, port);
+        assert!(links.begin_session(stream, port));
         (key, stream)
     }
 
@@ -305,7 +316,7 @@ mod tests {
         let identity = Identity { user, expires_at: None, grants: Grants::default() };
         let rights = Rights::new(identity, &Arc::new(Rules::new(&links.config)));
         let (device, instance) = (DeviceId([device; 16]), InstanceId([instance; 16]));
-        let hello = Hello { token: "", device, instance, client: "", level: 1, streams: 4 };
+        let hello = Hello { token: "", device, instance, client: "", streams: 4, features: Items::default() };
         Session::new(rights, &hello, &links.config.limits, now)
     }
 
@@ -313,7 +324,6 @@ mod tests {
         let session = session(links, 1, 1, now);
         let welcome = Welcome {
             user: "ann",
-            level: 1,
             generation: 1,
             time: 5,
             expires: 0,
@@ -323,8 +333,12 @@ mod tests {
             frame: 1,
             message: 1,
             unanswered: 1,
+            unanswered_bytes: 1,
+            rate: 1,
+            burst: 1,
             relay: "",
-            relays: quip_protocol::Items::encode([]),
+            relays: Items::default(),
+            features: Items::default(),
         };
         links.welcome(stream, session, &welcome, now, port);
     }

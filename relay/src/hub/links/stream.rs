@@ -5,8 +5,10 @@ use crate::hub::{keys::ConnectionKey, out::Out};
 /// One stream.
 pub(super) struct Stream {
     pub(super) connection: ConnectionKey,
-    /// QUIC's number for it.
+    /// QUIC's number for it. A stream that was opened later has a higher one.
     pub(super) id: u64,
+    /// Names its conversation in datagrams; 0 = none.
+    pub(super) channel: u64,
     pub(super) role: Role,
     /// The beginning of a frame whose end has not arrived, or frames that wait while `held`.
     pub(super) partial: Vec<u8>,
@@ -22,9 +24,9 @@ pub(super) struct Stream {
 /// What a stream is for, as its first frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::hub) enum Role {
-    /// Nothing has arrived yet.
+    /// No whole frame has been looked at yet.
     Fresh,
-    /// QUIC stream 0.
+    /// It began with `Hello`.
     Session,
     /// Its request is being answered.
     Request,
@@ -39,7 +41,8 @@ impl Stream {
         Self {
             connection,
             id,
-            role: if id == 0 { Role::Session } else { Role::Fresh },
+            channel: 0,
+            role: Role::Fresh,
             partial: Vec::new(),
             is_request: false,
             held: false,

@@ -12,6 +12,8 @@ use crate::hub::{
 
 /// Requests of one connection that are under way or not yet taken by the client. Each answer may be a page.
 const REQUESTS: usize = STREAMS_BEFORE_HELLO as usize;
+/// Bytes of incomplete frames on one connection that are not commands: `Hello` with its token, openings and requests.
+const OTHER_PARTIAL: usize = 64 << 10;
 
 impl Links {
     /// A client opened a stream, which QUIC knows as `id`.
@@ -20,11 +22,7 @@ impl Links {
             return port.forget_stream(key);
         };
         connection.streams.push(key);
-        let stream = Stream::new(at, id);
-        if stream.role == Role::Session {
-            connection.session_stream = Some(key);
-        }
-        self.streams.insert(key, stream);
+        self.streams.insert(key, Stream::new(at, id));
         port.read_again(key);
     }
 
@@ -38,13 +36,9 @@ impl Links {
         self.streams.get(key).filter(|stream| !stream.over).map(|stream| stream.role)
     }
 
-    /// True while the input of a stream is to be read: its client is known, what came before is decided, and the answers
-    /// are taken.
+    /// True while the input of a stream is to be read: what came before is decided.
     pub(in crate::hub) fn takes_input(&self, key: StreamKey) -> bool {
-        let Some(stream) = self.streams.get(key) else { return false };
-        let full = stream.out.control_waiting() > self.config.limits.control_bytes_per_stream;
-        let known = stream.role == Role::Session || self.session(stream.connection).is_some();
-        known && !full && !stream.held && !stream.over
+        self.streams.get(key).is_some_and(|stream| !stream.held && !stream.over)
     }
 
     /// Takes the beginning of a frame that waits for its end, or frames that were held.
@@ -62,7 +56,7 @@ impl Links {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let at = stream.connection;
         let Some(connection) = self.connections.get_mut(at) else { return };
-        if connection.partial + partial.len() > self.config.limits.partial_frame_bytes_per_connection {
+        if connection.partial + partial.len() > self.config.limits.unanswered_bytes_per_connection + OTHER_PARTIAL {
             return self.close(at, Code::BUFFERED, port);
         }
         connection.partial += partial.len();
@@ -74,10 +68,10 @@ impl Links {
         self.streams.get(key).is_some_and(|stream| !stream.partial.is_empty())
     }
 
-    /// Holds the frames of a conversation stream until [`Links::release`].
+    /// Holds the frames of a stream until [`Links::release`].
     pub(in crate::hub) fn hold(&mut self, key: StreamKey) {
         if let Some(stream) = self.streams.get_mut(key) {
-            stream.held = stream.role == Role::Conversation;
+            stream.held = matches!(stream.role, Role::Fresh | Role::Conversation);
         }
     }
 
@@ -89,23 +83,60 @@ impl Links {
         !stream.partial.is_empty()
     }
 
-    /// A stream becomes that of a conversation.
+    /// The stream that gives way when its connection opens a conversation on `key`: the one on which the conversation is
+    /// open already.
     ///
     /// # Errors
-    /// When its connection has that conversation open, or as many as it may have.
-    pub(in crate::hub) fn begin_conversation(&mut self, key: StreamKey, id: ConversationId) -> Result<(), Code> {
-        let Some(stream) = self.streams.get_mut(key) else { return Err(Code::BUSY) };
-        let Some(connection) = self.connections.get_mut(stream.connection) else { return Err(Code::BUSY) };
-        let most = connection.session.as_ref().map_or(0, |session| session.streams);
-        if connection.stream_of(id).is_some() {
-            return Err(Code::ALREADY_OPEN);
+    /// When that one was opened later.
+    pub(in crate::hub) fn older(&self, key: StreamKey, id: ConversationId) -> Result<Option<StreamKey>, Code> {
+        let at = self.connection_of(key).and_then(|at| self.stream_of(at, id));
+        let number = |key: StreamKey| self.streams.get(key).map(|stream| stream.id);
+        match at {
+            Some(other) if number(other) > number(key) => Err(Code::REOPENED),
+            other => Ok(other),
         }
+    }
+
+    /// A stream becomes that of a conversation, which `channel` names in datagrams from now on.
+    ///
+    /// # Errors
+    /// When its connection has as many of them as it may have.
+    pub(in crate::hub) fn begin_conversation(
+        &mut self,
+        key: StreamKey,
+        id: ConversationId,
+        channel: u64,
+        port: &mut impl Port,
+    ) -> Result<(), Code> {
+        let Some(at) = self.connection_of(key) else { return Err(Code::BUSY) };
+        let Some(connection) = self.connections.get_mut(at) else { return Err(Code::BUSY) };
+        let most = connection.session.as_ref().map_or(0, |session| session.streams);
         if connection.open.len() >= most {
             return Err(Code::TOO_MANY_STREAMS);
         }
+        for (_, other) in &connection.open {
+            if let Some(other) = self.streams.get_mut(*other).filter(|other| other.channel == channel) {
+                other.channel = 0;
+            }
+        }
         connection.open.push((id, key));
-        stream.role = Role::Conversation;
+        if let Some(stream) = self.streams.get_mut(key) {
+            (stream.role, stream.channel) = (Role::Conversation, channel);
+        }
+        port.watch_stop(key);
         Ok(())
+    }
+
+    /// A stream becomes the session stream of its connection. False when there is one.
+    pub(in crate::hub) fn begin_session(&mut self, key: StreamKey, port: &mut impl Port) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
+        let Some(connection) = self.connections.get_mut(stream.connection) else { return false };
+        if connection.session_stream.is_some() {
+            return false;
+        }
+        (stream.role, connection.session_stream) = (Role::Session, Some(key));
+        port.watch_stop(key);
+        true
     }
 
     /// A stream becomes that of a request.

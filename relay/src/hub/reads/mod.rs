@@ -5,9 +5,9 @@ mod requests;
 
 use quip_core::{Command, ConversationRecord, MarkRecord, MemberRecord, MemberState, Naming, SendsRecord, Timestamp};
 use quip_protocol::{
-    Code, ConversationId, DeviceId, Retry, UserId,
+    Code, ConversationId, DeviceId, Event, Retry, UserId,
     conversation::End,
-    frame,
+    frame, limit,
     request::{History, List},
 };
 use quip_store::{EventPage, Members, PageLimit, ReadError, View};
@@ -51,7 +51,7 @@ pub(super) enum Got {
 #[derive(Debug)]
 pub(super) enum Query {
     /// The rows that opening needs. `companions` is the largest group whose members see each other's presence live.
-    Rows { id: ConversationId, user: UserId, device: DeviceId, companions: usize },
+    Rows { id: ConversationId, user: UserId, device: DeviceId, companions: usize, at: Option<KnownEvent> },
     /// Events `first..=last`, as one chunk that a stream writes without copying.
     Page { id: ConversationId, first: u64, last: u64, bytes: usize },
     /// The rows of a command in memory.
@@ -73,6 +73,14 @@ pub(super) struct MembersOf {
     /// Exclusive; empty = from the start.
     pub(super) after: String,
     pub(super) limit: usize,
+}
+
+/// An event that a client has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KnownEvent {
+    pub(super) seq: u64,
+    /// Its [`Event::digest`].
+    pub(super) digest: [u8; 4],
 }
 
 /// What was found for a stream.
@@ -105,6 +113,8 @@ pub(super) struct OpenRows {
     pub(super) mark: MarkRecord,
     /// All other members, where they are few enough to see each other's presence live.
     pub(super) companions: Option<Vec<UserSeen>>,
+    /// The client has another event in the place of one that is here.
+    pub(super) is_other_log: bool,
 }
 
 /// How long a client waits before it asks again where nothing better is known, in milliseconds.
@@ -131,7 +141,15 @@ impl Read {
 impl Query {
     fn run(self, view: &View) -> Found {
         match self {
-            Self::Rows { id, user, device, companions } => Found::Rows(open_rows(view, id, &user, device, companions)),
+            Self::Rows { id, user, device, companions, at } => {
+                let rows = open_rows(view, id, &user, device, companions);
+                let differs = |known| has_other_event(view, id, known);
+                Found::Rows(
+                    rows.map(|rows| {
+                        rows.map(|rows| Box::new(OpenRows { is_other_log: at.is_some_and(differs), ..rows }))
+                    }),
+                )
+            }
             Self::Page { id, first, last, bytes } => Found::Page(pages::forward(view, id, first..=last, bytes)),
             Self::Warm(command) => {
                 view.warm(&quip_core::keys(&command));
@@ -152,7 +170,7 @@ fn open_rows(
     user: &UserId,
     device: DeviceId,
     companions: usize,
-) -> Result<Option<Box<OpenRows>>, ReadError> {
+) -> Result<Option<OpenRows>, ReadError> {
     let Some(conversation) = view.conversation(id)? else { return Ok(None) };
     let member = view.member(id, user)?;
     // Who is here is for those who are in.
@@ -168,13 +186,22 @@ fn open_rows(
     let others = |all: Vec<UserId>| {
         all.into_iter().filter(|companion| companion != user).map(|user| last_seen(view, user)).collect()
     };
-    Ok(Some(Box::new(OpenRows {
+    Ok(Some(OpenRows {
         member,
         sends: view.sends(id, user, device)?.unwrap_or_default(),
         mark: view.mark(user, id)?.unwrap_or_default(),
         conversation,
         companions: companions.map(others),
-    })))
+        is_other_log: false,
+    }))
+}
+
+/// Whether another event is in the place of one that a client has. What is not kept or cannot be read says nothing.
+fn has_other_event(view: &View, id: ConversationId, known: KnownEvent) -> bool {
+    let Ok(Some(row)) = view.event(id, known.seq) else { return false };
+    let frame = frame::split(&row.frame, limit::FRAME).ok().flatten();
+    let event = frame.and_then(|(frame, _)| frame::decode::<Event<'_>>(frame.body).ok());
+    event.is_some_and(|event| event.digest() != known.digest)
 }
 
 /// Reads when a user was last seen. A damaged record is no reason to show nobody.

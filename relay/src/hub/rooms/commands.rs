@@ -1,10 +1,7 @@
 //! The commands and read marks that streams carry, and their outcomes.
 
 use quip_core::{Action, By, Command};
-use quip_protocol::{
-    Code,
-    conversation::{Ack, Mark, Outcome, Rejected},
-};
+use quip_protocol::conversation::{Mark, Outcome, Rejected};
 use quip_store::Change;
 use tokio::time::Instant;
 
@@ -12,28 +9,24 @@ use super::{
     Rooms,
     follower::{Follower, Phase},
     opening::Opening,
-    sends::Answer,
+    sends::Admission,
 };
 use crate::hub::keys::StreamKey;
 
-/// What a stream says about an outcome.
+/// What follows from an outcome.
 #[derive(Debug)]
-pub(in crate::hub) enum Reply {
-    /// Its own command was accepted.
-    Ack(Ack),
-    /// Its own command was refused.
-    Rejected(Rejected),
-    /// The join that it waited for is decided.
-    Opening(Opening),
+pub(in crate::hub) enum Decided {
+    /// The stream that carried the command may have something to say.
+    Answered(StreamKey),
+    /// The join that a stream waited for is decided.
+    Opening(StreamKey, Opening),
 }
 
 impl Rooms {
-    /// Whether command `n` of a stream may be submitted; `most` may be unanswered.
-    ///
-    /// # Errors
-    /// The code of the refusal.
-    pub(in crate::hub) fn admit(&mut self, stream: StreamKey, n: u64, most: usize) -> Result<(), Code> {
-        self.followers.get_mut(stream).map_or(Ok(()), |follower| follower.sends.admit(n, most as u64))
+    /// What is to be done with command `n` of a stream; `most` may be unanswered.
+    pub(in crate::hub) fn admit(&mut self, stream: StreamKey, n: u64, most: usize) -> Admission {
+        let follower = self.followers.get_mut(stream);
+        follower.map_or(Admission::Submit, |follower| follower.sends.admit(n, most as u64))
     }
 
     /// A numbered command of a stream, and whether its rows may be on the disk alone.
@@ -56,14 +49,21 @@ impl Rooms {
         self.followers.get_mut(stream)?.sends.overdue(since)
     }
 
-    /// Command `n` of a stream is refused before it is ordered, and with it every later one until it comes again. True
+    /// A command of a stream is refused before it is ordered, and with it every later one until it comes again. False
     /// when it was the join that the stream waits for.
-    pub(in crate::hub) fn refused(&mut self, stream: StreamKey, n: u64, code: Code) -> bool {
-        let Some(follower) = self.followers.get_mut(stream) else { return false };
-        if code != Code::BLOCKED {
-            follower.sends.refuse(n);
+    pub(in crate::hub) fn refused(&mut self, stream: StreamKey, rejected: Rejected) -> bool {
+        let Some(follower) = self.followers.get_mut(stream) else { return true };
+        if follower.opening.phase == (Phase::Joining { n: rejected.n }) {
+            return false;
         }
-        follower.opening.phase == Phase::Joining { n }
+        follower.sends.refuse(rejected);
+        true
+    }
+
+    /// True when more answers wait on a stream than a client that obeys the limit of unanswered commands can leave there.
+    pub(in crate::hub) fn is_unread(&self, stream: StreamKey) -> bool {
+        let most = self.config.limits.unanswered_per_stream as usize;
+        self.followers.get(stream).is_some_and(|follower| follower.sends.unsaid() > most)
     }
 
     /// True when a stream waits for its join.
@@ -71,26 +71,23 @@ impl Rooms {
         self.followers.get(stream).is_some_and(|follower| matches!(follower.opening.phase, Phase::Joining { .. }))
     }
 
-    /// Routes the outcome of a command to the stream that carried it. `blocked` says whether a stream takes no more.
+    /// Brings the outcome of a command to the stream that carried it. `blocked` says whether a stream takes no more.
     pub(in crate::hub) fn outcome(
         &mut self,
         change: &Change,
         outcome: &Outcome,
         blocked: impl FnOnce(StreamKey) -> bool,
-    ) -> Option<(StreamKey, Reply)> {
+    ) -> Option<Decided> {
         let By::Device { user, device, .. } = &change.by else { return None };
         let stream = *self.senders.get(&(change.conversation, user.clone(), *device))?;
         let follower = self.followers.get_mut(stream)?;
         if follower.opening.phase == (Phase::Joining { n: outcome.n }) {
-            return Some((stream, Reply::Opening(self.joined(stream, outcome))));
+            return Some(Decided::Opening(stream, self.joined(stream, outcome)));
         }
         // A page may have brought the event before the batch did.
         let at_head = follower.delivery.live && follower.delivery.cursor < outcome.seq && !blocked(stream);
-        match follower.sends.decided(outcome, change.event.is_some(), at_head) {
-            Answer::Nothing => None,
-            Answer::Ack(ack) => Some((stream, Reply::Ack(ack))),
-            Answer::Rejected(rejected) => Some((stream, Reply::Rejected(rejected))),
-        }
+        follower.sends.decided(outcome, change.event.is_some(), at_head);
+        Some(Decided::Answered(stream))
     }
 
     /// A read mark arrived: the highest one counts. True when it is to be submitted with the next tick.

@@ -7,7 +7,7 @@ use quip_protocol::{
 };
 use quip_store::{EventPage, ReadError};
 
-use super::{Rooms, follower::Follower};
+use super::{Rooms, follower::Follower, sends::Answer};
 use crate::hub::{
     keys::StreamKey,
     out::Out,
@@ -57,8 +57,11 @@ impl Rooms {
 
     /// Puts what is in memory for a stream, which has nothing being written: its control frames, then events.
     pub(in crate::hub) fn fill(&mut self, stream: StreamKey, out: &mut Out) -> Filled {
-        out.put_control();
-        let Some(follower) = self.followers.get_mut(stream) else { return Filled::Same };
+        let Some(follower) = self.followers.get_mut(stream) else {
+            out.put_control();
+            return Filled::Same;
+        };
+        follower.put_answers(out);
         let Some(conversation) = self.conversations.get(follower.conversation) else { return Filled::Same };
         if !follower.is_following() || follower.delivery.reading {
             return Filled::Same;
@@ -73,6 +76,7 @@ impl Rooms {
                 Some(accepted) => frame::to_bytes(&accepted),
                 None => event.clone(),
             });
+            follower.put_answers(out);
         }
         if follower.delivery.cursor >= follower.delivery.until && out.is_empty() {
             return Filled::Complete;
@@ -115,11 +119,25 @@ impl Rooms {
     }
 }
 
+impl Follower {
+    /// Puts the control frames, and the answers that do not stand in an event's place.
+    fn put_answers(&mut self, out: &mut Out) {
+        while let Some(answer) = self.sends.next_answer() {
+            match answer {
+                Answer::Accepted(accepted) => out.control(&accepted),
+                Answer::Ack(ack) => out.control(&ack),
+                Answer::Rejected(rejected) => out.control(&rejected),
+            }
+        }
+        out.put_control();
+    }
+}
+
 /// A follower goes on from the store, up to event `last`. Its commands are answered at once from now on.
 fn catch_up(follower: &mut Follower, last: u64, out: &mut Out) -> Query {
     follower.delivery.live = false;
     follower.delivery.reading = true;
-    follower.sends.give_up_places().for_each(|ack| out.control(&ack));
-    out.put_control();
+    follower.sends.give_up_places();
+    follower.put_answers(out);
     Query::Page { id: follower.id, first: follower.delivery.cursor + 1, last, bytes: PAGE_BYTES }
 }

@@ -4,7 +4,7 @@ use quip_core::Authority;
 use quip_protocol::{ConversationId, DeviceId, UserId, conversation::Start};
 
 use super::{conversation::ConversationKey, marks::Marks, sends::Sends, warmth::Warmth};
-use crate::hub::keys::ConnectionKey;
+use crate::hub::{keys::ConnectionKey, reads::KnownEvent};
 
 /// Whose stream it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(super) struct Progress {
     pub(super) phase: Phase,
     /// Where the client asked delivery to start.
     pub(super) start: Start,
+    /// The event at the client's cursor, if the client knows it and the cursor is of this log.
+    pub(super) known: Option<KnownEvent>,
     /// Seq of the join that this stream brought about; 0 = none.
     pub(super) joined_at: u64,
     /// The rows that it waits for may have been read before a membership ended.
@@ -103,7 +105,7 @@ impl Follower {
             conversation,
             seat,
             authority,
-            opening: Progress { phase: Phase::Opening, start, joined_at: 0, outdated: false },
+            opening: Progress { phase: Phase::Opening, start, known: None, joined_at: 0, outdated: false },
             delivery: Delivery { cursor: 0, until: u64::MAX, live: false, reading: false },
             marks: Marks::default(),
             warmth: Warmth::default(),

@@ -20,10 +20,11 @@ use quip_core::NewEvent;
 use quip_protocol::{Code, ConversationId, DeviceId, Kind, UserId};
 use slotmap::{SecondaryMap, SlotMap};
 
-pub(super) use commands::Reply;
+pub(super) use commands::Decided;
 pub(super) use delivery::Filled;
 pub(super) use follower::Seat;
 pub(super) use opening::{OpenRequest, Opening};
+pub(super) use sends::Admission;
 
 use super::{
     authority::{Membership, Rights, may_read},
@@ -48,6 +49,8 @@ pub(super) struct Rooms {
     cache_epoch: u64,
     /// Identity of the log.
     generation: u64,
+    /// It was said that the data folder may be a copy that was put back.
+    suspected: bool,
     config: Arc<Config>,
 }
 
@@ -81,6 +84,7 @@ impl Rooms {
             memory: RingMemory::new(limits.ring_bytes_per_conversation, limits.ring_bytes),
             cache_epoch: 0,
             generation,
+            suspected: false,
             config,
         }
     }
@@ -273,7 +277,7 @@ mod tests {
 
         fn open(&mut self, name: &str, head: u64, start: Start) -> StreamKey {
             let stream = self.streams.insert(());
-            let request = OpenRequest { target: Target::Id(group()), start, join: 0 };
+            let request = OpenRequest { target: Target::Id(group()), start, join: 0, digest: [0; 4] };
             let seat = Seat { connection: ConnectionKey::default(), user: user(name), device: DeviceId([1; 16]) };
             let opening = self.rooms.open(stream, &request, seat, &self.rights);
             assert!(matches!(opening, Opening::Read(Query::Rows { .. })), "{opening:?}");
@@ -318,6 +322,7 @@ mod tests {
             sends: Default::default(),
             mark: Default::default(),
             companions: None,
+            is_other_log: false,
         }
     }
 

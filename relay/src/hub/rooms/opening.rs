@@ -15,7 +15,7 @@ use super::{
 use crate::hub::{
     authority::{Membership, Rights, may_read, room_name},
     keys::StreamKey,
-    reads::{OpenRows, Query, UserSeen, name, read_code},
+    reads::{KnownEvent, OpenRows, Query, UserSeen, name, read_code},
 };
 
 /// What a client asks for with `Open`.
@@ -25,6 +25,8 @@ pub(in crate::hub) struct OpenRequest<'a> {
     pub(in crate::hub) start: Start,
     /// The `n` of the join; 0 = none.
     pub(in crate::hub) join: u64,
+    /// Of the event at the cursor; zero if it is not known.
+    pub(in crate::hub) digest: [u8; 4],
 }
 
 /// What an opening needs next, or what it came to.
@@ -95,7 +97,13 @@ impl Rooms {
         }
         self.senders.insert((id, seat.user.clone(), seat.device), stream);
         let authority = rights.authority(id, request.room()).unwrap_or_default();
-        let follower = Follower::new(id, key, seat, request.start, authority);
+        let mut follower = Follower::new(id, key, seat, request.start, authority);
+        follower.opening.known = match request.start {
+            Start::After { generation, seq } if generation == self.generation && request.digest != [0; 4] => {
+                Some(KnownEvent { seq, digest: request.digest })
+            }
+            _ => None,
+        };
         self.followers.insert(stream, Box::new(follower));
         match (request.join, request.join_as()) {
             (0, _) => self.read_rows(stream),
@@ -126,8 +134,7 @@ impl Rooms {
                 if let Some(follower) = self.followers.get_mut(stream) {
                     follower.opening.joined_at = outcome.seq;
                     follower.opening.phase = Phase::Opening;
-                    // The answer is `Opened`.
-                    let _ = follower.sends.decided(outcome, false, false);
+                    follower.sends.answered(outcome.n);
                 }
                 self.read_rows(stream)
             }
@@ -141,7 +148,7 @@ impl Rooms {
         follower.opening.outdated = false;
         let Seat { user, device, .. } = follower.seat.clone();
         let companions = self.config.limits.presence_group_members;
-        Opening::Read(Query::Rows { id: follower.id, user, device, companions })
+        Opening::Read(Query::Rows { id: follower.id, user, device, companions, at: follower.opening.known })
     }
 
     /// Looks again for a stream whose cursor was ahead of this relay.
@@ -198,9 +205,16 @@ impl Rooms {
     fn opened(&mut self, stream: StreamKey, rows: &OpenRows, member: &MemberRecord) -> Opening {
         let Some(follower) = self.followers.get_mut(stream) else { return Opening::Nothing };
         let visible = Visible::new(rows, member);
-        let wanted = wanted(follower, visible.last, self.generation);
+        let wanted = if rows.is_other_log { 1 } else { wanted(follower, visible.last, self.generation) };
         if wanted > visible.last + 1 && member.to == u64::MAX {
-            return ahead(follower, visible.last);
+            let opening = ahead(follower, visible.last);
+            if matches!(opening, Opening::End { .. }) {
+                suspect_copy(&mut self.suspected, "a client has more events of a conversation than this relay");
+            }
+            return opening;
+        }
+        if rows.is_other_log {
+            suspect_copy(&mut self.suspected, "a client has other events of a conversation than this relay");
         }
         let start = wanted.max(visible.first);
         follower.delivery.cursor = start - 1;
@@ -232,6 +246,15 @@ fn wanted(follower: &Follower, last: u64, generation: u64) -> u64 {
         Start::Last(count) => (last + 1).saturating_sub(count),
         Start::After { generation: other, .. } if other != generation => 1,
         Start::After { seq, .. } => seq.saturating_add(1),
+    }
+}
+
+/// Says once that the data folder may be a copy that was put back.
+fn suspect_copy(suspected: &mut bool, why: &str) {
+    if !std::mem::replace(suspected, true) {
+        tracing::warn!(
+            "{why}. If the data folder was copied back from a backup, stop the relay and run `quip-relay restore`"
+        );
     }
 }
 

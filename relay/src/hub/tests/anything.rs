@@ -80,7 +80,8 @@ fn step(relay: &mut Relay, seen: &mut Seen, dice: &mut Dice) {
             match dice.roll(40) {
                 0 => relay.hub.disconnected(client.at, DisconnectReason::Broken),
                 1 => relay.hub.finished(client.session),
-                2 | 3 => relay.hub.given_up(stream),
+                2 => relay.hub.given_up(stream),
+                3 => relay.hub.stopped(stream),
                 4..=6 => relay.hub.finished(stream),
                 _ => {}
             }
@@ -123,7 +124,11 @@ fn say_something(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
         _ => dice.pick(&[3, 3, 3, 3, 5, 6]).unwrap(),
     };
     let bytes = match kind {
-        0..=2 => frame::to_bytes(&Open::new(&target, join, start)),
+        0..=2 => {
+            let mut open = Open::new(&target, join, start);
+            open.channel = id;
+            frame::to_bytes(&open)
+        }
         3 | 4 => frame::to_bytes(&post(n)),
         5 => frame::to_bytes(&Mark { seq: n, number: n }),
         6 => frame::to_bytes(&Leave { n }),
@@ -136,7 +141,7 @@ fn say_something(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
         relay.hub.received(client.session, &frame::to_bytes(&Refresh { token: &token }));
     }
     if dice.roll(10) == 0 {
-        let signal = Signal { stream: id, user: "", kind: 1, body: Blob(b"") };
+        let signal = Signal { channel: id, user: "", kind: 1, body: Blob(b"") };
         relay.hub.datagram(client.at, &frame::to_datagram(&signal));
     }
     // Sometimes in two pieces.
@@ -244,7 +249,7 @@ fn anything_may_happen_and_in_the_end_nothing_is_left() {
     for seed in 1..=150_u64 {
         let mut relay = Relay::with(|config| {
             config.limits.ring_bytes_per_conversation = 700;
-            config.limits.control_bytes_per_stream = 500;
+            config.limits.unanswered_per_stream = 12;
             config.limits.reads_per_connection = 2;
         });
         println!("seed {seed}");

@@ -102,7 +102,7 @@ fn an_own_message_is_answered_in_its_place_at_the_head_and_by_an_ack_elsewhere()
 }
 
 #[test]
-fn after_a_refusal_later_commands_are_refused_until_it_comes_again() {
+fn after_a_refusal_later_commands_are_dropped_until_it_comes_again() {
     let mut relay = Relay::new();
     let client = relay.client("ann");
     let stream = relay.open(client, 5, Start::Now);
@@ -112,11 +112,89 @@ fn after_a_refusal_later_commands_are_refused_until_it_comes_again() {
     relay.send(stream, &post(2));
     relay.world().refusal = None;
     relay.send(stream, &post(3));
-    let refused = [ToSee::Rejected(2, Code::FULL), ToSee::Rejected(3, Code::BLOCKED)];
-    assert_eq!(relay.said(stream), refused);
+    assert_eq!(relay.said(stream), [], "the first one is not answered yet");
+    relay.commit(vec![own_event(6, "ann", 1)]);
+    assert_eq!(relay.said(stream), [ToSee::Accepted(6), ToSee::Rejected(2, Code::FULL)]);
     relay.send(stream, &post(2));
     relay.send(stream, &post(3));
     assert_eq!(relay.world().submitted.len(), 3);
+}
+
+#[test]
+fn answers_come_in_order_of_the_numbers() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    relay.send(stream, &post(1));
+    relay.warmed();
+    relay.send(stream, &post(2));
+    relay.send(stream, &Post { n: 3, kind: kind::TEXT, body: Blob(b"") });
+    relay.send(stream, &post(4));
+    assert_eq!(relay.said(stream), [], "the refusal waits for the answers before it");
+    let without_event = Change { event: None, ..own_event(0, "ann", 2) };
+    relay.commit(vec![own_event(6, "ann", 1), without_event]);
+    let said = [ToSee::Accepted(6), ToSee::Ack(0), ToSee::Rejected(3, Code::MESSAGE_EMPTY)];
+    assert_eq!(relay.said(stream), said);
+    assert_eq!(relay.world().submitted.len(), 2, "what came behind a refusal was dropped");
+}
+
+#[test]
+fn a_command_of_a_later_version_is_refused_and_the_stream_goes_on() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    let mut bytes = vec![4, 0xe0, 0x07, 1, 9];
+    let extension = quip_protocol::Extension { id: 2, content: b"" };
+    frame::encode_extended(&post(1), &[extension], &mut bytes);
+    relay.hub.received(stream, &bytes.into());
+    let unsupported = || ToSee::Rejected(1, Code::UNSUPPORTED);
+    assert_eq!(relay.said(stream), [unsupported(), unsupported()]);
+    let mut bytes = Vec::new();
+    quip_protocol::grease::frame(77, &mut bytes);
+    frame::encode_extended(&post(1), &[quip_protocol::Extension { id: 3, content: b"x" }], &mut bytes);
+    relay.hub.received(stream, &bytes.into());
+    relay.warmed();
+    assert_eq!(relay.world().submitted.len(), 1, "what may be skipped is skipped");
+    relay.hub.received(stream, &Bytes::from_static(&[4, 0xe0, 0x07, 0, 9]));
+    assert_eq!(relay.closed(client), Some(Code::MALFORMED), "n is 0");
+}
+
+#[test]
+fn a_stream_whose_answers_are_not_read_is_reset_and_the_others_go_on() {
+    let mut relay = Relay::with(|config| config.limits.messages_per_second = 0);
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    relay.world().streams[stream].room = 0;
+    let forbidden = |n| Change {
+        event: None,
+        outcome: Some(Outcome { n, code: Code::FORBIDDEN, seq: 0, number: 0, at: TIME }),
+        ..own_event(0, "ann", n)
+    };
+    for n in 1..=66 {
+        assert_eq!(relay.world().streams[stream].reset, None);
+        relay.send(stream, &post(n));
+        if n == 1 {
+            relay.warmed();
+        }
+        relay.commit(vec![forbidden(n)]);
+    }
+    relay.send(stream, &post(67));
+    assert_eq!(relay.world().streams[stream].reset, Some(Code::UNANSWERED));
+    assert_eq!(relay.closed(client), None);
+}
+
+#[test]
+fn a_client_that_stops_reading_a_stream_gets_a_reset_at_once() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    assert!(relay.world().streams[stream].watched);
+    relay.hub.stopped(stream);
+    assert_eq!(relay.world().streams[stream].reset, Some(Code::BYE));
+    relay.commit(vec![event(6)]);
+    let again = relay.ask(client, 2, &Target::Id(group()), 0, Start::Now);
+    relay.found_rows(rows(group_row(6), Some(present())));
+    assert_eq!(relay.said(again), [ToSee::Opened(7)]);
 }
 
 #[test]
@@ -130,7 +208,8 @@ fn a_user_sends_no_faster_than_the_limit_on_all_connections_together() {
     relay.warmed();
     relay.send(stream, &post(2));
     relay.send(stream, &post(3));
-    assert_eq!(relay.said(stream), [ToSee::Rejected(3, Code::RATE)]);
+    relay.commit(vec![own_event(6, "ann", 1), own_event(7, "ann", 2)]);
+    assert_eq!(relay.said(stream), [ToSee::Accepted(6), ToSee::Accepted(7), ToSee::Rejected(3, Code::RATE)]);
     relay.wait(Duration::from_millis(100));
     relay.send(stream, &post(3));
     assert_eq!(relay.world().submitted.len(), 3);
@@ -187,7 +266,7 @@ fn signals_reach_the_other_members_and_nobody_else() {
     relay.open(ann, 5, Start::Now);
     relay.open(bob, 5, Start::Now);
     relay.ask(eve, 1, &Target::Id(group()), 0, Start::Now);
-    let typing = frame::to_datagram(&Signal { stream: 1, user: "", kind: 1, body: Blob(b"") });
+    let typing = frame::to_datagram(&Signal { channel: 1, user: "", kind: 1, body: Blob(b"") });
     relay.hub.datagram(ann.at, &typing);
     relay.hub.datagram(eve.at, &typing);
     let received = [ann, bob, eve].map(|client| relay.world().connections[client.at].datagrams.len());

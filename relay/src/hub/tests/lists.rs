@@ -54,6 +54,8 @@ pub(in crate::hub) struct Stream {
     pub(in crate::hub) room: usize,
     pub(in crate::hub) gone: bool,
     pub(in crate::hub) priority: Priority,
+    /// The hub hears of a client that reads it no longer.
+    pub(in crate::hub) watched: bool,
     pub(in crate::hub) finished: bool,
     pub(in crate::hub) reset: Option<Code>,
     pub(in crate::hub) forgotten: bool,
@@ -73,6 +75,7 @@ impl Lists {
             room: usize::MAX,
             gone: false,
             priority: Priority::Request,
+            watched: false,
             finished: false,
             reset: None,
             forgotten: false,
@@ -108,6 +111,10 @@ impl Port for Lists {
 
     fn read_again(&mut self, stream: StreamKey) {
         self.read_again.push(stream);
+    }
+
+    fn watch_stop(&mut self, stream: StreamKey) {
+        self.streams[stream].watched = true;
     }
 
     fn finish(&mut self, stream: StreamKey) {

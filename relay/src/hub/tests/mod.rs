@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use quip_core::{By, ConversationRecord, EventRecord, MemberRecord, MemberState, Naming, NewEvent, Policy};
 use quip_protocol::{
-    Blob, Code, ConversationId, DeviceId, Event, InstanceId, Message, ToClient, UserId,
+    Blob, Code, ConversationId, DeviceId, Event, InstanceId, Items, Message, ToClient, UserId,
     conversation::{Open, Outcome, Post, Start, Target},
     event::{kind, role},
     frame,
@@ -146,8 +146,8 @@ impl Relay {
             device: DeviceId([device; 16]),
             instance: InstanceId([instance; 16]),
             client: "test",
-            level: 1,
             streams: 8,
+            features: Items::default(),
         };
         self.send(client.session, &hello);
     }
@@ -164,7 +164,9 @@ impl Relay {
     /// Asks to open a conversation on a new stream.
     fn ask(&mut self, client: Client, id: u64, target: &Target<'_>, join: u64, start: Start) -> StreamKey {
         let stream = self.stream(client.at, id);
-        self.send(stream, &Open::new(target, join, start));
+        let mut open = Open::new(target, join, start);
+        open.channel = id;
+        self.send(stream, &open);
         stream
     }
 
@@ -249,7 +251,7 @@ fn frames(bytes: &[u8]) -> (Vec<ToSee>, usize) {
     let mut rest = bytes;
     while let Some((frame, length)) = frame::split(rest, 1 << 20).unwrap() {
         rest = &rest[length..];
-        seen.push(to_see(ToClient::decode(frame).unwrap().expect("a known frame")));
+        seen.extend(ToClient::decode(frame).unwrap().map(to_see));
     }
     (seen, rest.len())
 }
@@ -345,5 +347,12 @@ fn present() -> MemberRecord {
 }
 
 fn rows(conversation: ConversationRecord, member: Option<MemberRecord>) -> OpenRows {
-    OpenRows { conversation, member, sends: Default::default(), mark: Default::default(), companions: None }
+    OpenRows {
+        conversation,
+        member,
+        sends: Default::default(),
+        mark: Default::default(),
+        companions: None,
+        is_other_log: false,
+    }
 }

@@ -111,12 +111,38 @@ fn a_cursor_ahead_of_the_relay_is_looked_at_again_for_two_seconds() {
 }
 
 #[test]
-fn a_conversation_is_open_once_on_a_connection() {
+fn another_event_at_the_cursor_is_answered_from_the_beginning() {
     let mut relay = Relay::new();
     let client = relay.client("ann");
-    relay.open(client, 5, Start::Now);
-    let again = relay.ask(client, 2, &Target::Id(group()), 0, Start::Now);
-    assert_eq!(relay.ended(again), Some(Code::ALREADY_OPEN));
+    let stream = relay.stream(client.at, 1);
+    let target = Target::Id(group());
+    let mut open = Open::new(&target, 0, Start::After { generation: GENERATION, seq: 3 });
+    open.digest = [1, 2, 3, 4];
+    relay.send(stream, &open);
+    let (.., query) = &relay.world().reads[0];
+    let Query::Rows { at: Some(known), .. } = query else { panic!("{query:?}") };
+    assert_eq!((known.seq, known.digest), (3, [1, 2, 3, 4]));
+    relay.found_rows(OpenRows { is_other_log: true, ..rows(group_row(5), Some(present())) });
+    assert_eq!(relay.said(stream), [ToSee::Opened(1)]);
+}
+
+#[test]
+fn a_newer_open_replaces_an_older_one_whichever_arrives_first() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let first = relay.open(client, 5, Start::Now);
+    relay.send(first, &post(1));
+    relay.warmed();
+    let second = relay.ask(client, 9, &Target::Id(group()), 0, Start::Now);
+    assert_eq!(relay.ended(first), Some(Code::REOPENED));
+    relay.found_rows(rows(group_row(5), Some(present())));
+    assert_eq!(relay.said(second), [ToSee::Opened(6)]);
+    relay.commit(vec![own_event(6, "ann", 1)]);
+    assert_eq!(relay.said(second), [ToSee::Event(6)], "the command was not sent on this stream");
+    let late = relay.ask(client, 5, &Target::Id(group()), 0, Start::Now);
+    assert_eq!(relay.ended(late), Some(Code::REOPENED));
+    relay.commit(vec![event(7)]);
+    assert_eq!(relay.said(second), [ToSee::Event(7)]);
 }
 
 #[test]

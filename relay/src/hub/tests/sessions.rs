@@ -6,15 +6,18 @@ use super::*;
 fn a_client_is_welcomed_and_may_open_streams_then() {
     let mut relay = Relay::new();
     let client = relay.connect();
-    let early = relay.stream(client.at, 1);
+    let early = relay.ask(client, 1, &Target::Id(group()), 0, Start::Now);
     assert!(!relay.hub.takes_input(early), "not before the relay knows who it is");
+    assert!(relay.world().reads.is_empty());
     let token = relay.token("ann", &[]);
     relay.world().read_again.clear();
     relay.hello(client, &token, 1, 1);
     assert_eq!(relay.said(client.session), [ToSee::Welcome("ann".to_owned())]);
-    assert!(relay.hub.takes_input(early) && relay.world().read_again.contains(&early));
+    assert!(relay.world().read_again.contains(&early));
+    assert_eq!(relay.world().reads.len(), 1, "what came early is looked at now");
     assert!(relay.world().connections[client.at].streams > 8 + 1);
-    relay.hello(client, &token, 1, 1);
+    let second = relay.stream(client.at, 2);
+    relay.hello(Client { session: second, ..client }, &token, 1, 1);
     assert_eq!(relay.closed(client), Some(Code::UNEXPECTED), "one Hello is enough");
     assert!(relay.world().connections[client.at].forgotten && relay.world().streams[early].forgotten);
 }
@@ -49,7 +52,7 @@ fn a_newer_process_replaces_an_older_one_and_the_same_one_overlaps() {
 
 #[test]
 fn frames_may_come_in_pieces_and_half_ones_are_bounded() {
-    let mut relay = Relay::with(|config| config.limits.partial_frame_bytes_per_connection = 100);
+    let mut relay = Relay::with(|config| config.limits.unanswered_bytes_per_connection = 100);
     let client = relay.client("ann");
     let target = Target::Id(group());
     let open = frame::to_bytes(&Open::new(&target, 0, Start::Now));
@@ -59,11 +62,12 @@ fn frames_may_come_in_pieces_and_half_ones_are_bounded() {
         relay.hub.received(stream, &Bytes::copy_from_slice(byte));
     }
     assert_eq!(relay.world().reads.len(), 1);
-    let hostile = relay.stream(client.at, 2);
-    let large = frame::to_bytes(&Post { n: 1, kind: 1, body: Blob(&[0; 1000]) });
-    relay.hub.received(hostile, &large.slice(..100));
+    let hostile = [2, 3].map(|id| relay.stream(client.at, id));
+    let large = frame::to_bytes(&Post { n: 1, kind: 1, body: Blob(&[0; 40_000]) });
+    relay.hub.received(hostile[0], &large.slice(..39_000));
+    relay.hub.received(hostile[1], &large.slice(..(64 << 10) + 100 - 39_000));
     assert_eq!(relay.closed(client), None);
-    relay.hub.received(hostile, &large.slice(100..101));
+    relay.hub.received(hostile[1], &Bytes::from_static(b"x"));
     assert_eq!(relay.closed(client), Some(Code::BUFFERED));
 }
 
@@ -96,6 +100,24 @@ fn the_end_of_the_session_stream_is_a_goodbye() {
     relay.hub.given_up(bob.session);
     assert_eq!(relay.closed(bob), Some(Code::BYE));
     assert!(relay.world().connections[bob.at].forgotten);
+    let eve = relay.client("eve");
+    assert!(relay.world().streams[eve.session].watched);
+    relay.hub.stopped(eve.session);
+    assert_eq!(relay.closed(eve), Some(Code::BYE));
+}
+
+#[test]
+fn the_session_stream_is_the_one_that_begins_with_hello() {
+    let mut relay = Relay::new();
+    let client = relay.connect();
+    let other = Client { session: relay.stream(client.at, 4), ..client };
+    let token = relay.token("ann", &[]);
+    relay.hello(other, &token, 1, 1);
+    assert_eq!(relay.said(other.session), [ToSee::Welcome("ann".to_owned())]);
+    relay.hub.given_up(client.session);
+    assert_eq!(relay.closed(client), None, "the first stream is like any other");
+    relay.hub.finished(other.session);
+    assert_eq!(relay.closed(client), Some(Code::BYE));
 }
 
 #[test]

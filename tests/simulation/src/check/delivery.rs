@@ -64,7 +64,7 @@ impl Check<'_> {
             App::Opened { conversation, reading, from, generation } => {
                 self.opened(now, device, *conversation, *from);
                 // A cursor of another log is left with a reset.
-                let Cursor { generation, seq } = from.unwrap_or(Cursor { generation: *generation, seq: 0 });
+                let (generation, seq) = from.map_or((*generation, 0), |from| (from.generation, from.seq));
                 self.kept.entry((device, *conversation)).or_default().seqs.entry(generation).or_default();
                 self.readings.insert(*reading, State { device, conversation: *conversation, generation, at: seq });
             }

@@ -42,7 +42,6 @@ const SETTINGS: &[(&str, Settings)] = &[
             ("unanswered_per_stream", &["64", "8", "1"]),
             ("reads_per_connection", &["4", "1"]),
             ("waiting_per_conversation", &["64", "4"]),
-            ("control_bytes_per_stream", &["\"16KiB\"", "\"4KiB\""]),
             ("send_window_bytes", &["\"1MiB\"", "\"64KiB\""]),
             ("stream_receive_window_bytes", &["\"64KiB\"", "\"16KiB\""]),
             ("ring_bytes_per_conversation", &["\"256KiB\"", "\"64KiB\""]),
