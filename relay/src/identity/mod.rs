@@ -49,7 +49,7 @@ pub enum IdentityError {
         pid: Option<u32>,
     },
     /// The operating system refused.
-    #[error("cannot {doing} {}: {error}", path.display())]
+    #[error("cannot {doing} {}: {error}; check the disk and the rights on the folder", path.display())]
     Io {
         /// What was tried.
         doing: &'static str,

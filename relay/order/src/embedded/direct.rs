@@ -5,9 +5,13 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Once,
 };
 
 use super::segment::SECTOR;
+
+/// One warning for all files of a log.
+static SAID: Once = Once::new();
 
 /// A file that is written by whole sectors.
 ///
@@ -32,7 +36,9 @@ impl Durable {
             match direct.write_all_at(sectors.as_slice(), at) {
                 // The disk has larger sectors, or the filesystem opens what it cannot write.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    tracing::warn!(path = %self.path.display(), "no direct writes here: the log uses the page cache");
+                    SAID.call_once(|| {
+                        tracing::warn!(path = %self.path.display(), "no direct writes here: the log uses the page cache");
+                    });
                     self.direct = None;
                 }
                 written => return written,

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, FileExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -24,6 +24,7 @@ use crate::{BatchLimit, Ordered, Watch};
 
 /// How many segments a log has.
 pub(super) const SEGMENTS: usize = 8;
+const BAD_LENGTH: &str = "its length is not what was written";
 
 /// Why a log cannot be used. Nothing that is in it is changed.
 #[derive(Debug, Error)]
@@ -32,7 +33,7 @@ pub enum LogError {
     #[error("the log {} is in use by another process; stop that one or choose another folder", .0.display())]
     InUse(PathBuf),
     /// The disk refuses, or is full.
-    #[error("could not read or write the log {}: {source}; check the disk", path.display())]
+    #[error("could not read or write the log {}: {source}; check the disk and the rights on the folder", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -121,19 +122,18 @@ struct Replay {
 }
 
 impl Log {
-    /// Opens the log in `folder`, or makes one whose segments have `segment_bytes`; one that is there keeps its size.
+    /// Opens the log in `folder`, or makes one whose segments have `segment_bytes`; one that is there keeps its size. The
+    /// folder may be there without a log, as where another disk is mounted.
     ///
     /// # Errors
     /// When it is in use or damaged, or the disk fails.
     pub(super) fn open(folder: &Path, segment_bytes: u64, watch: Watch) -> Result<Self, LogError> {
-        if !folder.try_exists().map_err(LogError::io(folder))? {
-            make(folder, segment_bytes)?;
+        if !is_made(folder).map_err(LogError::io(folder))? {
+            make(folder, segment_bytes).map_err(LogError::io(folder))?;
         }
         let segments = (0..SEGMENTS).map(|i| Segment::open(folder, i)).collect::<Result<Vec<_>, _>>()?;
-        match segments[0].file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LogError::InUse(folder.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(LogError::Io { path: folder.to_owned(), source }),
+        if let Some(other) = segments.iter().find(|segment| segment.size != segments[0].size) {
+            return Err(LogError::Damaged { path: other.path.clone(), what: BAD_LENGTH.to_owned() });
         }
         let mut generations = segments.iter().filter_map(|segment| segment.header).map(|header| header.generation);
         let damaged = |what: &str| LogError::Damaged { path: folder.to_owned(), what: what.to_owned() };
@@ -329,6 +329,7 @@ impl CommandLog for Log {
 }
 
 impl Segment {
+    /// Opens one. The first is locked, before anything is looked at.
     fn open(folder: &Path, i: usize) -> Result<Self, LogError> {
         let path = file(folder, i);
         let damaged = |what: &str| LogError::Damaged { path: path.clone(), what: what.to_owned() };
@@ -336,10 +337,15 @@ impl Segment {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged("it is missing")),
             file => file.map_err(LogError::io(&path))?,
         };
+        match if i == 0 { file.try_lock() } else { Ok(()) } {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LogError::InUse(folder.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(LogError::Io { path, source }),
+        }
         let size = file.metadata().map_err(LogError::io(&path))?.len();
         let mut sector = [0; SECTOR];
         if size < SECTOR as u64 {
-            return Err(damaged("its length is not what was written"));
+            return Err(damaged(BAD_LENGTH));
         }
         file.read_exact_at(&mut sector, 0).map_err(LogError::io(&path))?;
         let header = Header::decode(&sector).map_err(|bad| match bad {
@@ -347,7 +353,7 @@ impl Segment {
             BadHeader::UnknownFormat => LogError::Format(path.clone()),
         })?;
         if header.is_some_and(|header| header.size != size) {
-            return Err(damaged("its length is not what was written"));
+            return Err(damaged(BAD_LENGTH));
         }
         let durable = Durable::open(&path).map_err(LogError::io(&path))?;
         Ok(Self { path, file, durable, size, header, last: 0 })
@@ -374,41 +380,58 @@ fn file(folder: &Path, i: usize) -> PathBuf {
     folder.join(format!("{i}.log"))
 }
 
-/// Makes an empty log under another name and renames it when it is complete, so that an interrupted start leaves nothing that
-/// looks like a log. Its first segment is begun, which gives the log its identity.
-fn make(folder: &Path, segment_bytes: u64) -> Result<(), LogError> {
-    let unfinished = folder.with_extension("new");
+/// Where segments are until all of them are complete.
+fn unfinished(folder: &Path) -> PathBuf {
+    folder.join("new")
+}
+
+/// Whether a log is there, also one that lacks a segment.
+fn is_made(folder: &Path) -> io::Result<bool> {
+    if unfinished(folder).try_exists()? {
+        return Ok(false);
+    }
+    (0..SEGMENTS).try_fold(false, |found, i| Ok(found || file(folder, i).try_exists()?))
+}
+
+/// Makes an empty log. Its segments are moved to their places when they are complete, so that an interrupted start leaves
+/// nothing that looks like a log. The first segment is begun, which gives the log its identity.
+fn make(folder: &Path, segment_bytes: u64) -> io::Result<()> {
+    let unfinished = unfinished(folder);
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let make = || {
-        if unfinished.try_exists()? {
-            fs::remove_dir_all(&unfinished)?;
-        }
-        fs::create_dir_all(parent)?;
-        // Every message is in it.
-        DirBuilder::new().mode(0o700).create(&unfinished)?;
-        let header = Header {
-            generation: rand::random_range(1..1 << 53),
-            number: 1,
-            first: 1,
-            salt: rand::random(),
-            size: segment_bytes,
-            fold: FOLD_VERSION,
-        };
-        for i in 0..SEGMENTS {
-            let header = if i == 0 { header.encode() } else { [0; SECTOR] };
-            fill(&file(&unfinished, i), segment_bytes, &header)?;
-        }
-        File::open(&unfinished)?.sync_all()?;
-        fs::rename(&unfinished, folder)?;
-        File::open(parent)?.sync_all()
+    fs::create_dir_all(parent)?;
+    // Every message is in it.
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if unfinished.try_exists()? {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    fs::create_dir(&unfinished)?;
+    let header = Header {
+        generation: rand::random_range(1..1 << 53),
+        number: 1,
+        first: 1,
+        salt: rand::random(),
+        size: segment_bytes,
+        fold: FOLD_VERSION,
     };
-    make().map_err(LogError::io(folder))
+    for i in 0..SEGMENTS {
+        let header = if i == 0 { header.encode() } else { [0; SECTOR] };
+        fill(&file(&unfinished, i), segment_bytes, &header)?;
+    }
+    File::open(&unfinished)?.sync_all()?;
+    File::open(folder)?.sync_all()?;
+    // As long as the other folder is there, the log is not.
+    (0..SEGMENTS).try_for_each(|i| fs::rename(file(&unfinished, i), file(folder, i)))?;
+    File::open(folder)?.sync_all()?;
+    fs::remove_dir(&unfinished)?;
+    File::open(folder)?.sync_all()?;
+    File::open(parent)?.sync_all()
 }
 
 /// Makes a file of this size that begins with a sector and goes on with zeros.
 fn fill(path: &Path, size: u64, sector: &[u8; SECTOR]) -> io::Result<()> {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
-    let file = File::create(path)?;
+    // Where the folder was there, others may look into it.
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     for at in (0..size).step_by(ZEROS.len()) {
         file.write_all_at(&ZEROS[..ZEROS.len().min((size - at) as usize)], at)?;
     }

@@ -230,10 +230,29 @@ fn a_segment_that_is_not_what_was_written_is_damage() {
     fs::write(&path, &bytes).unwrap();
     fs::remove_file(folder.segment(5)).unwrap();
     assert!(folder.damage(0).contains("missing"));
+    // One that was never begun is not what was made.
+    for size in [0, SECTOR as u64, SEGMENT - SECTOR as u64, SEGMENT + SECTOR as u64] {
+        fs::write(folder.segment(5), vec![0; size as usize]).unwrap();
+        assert!(folder.damage(0).contains("length"), "{size} bytes");
+    }
     // Zeros in the place of a segment in use.
     fs::write(folder.segment(5), vec![0; SEGMENT as usize]).unwrap();
     fs::write(&path, vec![0; SEGMENT as usize]).unwrap();
     assert!(folder.damage(0).contains("empty"));
+}
+
+#[test]
+fn a_log_in_use_is_not_looked_at() {
+    let (folder, ..) = three();
+    let (log, _) = folder.open(6).unwrap();
+    // As while its owner writes.
+    for i in [0, 3] {
+        fs::write(folder.segment(i), b"half a header").unwrap();
+        let error = folder.open(6).err().unwrap();
+        assert!(matches!(error, LogError::InUse(_)), "{error}");
+    }
+    drop(log);
+    assert!(folder.damage(6).contains("length"));
 }
 
 #[test]
@@ -271,15 +290,32 @@ fn a_log_is_closed_to_other_users() {
 
 #[test]
 fn an_interrupted_first_start_is_repeated() {
+    // Segments that are not complete, and segments of which the first are in their place.
+    for moved in 0..SEGMENTS {
+        let folder = Folder::new();
+        fs::create_dir_all(folder.path.join("new")).unwrap();
+        (0..moved).for_each(|i| fs::write(folder.segment(i), vec![0; SEGMENT as usize]).unwrap());
+        fs::write(folder.path.join("new/7.log"), b"half a segment").unwrap();
+        let (mut log, _) = folder.open(0).unwrap();
+        log.append(&batch(1..=1, 10)).unwrap();
+        drop(log);
+        assert_eq!(folder.open(0).unwrap().1, batch(1..=1, 10));
+        assert_eq!(fs::read_dir(&folder.path).unwrap().count(), SEGMENTS, "nothing is left beside");
+    }
+}
+
+/// As where another disk is mounted for the log.
+#[test]
+fn a_log_is_made_in_an_empty_folder_and_closed_to_other_users_there_too() {
     let folder = Folder::new();
-    let unfinished = folder.path.with_extension("new");
-    fs::create_dir(&unfinished).unwrap();
-    fs::write(unfinished.join("0.log"), b"half a log").unwrap();
+    fs::create_dir_all(folder.path.join("lost+found")).unwrap();
     let (mut log, _) = folder.open(0).unwrap();
     log.append(&batch(1..=1, 10)).unwrap();
     drop(log);
     assert_eq!(folder.open(0).unwrap().1, batch(1..=1, 10));
-    assert!(!unfinished.exists());
+    for i in 0..SEGMENTS {
+        assert_eq!(fs::metadata(folder.segment(i)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }
 
 #[test]
