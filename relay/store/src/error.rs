@@ -1,6 +1,7 @@
 //! Why opening or reading fails.
 
 use std::{
+    fmt::{self, Display},
     io,
     path::{Path, PathBuf},
 };
@@ -30,7 +31,7 @@ pub enum OpenError {
     /// It follows another log than the one that it was opened with.
     #[error(
         "the store in {} follows the log {store:016x}, and the log here is {log:016x}: one of the two is missing or was \
-         replaced; restore the whole data folder from a backup",
+         replaced; mount what is not mounted, or restore the whole data folder from a backup",
         path.display()
     )]
     OtherLog {
@@ -86,9 +87,21 @@ impl OpenError {
     }
 }
 
+/// What the engine says, or the operating system behind it in its own words.
+struct Plain<'a>(&'a fjall::Error);
+
+impl Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            fjall::Error::Io(cause) | fjall::Error::Storage(fjall::LsmError::Io(cause)) => cause.fmt(f),
+            other => other.fmt(f),
+        }
+    }
+}
+
 /// Why the engine under the store takes no more commits. What was accepted is in the log.
 #[derive(Debug, Error)]
-#[error("{0}")]
+#[error("{}", Plain(.0))]
 pub struct EngineError(#[from] fjall::Error);
 
 /// Why a read has no answer.
@@ -105,7 +118,7 @@ pub enum ReadError {
         why: String,
     },
     /// The engine or the disk failed.
-    #[error("the store could not be read: {0}; check the disk")]
+    #[error("the store could not be read: {}; check the disk", Plain(.0))]
     Store(#[source] fjall::Error),
     /// What was announced before the read could not be stored. The log has it, and the next start stores it.
     #[error("the relay stops, because it could not store what it had accepted; try again after its next start")]
@@ -136,5 +149,19 @@ impl ReadError {
             Error::Poisoned | Error::KeyspaceDeleted | Error::Locked => Self::Store(error),
             _ => Self::damaged(kind, key, error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_operating_system_says_stands_in_its_own_words() {
+        let full = || io::Error::from_raw_os_error(28);
+        let errors = [fjall::Error::Io(full()), fjall::Error::Storage(fjall::LsmError::Io(full()))];
+        assert_eq!(errors.map(|error| EngineError(error).to_string()), [full(), full()].map(|error| error.to_string()));
+        let read = ReadError::Store(fjall::Error::Io(full())).to_string();
+        assert_eq!(read, format!("the store could not be read: {}; check the disk", full()));
     }
 }

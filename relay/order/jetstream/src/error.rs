@@ -108,7 +108,7 @@ pub enum ClusterError {
     /// The stream has less than was read from it.
     #[error(
         "the stream {stream} ends at {last} and this relay's store at {position}: the stream was restored or lost messages; \
-         move this relay's store away to follow the stream as it is"
+         stop all relays and move the store of each away, also of those that do not run, to follow the stream as it is"
     )]
     Behind {
         /// Its name.

@@ -197,7 +197,7 @@ fn judge(found: &StreamConfig, wanted: &StreamConfig) -> Result<u64, ClusterErro
             return Err(ClusterError::Version { stream: stream(), what, found, known });
         }
     }
-    let settings: [(bool, String, &'static str); 10] = [
+    let settings: [(bool, String, &'static str); 11] = [
         (
             found.subjects == wanted.subjects,
             format!("the subjects {:?}", found.subjects),
@@ -207,6 +207,7 @@ fn judge(found: &StreamConfig, wanted: &StreamConfig) -> Result<u64, ClusterErro
         (found.storage == StorageType::File, format!("the storage {:?}", found.storage), "file"),
         (found.discard == DiscardPolicy::New, format!("the discard policy {:?}", found.discard), "new"),
         (found.max_age.is_zero(), format!("a maximum age of {:?}", found.max_age), "none"),
+        (found.max_message_size <= 0, format!("a maximum message size of {}", found.max_message_size), "none"),
         (found.max_messages_per_subject <= 0, "a maximum of messages per subject".to_owned(), "none"),
         (found.deny_delete, "no protection against deletions".to_owned(), "deny_delete"),
         (!found.allow_rollup && !found.allow_message_ttl, "roll-ups or lifetimes of messages".to_owned(), "neither"),

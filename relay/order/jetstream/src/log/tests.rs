@@ -17,12 +17,13 @@ fn wanted() -> StreamConfig {
 #[test]
 fn a_stream_that_could_lose_or_change_messages_is_refused() {
     assert_eq!(judge(&wanted(), &wanted()).unwrap(), 7);
-    let spoilt: [fn(&mut StreamConfig); 13] = [
+    let spoilt: [fn(&mut StreamConfig); 14] = [
         |config| config.subjects.push("more".to_owned()),
         |config| config.retention = RetentionPolicy::WorkQueue,
         |config| config.storage = StorageType::Memory,
         |config| config.discard = DiscardPolicy::Old,
         |config| config.max_age = Duration::from_secs(1),
+        |config| config.max_message_size = 1000,
         |config| config.max_messages_per_subject = 1,
         |config| config.deny_delete = false,
         |config| config.allow_rollup = true,
