@@ -6,9 +6,9 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +18,7 @@ use thiserror::Error;
 use super::{
     CommandLog,
     direct::{Durable, Sectors},
+    make::{file, is_made, make},
     segment::{self, BadHeader, Block, Header, SECTOR},
 };
 use crate::{BatchLimit, Ordered, Watch};
@@ -374,67 +375,4 @@ impl Segment {
         let write = || self.file.write_all_at(bytes, 0).and_then(|()| self.file.sync_data());
         watch.during(write).map_err(LogError::io(&self.path))
     }
-}
-
-fn file(folder: &Path, i: usize) -> PathBuf {
-    folder.join(format!("{i}.log"))
-}
-
-/// Where segments are until all of them are complete.
-fn unfinished(folder: &Path) -> PathBuf {
-    folder.join("new")
-}
-
-/// Whether a log is there, also one that lacks a segment.
-fn is_made(folder: &Path) -> io::Result<bool> {
-    if unfinished(folder).try_exists()? {
-        return Ok(false);
-    }
-    (0..SEGMENTS).try_fold(false, |found, i| Ok(found || file(folder, i).try_exists()?))
-}
-
-/// Makes an empty log. Its segments are moved to their places when they are complete, so that an interrupted start leaves
-/// nothing that looks like a log. The first segment is begun, which gives the log its identity.
-fn make(folder: &Path, segment_bytes: u64) -> io::Result<()> {
-    let unfinished = unfinished(folder);
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent)?;
-    // Every message is in it.
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    if unfinished.try_exists()? {
-        fs::remove_dir_all(&unfinished)?;
-    }
-    fs::create_dir(&unfinished)?;
-    let header = Header {
-        generation: rand::random_range(1..1 << 53),
-        number: 1,
-        first: 1,
-        salt: rand::random(),
-        size: segment_bytes,
-        fold: FOLD_VERSION,
-    };
-    for i in 0..SEGMENTS {
-        let header = if i == 0 { header.encode() } else { [0; SECTOR] };
-        fill(&file(&unfinished, i), segment_bytes, &header)?;
-    }
-    File::open(&unfinished)?.sync_all()?;
-    File::open(folder)?.sync_all()?;
-    // As long as the other folder is there, the log is not.
-    (0..SEGMENTS).try_for_each(|i| fs::rename(file(&unfinished, i), file(folder, i)))?;
-    File::open(folder)?.sync_all()?;
-    fs::remove_dir(&unfinished)?;
-    File::open(folder)?.sync_all()?;
-    File::open(parent)?.sync_all()
-}
-
-/// Makes a file of this size that begins with a sector and goes on with zeros.
-fn fill(path: &Path, size: u64, sector: &[u8; SECTOR]) -> io::Result<()> {
-    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
-    // Where the folder was there, others may look into it.
-    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    for at in (0..size).step_by(ZEROS.len()) {
-        file.write_all_at(&ZEROS[..ZEROS.len().min((size - at) as usize)], at)?;
-    }
-    file.write_all_at(sector, 0)?;
-    file.sync_all()
 }

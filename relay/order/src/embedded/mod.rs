@@ -5,6 +5,7 @@
 
 mod direct;
 mod log;
+mod make;
 mod memory;
 mod queue;
 mod segment;

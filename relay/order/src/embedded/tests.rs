@@ -290,11 +290,11 @@ fn a_log_is_closed_to_other_users() {
 
 #[test]
 fn an_interrupted_first_start_is_repeated() {
-    // Segments that are not complete, and segments of which the first are in their place.
+    // Segments that are not complete, and segments of which some are in their place.
     for moved in 0..SEGMENTS {
         let folder = Folder::new();
         fs::create_dir_all(folder.path.join("new")).unwrap();
-        (0..moved).for_each(|i| fs::write(folder.segment(i), vec![0; SEGMENT as usize]).unwrap());
+        (1..=moved).rev().for_each(|i| fs::write(folder.segment(i), vec![0; SEGMENT as usize]).unwrap());
         fs::write(folder.path.join("new/7.log"), b"half a segment").unwrap();
         let (mut log, _) = folder.open(0).unwrap();
         log.append(&batch(1..=1, 10)).unwrap();
@@ -302,6 +302,13 @@ fn an_interrupted_first_start_is_repeated() {
         assert_eq!(folder.open(0).unwrap().1, batch(1..=1, 10));
         assert_eq!(fs::read_dir(&folder.path).unwrap().count(), SEGMENTS, "nothing is left beside");
     }
+}
+
+#[test]
+fn a_log_that_is_made_is_not_made_again() {
+    let (folder, ..) = three();
+    fs::create_dir(folder.path.join("new")).unwrap();
+    assert!(folder.open(0).unwrap().1 == kept());
 }
 
 /// As where another disk is mounted for the log.
