@@ -482,7 +482,7 @@ async fn requests_under_way_are_bounded() -> Result<()> {
 }
 
 #[tokio::test]
-async fn answers_that_are_not_read_stop_the_reading() -> Result<()> {
+async fn a_stream_whose_answers_are_not_read_is_reset_and_the_others_go_on() -> Result<()> {
     let relay = Relay::with(NO_RATE)?;
     let (alice, bob) = (Raw::login(&relay, "alice").await?, Raw::login(&relay, "bob").await?);
     let (mut calm, _) = bob.enter(&room("calm:room")).await?;
@@ -492,7 +492,9 @@ async fn answers_that_are_not_read_stop_the_reading() -> Result<()> {
     // All but the first are refused, each with an answer that is larger than what is asked.
     let post = frame::to_bytes(&Post { n: 3, kind: kind::DATA, body: Blob(b"x") });
     let flood = post.repeat(1 << 20);
-    assert!(waits(stream.send.write_all(&flood)).await, "8 MiB of commands whose answers nobody reads were taken");
+    stream.send.write_all(&flood).await.expect_err("8 MiB of commands whose answers nobody reads were taken");
+    assert_eq!(stream.stop_code().await?, Code::UNANSWERED);
+    assert_eq!(stream.reset_code().await?, Code::UNANSWERED);
     let grown = relay.resident_bytes().context("its memory")?.saturating_sub(before);
     assert!(grown < 4 << 20, "{grown} bytes");
     calm.post_accepted(2, "still here").await?;

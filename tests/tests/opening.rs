@@ -131,7 +131,7 @@ async fn invalid_names_open_nothing() -> Result<()> {
 
 /// Joins what has any name, and says why not.
 async fn open_by_bytes(raw: &Raw, target_kind: u8, target: &[u8]) -> Result<Code> {
-    let body = [&[target_kind][..], &varint(target.len() as u64), target, &[1, 0, 0, 0]].concat();
+    let body = [&[target_kind][..], &varint(target.len() as u64), target, &[1, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
     let mut stream = raw.stream().await?;
     stream.bytes(&raw_frame(Open::TYPE, &body)).await?;
     Ok(stream.frame().await?.end()?.0)

@@ -268,7 +268,7 @@ mod tests {
     fn another_version_and_another_file_are_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("state");
-        std::fs::write(&path, b"quipkeep\x02").expect("written");
+        std::fs::write(&path, b"quipkeep\x01").expect("written");
         assert!(FileStore::open(&path).expect_err("refused").0.contains("version"));
         std::fs::write(&path, b"something else").expect("written");
         assert!(FileStore::open(&path).expect_err("refused").0.contains("not a state file"));

@@ -33,6 +33,7 @@ impl App {
             4 => self.client.network_changed(),
             5 | 6 => self.ask(id).await,
             7 if host.draw(4) == 0 => self.burst(id).await,
+            7 if host.draw(4) == 0 => self.flood().await,
             7..=13 => self.say(id).await,
             14..=16 => self.change(id).await,
             17 => self.mark(id),
@@ -65,6 +66,18 @@ impl App {
         for _ in 0..self.process.host.draw(80) {
             let (Some(sender), text) = (self.sender(id), self.compose()) else { return };
             self.send(id, kind::TEXT, Bytes::from(text.clone()), sender.send(&text)).await;
+        }
+    }
+
+    /// Says as much as there may be in a message, in every open conversation at once.
+    async fn flood(&mut self) {
+        let ids: Vec<_> = self.open.keys().copied().collect();
+        for _ in 0..self.process.host.draw(12) {
+            for id in &ids {
+                let (Some(sender), mut text) = (self.sender(*id), self.compose()) else { continue };
+                text.extend(std::iter::repeat_n('x', LARGE));
+                self.send(*id, kind::TEXT, Bytes::from(text.clone()), sender.send(&text)).await;
+            }
         }
     }
 
@@ -183,3 +196,6 @@ fn body(of: &impl Serialize) -> Bytes {
 
 /// How long a user waits until a command is taken.
 const SEND: Duration = Duration::from_secs(2);
+
+/// Bytes of the largest messages, less what makes each its own.
+const LARGE: usize = 16_000;
