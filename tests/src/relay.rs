@@ -253,3 +253,19 @@ fn binary(name: &str) -> PathBuf {
     assert!(binary.exists(), "{} is missing: run `cargo build --workspace --bins` first", binary.display());
     binary
 }
+
+/// Copies a folder with everything in it, as a backup of a stopped relay.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => copy_folder(&entry.path(), &to.join(entry.file_name()))?,
+            false => drop(fs::copy(entry.path(), to.join(entry.file_name()))?),
+        }
+    }
+    Ok(())
+}

@@ -16,7 +16,7 @@ use quip_protocol::{
 };
 use quip_tests::{
     raw::{OwnedFrame, Raw, RawOptions},
-    relay::Relay,
+    relay::{Relay, copy_folder},
     talk::{FROM_THE_START, Seen, direct, room},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -162,18 +162,6 @@ async fn list(alice: &Raw, truth: &Truth) -> Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => copy(&entry.path(), &to.join(entry.file_name()))?,
-            false => drop(fs::copy(entry.path(), to.join(entry.file_name()))?),
-        }
-    }
-    Ok(())
-}
-
 /// The files of a folder with the bytes that they hold without zeros at the end.
 fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
     let mut all = Vec::new();
@@ -216,7 +204,7 @@ async fn a_flipped_byte_is_refused_or_reported_and_never_read() -> Result<()> {
     let truth = fill(&whole).await?;
     let events: usize = truth.0.iter().map(|(_, events)| events.len()).sum();
     let undamaged = folder.path().join("undamaged");
-    copy(&whole, &undamaged)?;
+    copy_folder(&whole, &undamaged)?;
     assert_eq!(look(&undamaged, &truth).await?, Came::Reads { right: events, damaged: 0 });
 
     let store = whole.join("data/store");
@@ -240,7 +228,7 @@ async fn a_flipped_byte_is_refused_or_reported_and_never_read() -> Result<()> {
         let (at, mask) = (random.random_range(0..most), 1 << random.random_range(0..8));
         let name = path.strip_prefix(&whole)?;
         let copied = folder.path().join(format!("trial-{trial}"));
-        copy(&whole, &copied)?;
+        copy_folder(&whole, &copied)?;
         flip(&copied.join(name), at, mask)?;
         let what = format!("bit {mask:#04x} of byte {at} of {} ({used} bytes)", name.display());
         let came = look(&copied, &truth).await.with_context(|| what.clone())?;
