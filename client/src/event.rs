@@ -89,7 +89,7 @@ pub enum ConversationEvent {
 pub enum SkipReason {
     /// No longer stored.
     Trimmed,
-    /// Not visible to this user: from before joining.
+    /// Not visible to this user: from when they were not a member.
     NotVisible,
     /// Another reason.
     Other(u8),

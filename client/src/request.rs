@@ -104,7 +104,7 @@ pub struct Member {
     pub user: UserId,
     /// One of [`crate::role`].
     pub role: u8,
-    /// Seq of the join.
+    /// The first event of this membership; 1 where members see all events.
     pub since: u64,
 }
 

@@ -133,7 +133,7 @@ pub struct Opened<'a> {
     pub first_kept: u64,
     /// The newest event; 0 = none.
     pub head: u64,
-    /// Its message number.
+    /// Its message number; of a former member, at the end of the membership.
     pub number: u64,
     /// Seq of the first event that will be delivered.
     pub start: u64,
@@ -148,11 +148,12 @@ pub struct Opened<'a> {
     pub read: u64,
     /// The message number at the read mark.
     pub read_number: u64,
-    /// Room name, group title, or the other user of a direct conversation.
+    /// Room name, group title, or the other user of a direct conversation. A former member gets the title that the group had at
+    /// the end of the membership.
     pub name: &'a str,
-    /// Number of members.
+    /// Number of members; 0 for a former member.
     pub members: u64,
-    /// Number of connections to this relay on which the conversation is open, including this one.
+    /// Number of connections to this relay on which the conversation is open, including this one; 0 for a former member.
     pub present: u64,
 }
 
@@ -329,7 +330,7 @@ pub struct Skip {
 pub mod skip {
     /// No longer kept.
     pub const TRIMMED: u8 = 1;
-    /// Before the user joined.
+    /// From when the user was not a member.
     pub const NOT_VISIBLE: u8 = 2;
     /// The log was restored from a backup and has a new identity.
     pub const RESTORED: u8 = 3;

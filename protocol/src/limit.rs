@@ -14,6 +14,9 @@ pub const TITLE: usize = 128;
 pub const REACTION: usize = 32;
 /// Edits of one message. A deletion replaces all of them. Part of the fold, so all relays of a log must use the same limit.
 pub const EDITS: usize = 200;
+/// Earlier memberships in a conversation whose events a user still sees. Part of the fold, so all relays of a log must use the
+/// same limit.
+pub const EARLIER: usize = 32;
 /// Bytes of a token.
 pub const TOKEN: usize = 8 * 1024;
 /// Bytes of a client's or relay's name, and of the text beside a code.

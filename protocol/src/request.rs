@@ -79,7 +79,7 @@ pub struct Member<'a> {
     pub user: &'a str,
     /// See [`crate::event::role`].
     pub role: u8,
-    /// The first event that this member may see.
+    /// The first event of this membership; 1 where members see all events.
     pub since: u64,
 }
 

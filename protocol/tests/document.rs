@@ -249,6 +249,7 @@ fn the_table_of_limits() {
         ("TITLE", limit::TITLE),
         ("REACTION", limit::REACTION),
         ("EDITS", limit::EDITS),
+        ("EARLIER", limit::EARLIER),
         ("TOKEN", limit::TOKEN),
         ("TEXT", limit::TEXT),
         ("UNANSWERED", limit::UNANSWERED as usize),

@@ -109,7 +109,9 @@ async fn a_member_removed_while_sending_gets_everything_up_to_that_and_nothing_a
         bob_n = opened.last_n;
         alice_n += 1;
         at_alice.done(&Post { n: alice_n, kind: kind::TEXT, body: Blob(b"for those who are in") }).await?;
-        assert_eq!(bob.history(id).await?.last().map(|event| event.seq), Some(removal.seq), "round {round}");
+        let newest = History { conversation: id, forward: false, from: 0, limit: 1 };
+        let (frames, _) = bob.ask(&newest).await?;
+        assert_eq!(frames[1].seen().map(|event| event.seq), Some(removal.seq), "round {round}");
     }
     println!("{on_their_way} posts were decided and not answered");
     Ok(())
@@ -342,10 +344,30 @@ async fn a_rooms_policy_says_what_was_before_joining() -> Result<()> {
         assert!(opened.opened().is_ok(), "{name}");
         assert_eq!(again.rest().await?, (vec![], Code::ENDED), "{name}");
 
-        // Joining again begins anew where history is of those who were there.
-        let (_, opened) = bob.open(&target, 3, FROM_THE_START).await?;
-        let expected = if name == "open:room" { 1 } else { left + 2 };
-        assert_eq!(opened.opened()?.first_kept, expected, "{name}");
+        // Joining again brings the rest, and what was between only where history is open.
+        let (mut at_bob, opened) = bob.open(&target, 3, FROM_THE_START).await?;
+        let back = left + 1 + shown;
+        assert_eq!((opened.opened()?.first_kept, opened.opened()?.head), (first, back), "{name}");
+        if first > 1 {
+            assert_eq!(at_bob.frame().await?.to::<Skip>().context("a skip")?.to, before, "{name}");
+        }
+        for seq in first..=left {
+            assert_eq!(at_bob.seen().await?.seq, seq, "{name}");
+        }
+        if name == "open:room" {
+            assert_eq!(at_bob.seen().await?.body, b"after");
+        } else {
+            let skipped = at_bob.frame().await?.to::<Skip>().context("a skip")?;
+            assert_eq!(skipped, Skip { to: left + 1, why: skip::NOT_VISIBLE }, "{name}");
+        }
+        if back > left + 1 {
+            assert_eq!(at_bob.seen().await?.seq, back, "{name}");
+        }
+        if shown == 1 {
+            assert_eq!(at_alice.seen().await?.kind, kind::JOINED);
+        }
+        at_alice.post_accepted(9, "and on").await?;
+        assert_eq!(at_bob.seen().await?.seq, back + 1, "{name}");
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! `quip history`.
 
-use std::collections::VecDeque;
+use std::{cell::Cell, collections::VecDeque};
 
 use jiff::tz::TimeZone;
-use quip_client::{Client, ConversationId, HistoryQuery, OwnedEvent, RequestError};
+use quip_client::{Client, ConversationId, HistoryQuery, OwnedEvent, RequestError, SkipReason};
 
 use crate::{
     args::{Common, HistoryArgs},
@@ -15,7 +15,11 @@ pub(crate) async fn run(common: &Common, args: &HistoryArgs) -> anyhow::Result<(
     let client = connect::connect(common).await?;
     let id = args.target.target().conversation(client.user());
     let zone = TimeZone::system();
+    let last = Cell::new(None);
     let print = |event: &OwnedEvent| {
+        if last.replace(Some(event.seq)).is_some_and(|last| last + 1 < event.seq) {
+            eprintln!("{}", show::skipped(event.seq - 1, SkipReason::NotVisible));
+        }
         if common.json { out::line(show::object(event)) } else { out::line(show::line(event, &zone)) }
     };
     let failed = |error| connect::request(error, &args.target);

@@ -55,7 +55,7 @@ pub(crate) fn entry_object(entry: &Entry) -> Value {
 pub(crate) fn skipped(to: u64, why: SkipReason) -> String {
     match why {
         SkipReason::Trimmed => format!("events up to {to} are no longer kept"),
-        SkipReason::NotVisible => format!("events up to {to} are from before you joined"),
+        SkipReason::NotVisible => format!("events up to {to} are from when you were not a member"),
         _ => format!("events up to {to} are skipped"),
     }
 }

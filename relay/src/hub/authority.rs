@@ -126,6 +126,8 @@ pub(super) fn may_see_members(authority: &Authority, membership: Membership) -> 
 
 #[cfg(test)]
 mod tests {
+    use quip_core::Parting;
+
     use super::*;
     use crate::auth::Grants;
 
@@ -139,7 +141,8 @@ mod tests {
     }
 
     fn member(state: MemberState, to: u64) -> MemberRecord {
-        MemberRecord { state, role: 1, from: 1, to, number: 0, at: 0 }
+        let (parting, earlier) = (Parting::default(), Vec::new());
+        MemberRecord { state, role: 1, from: 1, to, number: 0, at: 0, parting, earlier }
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod reads;
 mod requests;
 mod rooms;
 mod session;
+mod sight;
 mod signals;
 mod streams;
 #[cfg(test)]

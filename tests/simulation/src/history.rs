@@ -101,6 +101,8 @@ pub enum App {
         /// The log in which it begins.
         generation: u64,
     },
+    /// What the relay showed of a conversation when it was opened.
+    Shown(Box<quip_client::Opened>),
     /// It was not opened.
     NotOpened {
         /// Which.

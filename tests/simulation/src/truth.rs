@@ -6,7 +6,12 @@ use bytes::Bytes;
 use quip_client::OwnedEvent;
 use quip_core::{By, Effect, EventRecord, Key, Loaded, MarkRecord, Record, fold, keys};
 use quip_order::Ordered;
-use quip_protocol::{ConversationId, DeviceId, Event, Kind, UserId, conversation::Outcome, frame, limit};
+use quip_protocol::{
+    ConversationId, DeviceId, Event, Kind, UserId,
+    conversation::Outcome,
+    event::{Titled, kind},
+    frame, limit,
+};
 
 /// Everything that was decided.
 #[derive(Default)]
@@ -132,6 +137,23 @@ impl Conversation {
         let kept = || [1].into_iter().chain(self.trimmed.iter().filter(|(at, _)| *at <= now).map(|(_, until)| *until));
         self.seen_between(user, Duration::ZERO, now)
             .any(|visible| seq == visible.from || (seq > visible.from && kept().any(|first| first == seq)))
+    }
+
+    /// Whether a user could see none of the events behind `before` up to `to`, after one of the changes to what they may see until
+    /// `now`.
+    pub fn hides(&self, user: &UserId, before: u64, to: u64, now: Duration) -> bool {
+        let kept = self.first_kept(now);
+        self.seen_between(user, Duration::ZERO, now).any(|visible| {
+            let mut ranges = self.ranges(user, visible.since);
+            !ranges.any(|(from, last)| from.max(kept).max(before + 1) <= last.min(to))
+        })
+    }
+
+    /// The title that it had at event `seq`.
+    pub fn title(&self, seq: u64) -> String {
+        let titles = self.events.iter().take(seq as usize).filter(|event| event.kind == kind::TITLE);
+        let last = titles.last().and_then(|event| postcard::from_bytes::<Titled<'_>>(&event.body).ok());
+        last.map_or_else(String::new, |titled| titled.title.to_owned())
     }
 
     /// The oldest event that was kept at `now`.

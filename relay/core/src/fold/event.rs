@@ -5,7 +5,7 @@ use quip_protocol::{Blob, Code, Event, UserId, event, event::kind, frame, limit}
 use super::{loaded::Held, step::Step};
 use crate::{EventRecord, MemberRecord, Origin};
 
-/// A stored event with content that the actor may see: a message or an edit.
+/// A stored event with content: a message or an edit.
 pub(super) struct Target {
     pub(super) kind: u64,
     user: UserId,
@@ -13,29 +13,29 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The message with this seq.
+    /// The message with this seq, which the acting `member` must see.
     ///
     /// # Errors
-    /// `NO_TARGET` if this member cannot see it, or it is not a message (any more).
+    /// `NO_TARGET` if they cannot see it, or it is not a message (any more).
     pub(super) fn message(step: &Step<'_>, member: &MemberRecord, seq: u64) -> Result<Self, Code> {
-        Self::content(step, member, seq).and_then(|found| match kind::counts(found.kind) {
-            true => Ok(found),
-            false => Err(Code::NO_TARGET),
-        })
+        let found = Self::content(step, member, seq)?;
+        if member.sees(seq) && kind::counts(found.kind) { Ok(found) } else { Err(Code::NO_TARGET) }
     }
 
-    /// The message or edit with this seq.
+    /// The message or edit with this seq, which the acting `member` must see or have sent.
     ///
     /// # Errors
-    /// `NO_TARGET` if this member cannot see it, or it is neither (any more); `STORED_DAMAGED` if another event is stored
-    /// there.
+    /// `NO_TARGET` if it is neither (any more), or not for them; `STORED_DAMAGED` if another event is stored there.
     pub(super) fn content(step: &Step<'_>, member: &MemberRecord, seq: u64) -> Result<Self, Code> {
         let conversation = step.conversation();
-        let first = member.from.max(conversation.first_kept);
-        if !(first..=conversation.head).contains(&seq) {
+        if !(conversation.first_kept..=conversation.head).contains(&seq) {
             return Err(Code::NO_TARGET);
         }
-        let record = step.event.as_ref().and_then(Held::get).ok_or(Code::STORED_DAMAGED)?;
+        let record = step.event.as_ref().and_then(Held::get);
+        if !member.sees(seq) && record.is_none_or(|record| record.user != *step.user) {
+            return Err(Code::NO_TARGET);
+        }
+        let record = record.ok_or(Code::STORED_DAMAGED)?;
         let event = decode(record)?;
         if event.seq != seq {
             return Err(Code::STORED_DAMAGED);

@@ -9,11 +9,11 @@ pub(super) fn leave(step: &mut Step<'_>) -> Verdict {
     let member = step.member()?;
     not_direct(step)?;
     let alone = step.conversation().members == 1;
-    if step.is(Kind::Group) && !alone && is_last_owner(step, &member) {
+    if step.is(Kind::Group) && !alone && is_last_owner(step, member) {
         return Err(Code::LAST_OWNER);
     }
     let placed = shown(step, event::kind::LEFT, &());
-    step.end(step.user, member, MemberState::Left, placed);
+    step.end(step.user, MemberState::Left, placed);
     Ok(placed)
 }
 
@@ -40,7 +40,7 @@ fn add_to_group(step: &mut Step<'_>, user: &UserId) -> Verdict {
 
 /// In a room, adding a user only lifts a ban; users join rooms by themselves.
 fn lift_ban(step: &mut Step<'_>, user: &UserId) -> Verdict {
-    match step.membership(user) {
+    match step.membership(user).cloned() {
         Some(member) if member.state == MemberState::Banned => {
             step.set_membership(user, MemberRecord { state: MemberState::Left, at: step.at, ..member });
             UNSEEN
@@ -55,37 +55,36 @@ pub(super) fn remove(step: &mut Step<'_>, user: &UserId, ban: bool) -> Verdict {
     if user == step.user {
         return Err(Code::WRONG_KIND);
     }
-    let target = step.membership(user);
-    if !may_remove(step, &member, target) {
+    if !may_remove(step, member, step.membership(user)) {
         return Err(Code::FORBIDDEN);
     }
-    match target {
-        Some(target) if target.state == MemberState::Member => Ok(put_out(step, user, target, ban)),
-        target if ban => keep_out(step, user, target),
+    match step.membership(user) {
+        member if is_member(member) => Ok(put_out(step, user, ban)),
+        _ if ban => keep_out(step, user),
         _ => Err(Code::NO_TARGET),
     }
 }
 
 /// Owners may remove anyone, admins anyone with a lower role. A user who is not a member ranks below all roles.
-fn may_remove(step: &Step<'_>, member: &MemberRecord, target: Option<MemberRecord>) -> bool {
+fn may_remove(step: &Step<'_>, member: &MemberRecord, target: Option<&MemberRecord>) -> bool {
     let standing = target.filter(|member| member.state == MemberState::Member).map_or(0, |member| member.role);
     let outranks = member.role >= role::ADMIN && member.role > standing;
     outranks || member.role == role::OWNER || step.moderates()
 }
 
-fn put_out(step: &mut Step<'_>, user: &UserId, member: MemberRecord, ban: bool) -> Placed {
+fn put_out(step: &mut Step<'_>, user: &UserId, ban: bool) -> Placed {
     let state = if ban { MemberState::Banned } else { MemberState::Left };
     let placed = shown(step, event::kind::REMOVED, &event::Removed { user: user.as_str(), ban });
-    step.end(user, member, state, placed);
+    step.end(user, state, placed);
     placed
 }
 
 /// Bans a user who is not a member.
-fn keep_out(step: &mut Step<'_>, user: &UserId, member: Option<MemberRecord>) -> Verdict {
-    let banned = match member {
+fn keep_out(step: &mut Step<'_>, user: &UserId) -> Verdict {
+    let banned = match step.membership(user).cloned() {
         Some(member) if member.state == MemberState::Banned => return UNSEEN,
         Some(member) => MemberRecord { state: MemberState::Banned, at: step.at, ..member },
-        None => MemberRecord { state: MemberState::Banned, role: role::MEMBER, from: 1, to: 0, number: 0, at: step.at },
+        None => MemberRecord::never(MemberState::Banned, step.at),
     };
     step.set_membership(user, banned);
     UNSEEN
@@ -98,19 +97,25 @@ pub(super) fn set_role(step: &mut Step<'_>, user: &UserId, role: u8) -> Verdict 
     if member.role != role::OWNER {
         return Err(Code::FORBIDDEN);
     }
-    let target = step.membership(user).filter(|target| target.state == MemberState::Member).ok_or(Code::NO_TARGET)?;
+    let target = step.membership(user).filter(|target| is_member(Some(target))).ok_or(Code::NO_TARGET)?;
     if target.role == role {
         return UNSEEN;
     }
-    if is_last_owner(step, &target) {
+    if is_last_owner(step, target) {
         return Err(Code::LAST_OWNER);
     }
     let placed = step.append(event::kind::ROLE, &event::RoleChanged { user: user.as_str(), role });
+    give_role(step, user, role);
+    Ok(placed)
+}
+
+/// A present member has another role from now on.
+fn give_role(step: &mut Step<'_>, user: &UserId, role: u8) {
+    let Some(member) = step.membership(user).cloned() else { return };
     let conversation = step.change();
     conversation.owners += u64::from(role == role::OWNER);
-    conversation.owners -= u64::from(target.role == role::OWNER);
-    step.set_membership(user, MemberRecord { role, ..target });
-    Ok(placed)
+    conversation.owners -= u64::from(member.role == role::OWNER);
+    step.set_membership(user, MemberRecord { role, ..member });
 }
 
 pub(super) fn set_title(step: &mut Step<'_>, title: &str) -> Verdict {
@@ -126,7 +131,7 @@ pub(super) fn set_title(step: &mut Step<'_>, title: &str) -> Verdict {
     Ok(step.append(event::kind::TITLE, &event::Titled { title }))
 }
 
-fn is_member(member: Option<MemberRecord>) -> bool {
+fn is_member(member: Option<&MemberRecord>) -> bool {
     member.is_some_and(|member| member.state == MemberState::Member)
 }
 

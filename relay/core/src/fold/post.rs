@@ -23,7 +23,7 @@ pub(super) fn post(step: &mut Step<'_>, kind: u64, body: &[u8]) -> Verdict {
 pub(super) fn edit(step: &mut Step<'_>, target: u64, body: &[u8]) -> Verdict {
     let member = step.member()?;
     may_write(step)?;
-    let found = Target::message(step, &member, target)?;
+    let found = Target::message(step, member, target)?;
     if !found.is_by(step.user) {
         return Err(Code::FORBIDDEN);
     }
@@ -45,7 +45,7 @@ pub(super) fn edit(step: &mut Step<'_>, target: u64, body: &[u8]) -> Verdict {
 /// It stays in the edits record, and is replaced again when its message is deleted.
 pub(super) fn delete(step: &mut Step<'_>, target: u64) -> Verdict {
     let member = step.member()?;
-    let found = Target::content(step, &member, target)?;
+    let found = Target::content(step, member, target)?;
     if !(found.is_by(step.user) || member.role >= event::role::ADMIN || step.moderates()) {
         return Err(Code::FORBIDDEN);
     }
@@ -58,7 +58,7 @@ pub(super) fn delete(step: &mut Step<'_>, target: u64) -> Verdict {
 
 pub(super) fn react(step: &mut Step<'_>, target: u64, add: bool, reaction: &str) -> Verdict {
     let member = step.member()?;
-    Target::message(step, &member, target)?;
+    Target::message(step, member, target)?;
     Ok(step.append(kind::REACTED, &event::Reacted { target, add, reaction }))
 }
 

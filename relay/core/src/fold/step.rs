@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::{Effect, Folded, Loaded, NewEvent, Write, about, loaded::Held};
 use crate::{
-    Authority, Command, ConversationRecord, EditsRecord, EventRecord, MemberRecord, MemberState, Recorded, SendsRecord,
-    Timestamp,
+    Authority, Command, ConversationRecord, EditsRecord, EventRecord, MemberRecord, MemberState, Naming, Parting,
+    Recorded, SendsRecord, Timestamp,
     record::{ConversationKey, EditsKey, EventKey, MemberKey, MembershipKey, MembershipRecord, SendsKey},
 };
 
@@ -135,14 +135,14 @@ impl<'a> Step<'a> {
     }
 
     /// The acting user's membership, present or past.
-    pub(super) fn actor(&self) -> Option<MemberRecord> {
-        self.actor.get().copied()
+    pub(super) fn actor(&self) -> Option<&MemberRecord> {
+        self.actor.get()
     }
 
     /// The membership, present or past, of the user that the command is about, who may be the actor.
-    pub(super) fn membership(&self, user: &UserId) -> Option<MemberRecord> {
+    pub(super) fn membership(&self, user: &UserId) -> Option<&MemberRecord> {
         match &self.target {
-            Some((target, held)) if *target == user => held.get().copied(),
+            Some((target, held)) if *target == user => held.get(),
             _ => self.actor(),
         }
     }
@@ -155,7 +155,7 @@ impl<'a> Step<'a> {
     }
 
     /// The acting user's membership. `NOT_FOUND` for a user who never was a member.
-    pub(super) fn member(&self) -> Result<MemberRecord, Code> {
+    pub(super) fn member(&self) -> Result<&MemberRecord, Code> {
         match self.actor() {
             Some(member) if self.exists() => match member.state {
                 MemberState::Member => Ok(member),
@@ -187,7 +187,8 @@ impl<'a> Step<'a> {
         Placed { seq, number }
     }
 
-    /// Begins a membership with the event at `placed`, or without an event after the head.
+    /// Begins a membership with the event at `placed`, or without an event after the head. What the user could see before
+    /// stays visible to them.
     pub(super) fn begin(&mut self, user: &UserId, role: u8, placed: Placed) {
         let at = self.at;
         let conversation = self.change();
@@ -196,22 +197,27 @@ impl<'a> Step<'a> {
         let first = if placed.seq > 0 { placed.seq } else { conversation.head + 1 };
         let from = if conversation.policy.history_open { 1 } else { first };
         // The event of a join never counts as unread, so the number after it is the one before it.
-        let number = conversation.number;
+        let (number, first_kept) = (conversation.number, conversation.first_kept);
+        let before = self.membership(user);
+        let earlier = before.map_or_else(Vec::new, |member| member.still_visible(from, first_kept));
         self.effects.push(Effect::Visible { user: user.clone(), from, to: u64::MAX, role });
-        let member = MemberRecord { state: MemberState::Member, role, from, to: u64::MAX, number, at };
-        self.set_membership(user, member);
+        let (state, parting) = (MemberState::Member, Parting::default());
+        self.set_membership(user, MemberRecord { state, role, from, to: u64::MAX, number, at, parting, earlier });
     }
 
-    /// Ends a membership with the event at `placed`, or without an event at the head.
-    pub(super) fn end(&mut self, user: &UserId, member: MemberRecord, state: MemberState, placed: Placed) {
+    /// Ends the membership of a present member with the event at `placed`, or without an event at the head.
+    pub(super) fn end(&mut self, user: &UserId, state: MemberState, placed: Placed) {
+        let Some(member) = self.membership(user).cloned() else { return };
         let at = self.at;
         let conversation = self.change();
         conversation.members = conversation.members.checked_sub(1).expect("a member was counted");
         let owner = u64::from(member.role == event::role::OWNER);
         conversation.owners = conversation.owners.checked_sub(owner).expect("an owner was counted");
         let to = if placed.seq > 0 { placed.seq } else { conversation.head };
+        let title = if let Naming::Group(title) = &conversation.naming { title.clone() } else { String::new() };
+        let parting = Parting { number: conversation.number, title };
         self.effects.push(Effect::Visible { user: user.clone(), from: member.from, to, role: 0 });
-        self.set_membership(user, MemberRecord { state, to, at, ..member });
+        self.set_membership(user, MemberRecord { state, to, at, parting, ..member });
     }
 }
 

@@ -25,7 +25,7 @@ pub use self::{
     event::{EventKey, EventRecord},
     kind::{Kind, Part, Stored, StoredKey, behind},
     mark::{MarkKey, MarkRecord},
-    member::{MemberKey, MemberRecord, MemberState},
+    member::{Interval, MemberKey, MemberRecord, MemberState, Parting},
     membership::{MembershipKey, MembershipRecord},
     sends::{Recorded, SendsKey, SendsRecord},
     trim::{TrimKey, TrimRecord},

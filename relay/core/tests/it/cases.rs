@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use quip_core::{
-    Action, Authority, By, Command, ConversationRecord, Effect, EventRecord, JoinAs, Kind as _, MarkRecord,
-    MemberState, Naming, Policy, SendsRecord, UserRecord, record::EventKey,
+    Action, Authority, By, Command, ConversationRecord, Effect, EventRecord, Interval, JoinAs, Kind as _, MarkRecord,
+    MemberState, Naming, Parting, Policy, SendsRecord, UserRecord, record::EventKey,
 };
-use quip_protocol::{Code, ConversationId, event, event::kind, event::role};
+use quip_protocol::{Code, ConversationId, event, event::kind, event::role, limit};
 
 use crate::world::{GRANTED, ROOM, World, changed, device, group, room, text, user};
 
@@ -120,6 +120,97 @@ fn a_former_member_returns_to_a_group_only_by_being_added() {
     }
     assert_eq!(effects(&mut world, id, "a", add("b")), [visible("b", 4, u64::MAX, role::MEMBER)]);
     assert_eq!(world.conversation(id).unwrap().members, 2);
+}
+
+#[test]
+fn one_who_is_added_again_sees_both_memberships_and_not_what_was_between() {
+    let mut world = World::default();
+    let id = world.group_of("a", &["b"]);
+    let own = world.ok(id, "b", text("mine")).seq;
+    world.ok(id, "a", remove("b", false));
+    let between = world.ok(id, "a", text("between")).seq;
+    world.ok(id, "a", add("b"));
+    let member = world.member(id, "b").unwrap();
+    let visible: Vec<_> = member.visible().collect();
+    assert_eq!(visible, [Interval { from: 2, to: 4 }, Interval { from: 6, to: u64::MAX }]);
+    assert_eq!(member.number, 2, "unread counts from the latest joining");
+    let react = |target| Action::React { target, add: true, reaction: "+1".into() };
+    world.ok(id, "b", react(own));
+    assert_eq!(world.refused(id, "b", react(between)), Code::NO_TARGET);
+    world.ok(id, "b", Action::Edit { target: own, body: "new".into() });
+    world.ok(id, "b", Action::Delete { target: own });
+    assert_eq!(world.refused(id, "b", Action::Delete { target: between }), Code::NO_TARGET);
+}
+
+#[test]
+fn too_many_memberships_cost_the_one_with_the_fewest_events_and_nobody_their_own_messages() {
+    let mut world = World::default();
+    let id = world.group_of("a", &["b"]);
+    let own = world.ok(id, "b", text("mine")).seq;
+    world.ok(id, "b", Action::Leave);
+    for _ in 0..limit::EARLIER {
+        world.ok(id, "a", text("between"));
+        world.ok(id, "a", add("b"));
+        world.ok(id, "a", text("1"));
+        world.ok(id, "a", text("2"));
+        world.ok(id, "b", Action::Leave);
+    }
+    world.ok(id, "a", add("b"));
+    let member = world.member(id, "b").unwrap();
+    assert_eq!(member.earlier.len(), limit::EARLIER);
+    assert!(!member.sees(own) && member.sees(own + 3), "the first one was the shortest");
+    let body = Bytes::from_static(b"x");
+    for refused in [Action::Edit { target: own, body }, Action::React { target: own, add: true, reaction: "x".into() }]
+    {
+        assert_eq!(world.refused(id, "b", refused), Code::NO_TARGET);
+    }
+    world.ok(id, "b", Action::Delete { target: own });
+    assert_eq!(world.event(id, own).unwrap().kind, kind::TOMBSTONE);
+}
+
+#[test]
+fn a_former_member_deletes_nothing() {
+    let mut world = World::default();
+    let id = world.group_of("a", &["b", "c"]);
+    let own = ["b", "c"].map(|name| world.ok(id, name, text("mine")).seq);
+    world.ok(id, "b", Action::Leave);
+    world.ok(id, "a", remove("c", true));
+    assert_eq!(world.refused(id, "b", Action::Delete { target: own[0] }), Code::NOT_A_MEMBER);
+    assert_eq!(world.refused(id, "c", Action::Delete { target: own[1] }), Code::BANNED);
+}
+
+#[test]
+fn what_is_left_of_a_conversation_to_a_former_member_is_how_it_was() {
+    let mut world = World::default();
+    let id = world.group_of("a", &["b"]);
+    world.ok(id, "a", Action::SetTitle { title: "Us".into() });
+    world.ok(id, "a", text("1"));
+    world.ok(id, "b", Action::Leave);
+    world.ok(id, "a", Action::SetTitle { title: "Without b".into() });
+    world.ok(id, "a", text("2"));
+    world.ok(id, "a", remove("b", true));
+    let parting = Parting { number: 1, title: "Us".into() };
+    assert_eq!(world.member(id, "b").unwrap().parting, parting, "a later ban changes nothing");
+    world.ok(id, "a", add("b"));
+    assert_eq!(world.member(id, "b").unwrap().parting, Parting::default());
+}
+
+#[test]
+fn an_open_room_leaves_no_holes() {
+    let mut world = room_with(QUIET, &["a", "b"]);
+    world.ok(room(), "a", text("1"));
+    world.ok(room(), "b", Action::Leave);
+    world.ok(room(), "a", text("2"));
+    world.relay(room(), Action::SetPolicy { policy: OPEN });
+    world.ok(room(), "b", join());
+    let member = world.member(room(), "b").unwrap();
+    assert_eq!(member.visible().collect::<Vec<_>>(), [Interval { from: 1, to: u64::MAX }]);
+    world.ok(room(), "b", Action::Leave);
+    world.relay(room(), Action::SetPolicy { policy: QUIET });
+    world.ok(room(), "a", text("3"));
+    world.ok(room(), "b", join());
+    let visible: Vec<_> = world.member(room(), "b").unwrap().visible().collect();
+    assert_eq!(visible, [Interval { from: 1, to: 2 }, Interval { from: 4, to: u64::MAX }]);
 }
 
 #[test]

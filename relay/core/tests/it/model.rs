@@ -1,6 +1,6 @@
 //! What conversations are, told a second time and otherwise: whole objects, no rows, no bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quip_core::{Action, Authority, By, Command, JoinAs, Policy};
 use quip_protocol::{
@@ -25,10 +25,21 @@ pub(crate) struct Person {
     pub(crate) to: u64,
     pub(crate) unread_from: u64,
     pub(crate) mark: (u64, u64),
+    /// What was visible in earlier memberships.
+    pub(crate) past: BTreeSet<u64>,
+    /// The message number and the title of a group at the end of the membership.
+    pub(crate) parting: (u64, String),
+}
+
+impl Person {
+    pub(crate) fn sees(&self, seq: u64) -> bool {
+        self.past.contains(&seq) || (self.from..=self.to).contains(&seq)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Talk {
+    pub(crate) is_group: bool,
     pub(crate) policy: Policy,
     pub(crate) title: String,
     pub(crate) events: Vec<Seen>,
@@ -80,28 +91,33 @@ impl Talk {
     fn enter(&mut self, name: &str, role: u8) {
         let next = self.head() + 1;
         let from = if self.policy.history_open { 1 } else { next };
-        let mark = self.people.get(name).map_or((0, 0), |person| person.mark);
-        let unread_from = self.number();
-        let person = Person { standing: Standing::Member, role, from, to: u64::MAX, unread_from, mark };
+        let before = self.people.get(name);
+        let mark = before.map_or((0, 0), |person| person.mark);
+        let past =
+            before.map(|person| person.past.iter().copied().chain(person.from..=person.to.min(self.head())).collect());
+        let (unread_from, past, parting) = (self.number(), past.unwrap_or_default(), (0, String::new()));
+        let person = Person { standing: Standing::Member, role, from, to: u64::MAX, unread_from, mark, past, parting };
         self.people.insert(name.to_owned(), person);
     }
 
     fn exit(&mut self, name: &str, standing: Standing, shown: bool) {
         let to = self.head() + u64::from(shown);
+        let title = if self.is_group { self.title.clone() } else { String::new() };
+        let parting = (self.number(), title);
         let person = self.people.get_mut(name).unwrap();
-        (person.standing, person.to) = (standing, to);
+        (person.standing, person.to, person.parting) = (standing, to, parting);
     }
 
     /// A message that this member can see.
     fn message(&self, me: &Person, seq: u64) -> Option<&Seen> {
-        self.content(me, seq).filter(|event| event.kind != kind::EDITED)
+        self.content(seq).filter(|event| event.kind != kind::EDITED && me.sees(seq))
     }
 
-    /// A message or an edit that this member can see.
-    fn content(&self, me: &Person, seq: u64) -> Option<&Seen> {
+    /// A message or an edit that is kept.
+    fn content(&self, seq: u64) -> Option<&Seen> {
         let event = self.events.get(usize::try_from(seq).ok()?.checked_sub(1)?)?;
-        let readable = seq >= me.from && seq >= self.first_kept;
-        (readable && [kind::TEXT, kind::DATA, kind::EDITED].contains(&event.kind)).then_some(event)
+        let is_content = [kind::TEXT, kind::DATA, kind::EDITED].contains(&event.kind);
+        (seq >= self.first_kept && is_content).then_some(event)
     }
 }
 
@@ -221,8 +237,9 @@ impl Model {
                     Ok(Some((kind::EDITED, bytes(&event::Edited { target: *target, body: Blob(body) }))))
                 }
             },
-            Action::Delete { target } => match talk.content(&me, *target) {
+            Action::Delete { target } => match talk.content(*target) {
                 None => Err(Code::NO_TARGET),
+                Some(event) if event.user != *user && !me.sees(*target) => Err(Code::NO_TARGET),
                 Some(event) if event.user != *user && !leads => Err(Code::FORBIDDEN),
                 Some(_) => {
                     let by = talk.head() + 1;
@@ -283,7 +300,16 @@ impl Model {
                 if !ban {
                     return Err(Code::NO_TARGET);
                 }
-                let nobody = Person { standing, role: role::MEMBER, from: 1, to: 0, unread_from: 0, mark: (0, 0) };
+                let nobody = Person {
+                    standing,
+                    role: role::MEMBER,
+                    from: 1,
+                    to: 0,
+                    unread_from: 0,
+                    mark: (0, 0),
+                    past: BTreeSet::new(),
+                    parting: (0, String::new()),
+                };
                 talk.people.entry(other.to_owned()).or_insert(nobody).standing = standing;
                 Ok(None)
             }
@@ -342,6 +368,7 @@ impl Model {
         }
         let first = known.is_none();
         let talk = self.talks.entry(id).or_insert_with(|| Talk {
+            is_group: id.kind() == Some(Kind::Group),
             policy: match how {
                 JoinAs::Direct(_) => Policy { history_open: true, joins_shown: false },
                 JoinAs::NewGroup => Policy { history_open: false, joins_shown: true },

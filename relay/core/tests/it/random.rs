@@ -208,6 +208,14 @@ fn assert_same(world: &World, model: &Model) {
                 (state, person.role, person.from, person.to, person.unread_from),
                 "{name} in {id}"
             );
+            assert_eq!(
+                (row.parting.number, &row.parting.title),
+                (person.parting.0, &person.parting.1),
+                "{name} in {id}"
+            );
+            for seq in talk.first_kept..=talk.head() {
+                assert_eq!(row.sees(seq), person.sees(seq), "{name} and event {seq} of {id}");
+            }
             let mark = world.read_mark(id, name).map_or((0, 0), |mark| (mark.seq, mark.number));
             assert_eq!(mark, person.mark);
         }

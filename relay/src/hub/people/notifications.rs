@@ -170,7 +170,7 @@ impl Notifications {
 
 #[cfg(test)]
 mod tests {
-    use quip_core::{MemberRecord, MemberState};
+    use quip_core::{MemberRecord, MemberState, Parting};
 
     use super::*;
 
@@ -186,8 +186,17 @@ mod tests {
     }
 
     fn page(names: &[&str], next: Option<&str>) -> Result<Members, ReadError> {
-        let row = MemberRecord { state: MemberState::Member, role: 2, from: 1, to: u64::MAX, number: 0, at: 0 };
-        let members = names.iter().map(|name| (user(name), row)).collect();
+        let row = MemberRecord {
+            state: MemberState::Member,
+            role: 2,
+            from: 1,
+            to: u64::MAX,
+            number: 0,
+            at: 0,
+            parting: Parting::default(),
+            earlier: Vec::new(),
+        };
+        let members = names.iter().map(|name| (user(name), row.clone())).collect();
         Ok(Members { members, next: next.map(user) })
     }
 

@@ -8,32 +8,35 @@ use quip_protocol::{
 use quip_store::{Direction, EventPage, Members, PageLimit, ReadError, View};
 
 use super::{MembersOf, UserSeen, encode_end, last_seen, name, pages, read_code};
-use crate::hub::authority::{Membership, Rights, may_read, may_see_members, room_name};
+use crate::hub::{
+    authority::{Membership, Rights, may_read, may_see_members, room_name},
+    sight::Sight,
+};
 
 /// A page of history.
 pub(super) fn history(view: &View, rights: &Rights, ask: &History, limit: PageLimit) -> Vec<u8> {
     answer(|out| {
         let Standing { conversation, member, authority } = find(view, rights, ask.conversation)?;
         may_read(&authority, Membership::of(Some(&member)))?;
-        let first = member.from.max(conversation.first_kept);
-        let last = member.to.min(conversation.head);
+        let sight = Sight::new(&conversation, &member);
         let (range, direction) = match (ask.forward, ask.from) {
-            (true, from) => (first.max(from.saturating_add(1))..=last, Direction::Forward),
-            (false, 0) => (first..=last, Direction::Backward),
-            (false, from) => (first..=last.min(from - 1), Direction::Backward),
+            (true, from) => (sight.after(from), Direction::Forward),
+            (false, 0) => (sight.before(u64::MAX), Direction::Backward),
+            (false, from) => (sight.before(from), Direction::Backward),
         };
-        let page = if range.is_empty() {
-            EventPage::default()
-        } else {
-            pages::whole(view, ask.conversation, range, direction, limit)?
+        let page = match range {
+            Some(range) => pages::whole(view, ask.conversation, range, direction, limit)?,
+            None => EventPage::default(),
         };
+        let (first, last) = (sight.first(), sight.last());
         let head = Page { generation: view.generation(), first, head: last, count: page.count as u64 };
         frame::encode(&head, out);
         out.extend_from_slice(&page.frames);
-        Ok(match direction {
-            Direction::Forward => page.count > 0 && page.last < last,
-            Direction::Backward => page.count > 0 && page.first > first,
-        })
+        let rest = match direction {
+            Direction::Forward => sight.after(page.last),
+            Direction::Backward => sight.before(page.first),
+        };
+        Ok(page.count > 0 && rest.is_some())
     })
 }
 

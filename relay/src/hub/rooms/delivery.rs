@@ -67,7 +67,14 @@ impl Rooms {
             return Filled::Same;
         }
         let last = conversation.head.min(follower.delivery.until);
-        while follower.delivery.cursor < last && out.has_room() {
+        while out.has_room() {
+            if let Some(to) = follower.delivery.pass_hole() {
+                out.put(frame::to_bytes(&Skip { to, why: skip::NOT_VISIBLE }));
+                continue;
+            }
+            if follower.delivery.cursor >= last {
+                break;
+            }
             let Some(event) = conversation.ring.get(follower.delivery.cursor + 1) else {
                 return Filled::Behind(catch_up(follower, last, out));
             };
@@ -133,11 +140,12 @@ impl Follower {
     }
 }
 
-/// A follower goes on from the store, up to event `last`. Its commands are answered at once from now on.
+/// A follower goes on from the store, up to event `last` or the next hole. Its commands are answered at once from now on.
 fn catch_up(follower: &mut Follower, last: u64, out: &mut Out) -> Query {
     follower.delivery.live = false;
     follower.delivery.reading = true;
     follower.sends.give_up_places();
     follower.put_answers(out);
+    let last = follower.delivery.before_hole(last);
     Query::Page { id: follower.id, first: follower.delivery.cursor + 1, last, bytes: PAGE_BYTES }
 }

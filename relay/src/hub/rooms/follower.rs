@@ -1,6 +1,8 @@
 //! A conversation stream's place in its conversation. Pure.
 
-use quip_core::Authority;
+use std::collections::VecDeque;
+
+use quip_core::{Authority, Interval};
 use quip_protocol::{ConversationId, DeviceId, UserId, conversation::Start};
 
 use super::{conversation::ConversationKey, marks::Marks, sends::Sends, warmth::Warmth};
@@ -61,6 +63,8 @@ pub(super) struct Delivery {
     pub(super) cursor: u64,
     /// The last event that the user may see.
     pub(super) until: u64,
+    /// Events behind the cursor that are not for the user, since they were no member then.
+    pub(super) holes: VecDeque<Interval>,
     /// Follows from memory: the next event is the conversation's next one, or in its ring.
     pub(super) live: bool,
     /// A page was asked for.
@@ -106,7 +110,7 @@ impl Follower {
             seat,
             authority,
             opening: Progress { phase: Phase::Opening, start, known: None, joined_at: 0, outdated: false },
-            delivery: Delivery { cursor: 0, until: u64::MAX, live: false, reading: false },
+            delivery: Delivery { cursor: 0, until: u64::MAX, holes: VecDeque::new(), live: false, reading: false },
             marks: Marks::default(),
             warmth: Warmth::default(),
             watching: None,
@@ -132,6 +136,21 @@ impl Follower {
     /// True for an open stream of a present member, not of one who reads what there was until they left.
     pub(super) fn is_members(&self) -> bool {
         self.is_following() && self.delivery.until == u64::MAX
+    }
+}
+
+impl Delivery {
+    /// Passes the hole that is next, if there is one; the last event of it.
+    pub(super) fn pass_hole(&mut self) -> Option<u64> {
+        let next = self.cursor + 1;
+        let hole = self.holes.pop_front_if(|hole| hole.from == next)?;
+        self.cursor = hole.to;
+        Some(hole.to)
+    }
+
+    /// The last event before a hole, at most `last`.
+    pub(super) fn before_hole(&self, last: u64) -> u64 {
+        self.holes.front().map_or(last, |hole| last.min(hole.from - 1))
     }
 }
 

@@ -130,7 +130,8 @@ impl Rooms {
     }
 
     /// Who is a member of a group changed. Streams that see its members' presence live also see who comes, and no longer
-    /// who went. Once the group is too large for that they see nobody, until they open it again.
+    /// who went. Those of one who went see nobody, even while they deliver what there was until then. Once the group is too
+    /// large for live presence all see nobody, until they open it again.
     pub(super) fn members_changed(&mut self, id: ConversationId, user: &UserId, member: bool) -> Vec<Watching> {
         let mut changes = Vec::new();
         let conversation = self.by_id.get(&id).and_then(|key| self.conversations.get(*key));
@@ -147,7 +148,7 @@ impl Rooms {
                     watching.push(user.clone());
                     changes.push(Watching::Also(at, user.clone()));
                 }
-                (None, true) if !theirs => {
+                (None, _) if theirs != member => {
                     changes.extend(follower.watching.take().map(|all| Watching::NoLonger(at, all)));
                 }
                 (Some(place), false) => {
@@ -241,7 +242,7 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
-    use quip_core::{Action, EventRecord, MemberRecord, MemberState, Naming};
+    use quip_core::{Action, EventRecord, MemberRecord, MemberState, Naming, Parting};
     use quip_protocol::{
         conversation::{Start, Target},
         event::kind,
@@ -304,7 +305,16 @@ mod tests {
     }
 
     fn rows(head: u64) -> OpenRows {
-        let member = MemberRecord { state: MemberState::Member, role: 1, from: 1, to: u64::MAX, number: 0, at: 0 };
+        let member = MemberRecord {
+            state: MemberState::Member,
+            role: 1,
+            from: 1,
+            to: u64::MAX,
+            number: 0,
+            at: 0,
+            parting: Parting::default(),
+            earlier: Vec::new(),
+        };
         let conversation = quip_core::ConversationRecord {
             created_at: 0,
             head,

@@ -1,6 +1,6 @@
 //! Opening a conversation on a stream.
 
-use quip_core::{Action, JoinAs, MemberRecord, MemberState};
+use quip_core::{Action, JoinAs, MemberRecord, MemberState, Naming};
 use quip_protocol::{
     Code, ConversationId, Items, Kind, UserId,
     conversation::{Opened, Outcome, Skip, Start, Target, skip},
@@ -16,6 +16,7 @@ use crate::hub::{
     authority::{Membership, Rights, may_read, room_name},
     keys::StreamKey,
     reads::{KnownEvent, OpenRows, Query, UserSeen, name, read_code},
+    sight::Sight,
 };
 
 /// What a client asks for with `Open`.
@@ -198,16 +199,17 @@ impl Rooms {
             return if known { Ok(self.join(stream, join, JoinAs::Existing)) } else { Err(Code::NOT_FOUND) };
         }
         may_read(&authority, Membership::of(rows.member.as_ref()))?;
-        let member = rows.member.ok_or(Code::NOT_FOUND)?;
-        Ok(self.opened(stream, &rows, &member))
+        let member = rows.member.as_ref().ok_or(Code::NOT_FOUND)?;
+        Ok(self.opened(stream, &rows, member))
     }
 
     fn opened(&mut self, stream: StreamKey, rows: &OpenRows, member: &MemberRecord) -> Opening {
         let Some(follower) = self.followers.get_mut(stream) else { return Opening::Nothing };
-        let visible = Visible::new(rows, member);
-        let wanted = if rows.is_other_log { 1 } else { wanted(follower, visible.last, self.generation) };
-        if wanted > visible.last + 1 && member.to == u64::MAX {
-            let opening = ahead(follower, visible.last);
+        let sight = Sight::new(&rows.conversation, member);
+        let wanted = if rows.is_other_log { 1 } else { wanted(follower, &sight, self.generation) };
+        let is_present = member.state == MemberState::Member;
+        if wanted > sight.last() + 1 && is_present {
+            let opening = ahead(follower, sight.last());
             if matches!(opening, Opening::End { .. }) {
                 suspect_copy(&mut self.suspected, "a client has more events of a conversation than this relay");
             }
@@ -216,9 +218,10 @@ impl Rooms {
         if rows.is_other_log {
             suspect_copy(&mut self.suspected, "a client has other events of a conversation than this relay");
         }
-        let start = wanted.max(visible.first);
+        let start = sight.from(wanted);
         follower.delivery.cursor = start - 1;
         follower.delivery.until = member.to;
+        follower.delivery.holes = sight.holes(start - 1);
         follower.opening.phase = Phase::Following;
         follower.watching = rows.companions.as_ref().map(|all| all.iter().map(|(user, _)| user.clone()).collect());
         let mut present = 0;
@@ -228,10 +231,10 @@ impl Rooms {
         }
         let mut frames = Vec::new();
         let opened_at = OpenedAt { generation: self.generation, start, present };
-        encode_opened(follower, rows, member, &visible, opened_at, &mut frames);
-        if matches!(follower.opening.start, Start::After { .. }) && wanted < visible.first {
-            let joined_later = member.from > rows.conversation.first_kept;
-            let why = if joined_later { skip::NOT_VISIBLE } else { skip::TRIMMED };
+        encode_opened(follower, rows, member, &sight, opened_at, &mut frames);
+        if matches!(follower.opening.start, Start::After { .. }) && wanted < start {
+            let was_trimmed = start <= rows.conversation.first_kept;
+            let why = if was_trimmed { skip::TRIMMED } else { skip::NOT_VISIBLE };
             frame::encode(&Skip { to: start - 1, why }, &mut frames);
         }
         Opening::Open { frames, companions: rows.companions.clone().unwrap_or_default() }
@@ -239,11 +242,11 @@ impl Rooms {
 }
 
 /// The first event that a client asked for.
-fn wanted(follower: &Follower, last: u64, generation: u64) -> u64 {
+fn wanted(follower: &Follower, sight: &Sight, generation: u64) -> u64 {
     match follower.opening.start {
         Start::Now if follower.opening.joined_at > 0 => follower.opening.joined_at,
-        Start::Now => last + 1,
-        Start::Last(count) => (last + 1).saturating_sub(count),
+        Start::Now => sight.last() + 1,
+        Start::Last(count) => sight.last_events(count),
         Start::After { generation: other, .. } if other != generation => 1,
         Start::After { seq, .. } => seq.saturating_add(1),
     }
@@ -269,23 +272,6 @@ fn ahead(follower: &mut Follower, head: u64) -> Opening {
     Opening::Later
 }
 
-/// What a member may see of a conversation.
-struct Visible {
-    first: u64,
-    last: u64,
-    role: u8,
-}
-
-impl Visible {
-    fn new(rows: &OpenRows, member: &MemberRecord) -> Self {
-        Self {
-            first: member.from.max(rows.conversation.first_kept),
-            last: member.to.min(rows.conversation.head),
-            role: if member.state == MemberState::Member { member.role } else { 0 },
-        }
-    }
-}
-
 /// Where delivery starts, and among how many streams.
 struct OpenedAt {
     generation: u64,
@@ -297,7 +283,7 @@ fn encode_opened(
     follower: &Follower,
     rows: &OpenRows,
     member: &MemberRecord,
-    visible: &Visible,
+    sight: &Sight,
     opened_at: OpenedAt,
     into: &mut Vec<u8>,
 ) {
@@ -312,21 +298,26 @@ fn encode_opened(
         number: recorded.number,
         at: recorded.at,
     });
+    let conversation = &rows.conversation;
+    let is_present = member.state == MemberState::Member;
     let opened = Opened {
         conversation: follower.id,
         generation: opened_at.generation,
-        first_kept: visible.first,
-        head: visible.last,
-        number: rows.conversation.number,
+        first_kept: sight.first(),
+        head: sight.last(),
+        number: if is_present { conversation.number } else { member.parting.number },
         start: opened_at.start,
-        role: visible.role,
+        role: if is_present { member.role } else { 0 },
         last_n: sends.last,
         outcomes: Items::encode(outcomes),
         read: rows.mark.seq,
         read_number: rows.mark.number.max(member.number),
-        name: name(&rows.conversation.naming, &follower.seat.user),
-        members: rows.conversation.members,
-        present: opened_at.present,
+        name: match &conversation.naming {
+            Naming::Group(_) if !is_present => &member.parting.title,
+            naming => name(naming, &follower.seat.user),
+        },
+        members: if is_present { conversation.members } else { 0 },
+        present: if is_present { opened_at.present } else { 0 },
     };
     frame::encode(&opened, into);
 }

@@ -30,6 +30,55 @@ fn a_follower_that_is_behind_reads_one_page_at_a_time() {
     assert_eq!(relay.said(stream), all);
 }
 
+/// A present member who was out twice.
+fn twice_out() -> MemberRecord {
+    let earlier = vec![Interval { from: 2, to: 4 }, Interval { from: 8, to: 8 }];
+    MemberRecord { from: 20, earlier, ..present() }
+}
+
+#[test]
+fn what_was_between_memberships_is_skipped_and_the_rest_delivered() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.ask(client, 1, &Target::Id(group()), 0, Start::After { generation: GENERATION, seq: 2 });
+    relay.found_rows(rows(group_row(21), Some(twice_out())));
+    relay.commit(vec![event(22)]);
+    for page in [(3, 4), (8, 8), (20, 22)] {
+        assert_eq!(relay.found_page(1000), page, "no page reaches into a hole");
+    }
+    use ToSee::{Event, Skip};
+    let said = [Event(3), Event(4), Skip(7), Event(8), Skip(19), Event(20), Event(21), Event(22)];
+    assert_eq!(relay.said(stream), [&[ToSee::Opened(3)], &said[..]].concat());
+}
+
+#[test]
+fn memory_does_not_deliver_what_was_between_memberships() {
+    let mut relay = Relay::new();
+    let (ann, bob) = (relay.client("ann"), relay.client("bob"));
+    relay.open(bob, 0, Start::Now);
+    relay.commit((1..=21).map(event).collect());
+    let stream = relay.ask(ann, 1, &Target::Id(group()), 0, Start::After { generation: GENERATION, seq: 0 });
+    relay.found_rows(rows(group_row(21), Some(twice_out())));
+    relay.turns();
+    assert!(relay.world().reads.is_empty(), "all of it is in memory");
+    use ToSee::{Event, Skip};
+    let said = [Skip(1), Event(2), Event(3), Event(4), Skip(7), Event(8), Skip(19), Event(20), Event(21)];
+    assert_eq!(relay.said(stream), [&[ToSee::Opened(2)], &said[..]].concat());
+}
+
+#[test]
+fn the_last_events_are_those_that_are_visible() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    for (id, count, start) in [(1, 2, 20), (2, 3, 8), (3, 5, 3), (4, 99, 2)] {
+        let stream = relay.ask(client, id, &Target::Id(group()), 0, Start::Last(count));
+        relay.found_rows(rows(group_row(21), Some(twice_out())));
+        assert_eq!(relay.said(stream)[0], ToSee::Opened(start), "the last {count}");
+        relay.hub.finished(stream);
+        relay.world().reads.clear();
+    }
+}
+
 #[test]
 fn a_stream_is_written_to_only_as_far_as_it_takes_it() {
     let mut relay = Relay::new();

@@ -14,7 +14,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use quip_core::{By, ConversationRecord, EventRecord, MemberRecord, MemberState, Naming, NewEvent, Policy};
+use quip_core::{
+    By, ConversationRecord, EventRecord, Interval, MemberRecord, MemberState, Naming, NewEvent, Parting, Policy,
+};
 use quip_protocol::{
     Blob, Code, ConversationId, DeviceId, Event, InstanceId, Items, Message, ToClient, UserId,
     conversation::{Open, Outcome, Post, Start, Target},
@@ -343,7 +345,16 @@ fn row(head: u64, naming: Naming) -> ConversationRecord {
 
 /// The row of a present member who sees everything.
 fn present() -> MemberRecord {
-    MemberRecord { state: MemberState::Member, role: role::MEMBER, from: 1, to: u64::MAX, number: 0, at: TIME }
+    MemberRecord {
+        state: MemberState::Member,
+        role: role::MEMBER,
+        from: 1,
+        to: u64::MAX,
+        number: 0,
+        at: TIME,
+        parting: Parting::default(),
+        earlier: Vec::new(),
+    }
 }
 
 fn rows(conversation: ConversationRecord, member: Option<MemberRecord>) -> OpenRows {

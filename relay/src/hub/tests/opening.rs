@@ -206,6 +206,40 @@ fn a_former_member_reads_up_to_the_end_of_the_membership() {
 }
 
 #[test]
+fn a_former_member_to_whom_nothing_is_left_reads_nothing() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    for (id, start) in [(1, Start::After { generation: GENERATION, seq: 2 }), (2, Start::Last(9)), (3, Start::Now)] {
+        let stream = relay.ask(client, id, &Target::Id(group()), 0, start);
+        let trimmed = ConversationRecord { first_kept: 7, ..group_row(9) };
+        let former = MemberRecord { state: MemberState::Left, to: 4, ..present() };
+        relay.found_rows(rows(trimmed, Some(former)));
+        let mut said = relay.said(stream);
+        said.retain(|said| *said != ToSee::Skip(4));
+        assert_eq!(said, [ToSee::Opened(5), ToSee::End(Code::ENDED)], "{start:?}");
+        relay.hub.finished(stream);
+    }
+}
+
+#[test]
+fn a_former_member_is_shown_a_group_as_it_was_then() {
+    let mut relay = Relay::new();
+    let (ann, bob) = (relay.client("ann"), relay.client("bob"));
+    relay.open(bob, 9, Start::Now);
+    let naming = Naming::Group("without ann".to_owned());
+    let parting = Parting { number: 3, title: "with ann".to_owned() };
+    let former = MemberRecord { state: MemberState::Banned, to: 4, parting, ..present() };
+    let stream = relay.ask(ann, 1, &Target::Id(group()), 0, Start::Now);
+    relay.found_rows(rows(row(9, naming), Some(former)));
+    let written = relay.world().streams[stream].written.clone();
+    let (frame, _) = frame::split(&written, 1 << 20).unwrap().unwrap();
+    let Some(ToClient::Opened(opened)) = ToClient::decode(frame).unwrap() else { panic!("not opened") };
+    assert_eq!((opened.name, opened.role, opened.members, opened.present), ("with ann", 0, 0, 0));
+    assert_eq!((opened.head, opened.number, opened.start), (4, 3, 5));
+    assert_eq!(relay.ended(stream), Some(Code::ENDED));
+}
+
+#[test]
 fn rows_that_were_read_before_a_membership_ended_are_read_again() {
     let mut relay = Relay::new();
     let client = relay.client("ann");

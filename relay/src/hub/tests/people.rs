@@ -93,6 +93,33 @@ fn members_who_come_to_a_small_group_are_watched_and_those_who_go_are_not() {
 }
 
 #[test]
+fn one_who_was_removed_sees_no_presence_while_the_stream_is_unread() {
+    let mut relay = Relay::new();
+    let ann = relay.client("ann");
+    let stream = relay.ask(ann, 1, &Target::Id(group()), 0, Start::Now);
+    let companions = Some(vec![(user("bob"), 0), (user("cat"), 0)]);
+    relay.found_rows(OpenRows { companions, ..rows(group_row(1), Some(present())) });
+    relay.said(stream);
+    relay.said(ann.session);
+    relay.world().streams[stream].room = 0;
+    let removed = Effect::Visible { user: user("ann"), from: 1, to: 2, role: 0 };
+    relay.commit(vec![Change { effects: vec![removed], ..event(2) }]);
+    relay.client("bob");
+    let added = Effect::Visible { user: user("dan"), from: 3, to: u64::MAX, role: 1 };
+    relay.commit(vec![Change { effects: vec![added], ..event(3) }]);
+    relay.client("dan");
+    assert_eq!(relay.said(ann.session), []);
+    // Back again, an old stream stays one of the membership that ended.
+    let added = Effect::Visible { user: user("ann"), from: 4, to: u64::MAX, role: 1 };
+    relay.commit(vec![Change { effects: vec![added], ..event(4) }]);
+    relay.client("cat");
+    assert_eq!(relay.said(ann.session), []);
+    relay.world().streams[stream].room = usize::MAX;
+    relay.hub.writable(stream);
+    assert_eq!(relay.said(stream), [ToSee::Event(2), ToSee::End(Code::ENDED)]);
+}
+
+#[test]
 fn members_who_are_here_and_do_not_have_a_group_open_are_notified_of_its_messages() {
     let mut relay = Relay::new();
     let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| relay.client(name));

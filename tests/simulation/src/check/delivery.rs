@@ -152,8 +152,8 @@ impl Check<'_> {
         }
         let user = self.history.user(device);
         let founded = conversation(self.found.logs.get(generation, now), id).is_some_and(|known| match why {
-            // What comes before a membership is the one thing that is not for a member.
-            SkipReason::NotVisible => known.is_first(user, to + 1, now),
+            // What comes before a membership, and is of no earlier one, is the one thing that is not for a member.
+            SkipReason::NotVisible => known.is_first(user, to + 1, now) && known.hides(user, before, to, now),
             SkipReason::Trimmed => to < known.first_kept(now),
             _ => false,
         });

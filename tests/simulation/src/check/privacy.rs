@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use quip_client::{ClientEvent, History as HistoryPage, OwnedEvent};
-use quip_protocol::{ConversationId, UserId};
+use quip_client::{ClientEvent, History as HistoryPage, Opened, OwnedEvent};
+use quip_protocol::{ConversationId, Kind, UserId};
 
 use super::{Found, Promise, Violation};
 use crate::{
@@ -58,8 +58,26 @@ impl Check<'_> {
                     self.notified(now, user, entry.conversation, entry.head, entry.number);
                 }
             }
+            App::Shown(opened) => self.shown(now, user, opened),
             App::Told(event) => self.told(now, user, event),
             _ => {}
+        }
+    }
+
+    /// One who is no longer a member sees a conversation as it was when they left.
+    fn shown(&mut self, now: Duration, user: &UserId, opened: &Opened) {
+        let Opened { conversation: id, role, head, number, ref name, members, present, .. } = *opened;
+        if role > 0 {
+            return;
+        }
+        let logs = self.found.logs.conversation(id, now.saturating_sub(UNDER_WAY), now);
+        let as_it_was = logs.into_iter().any(|known| {
+            let last = head.checked_sub(1).and_then(|at| known.events.get(at as usize));
+            let named = id.kind() != Some(Kind::Group) || *name == known.title(head);
+            named && number == last.map_or(0, |stored| stored.number)
+        });
+        if !as_it_was || (members, present) != (0, 0) {
+            self.leak(now, user, format!("what came after they left {id}: {opened:?}"));
         }
     }
 

@@ -135,6 +135,7 @@ impl App {
                 let at = from.unwrap_or(conversation.cursor());
                 process.note(Entry::Opened { conversation: id, reading, from, generation: at.generation });
                 let (sender, events) = conversation.split();
+                process.note(Entry::Shown(Box::new(sender.opened())));
                 let (stop, stopped) = watch::channel(false);
                 let (end, ended) = watch::channel(false);
                 let mut reader = Reader::new(process.clone(), id, reading, at);
