@@ -243,7 +243,10 @@ pub fn relay_binary() -> PathBuf {
 }
 
 /// A binary beside the test's own.
-fn binary(name: &str) -> PathBuf {
+///
+/// # Panics
+/// When it is missing.
+pub fn binary(name: &str) -> PathBuf {
     let mut folder = std::env::current_exe().unwrap_or_default();
     folder.pop();
     if folder.ends_with("deps") {

@@ -1,17 +1,20 @@
 //! What remains of a membership when it ends, and when the next one begins.
 
+use std::process::Command;
+
 use anyhow::{Context, Result};
 use quip_protocol::{
-    Code, ConversationId,
-    conversation::{Add, Delete, Opened, Remove, SetTitle, Skip, Start, Target, skip},
-    event::kind,
-    request::{History, Members, PresenceIn},
+    Code, ConversationId, DeviceId, InstanceId,
+    conversation::{Add, Delete, Leave, Opened, Remove, SetRole, SetTitle, Skip, Start, Target, skip},
+    event::{kind, role},
+    request::{History, Member, Members, PresenceIn},
     session::{Presence, Refresh, Refreshed, presence},
 };
+use quip_relay::auth::TokenRequest;
 use quip_tests::{
     raw::{Raw, RawOptions, RawStream},
-    relay::Relay,
-    talk::FROM_THE_START,
+    relay::{HOUR, Relay, binary},
+    talk::{FROM_THE_START, room},
 };
 
 /// A group of alice and bob with the title "Us", events 1 to 3; alice's stream, which has seen all of it.
@@ -119,6 +122,66 @@ async fn one_who_was_put_out_sees_the_group_as_it_was_then() -> Result<()> {
     assert!(!told_by_now(&relay, &mut reader).await?.contains(&("alice".to_owned(), presence::OFFLINE)));
     let (frames, end) = unread.rest().await?;
     assert_eq!((frames.last().and_then(|frame| frame.seen()).map(|event| event.seq), end), (Some(34), Code::ENDED));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_room_keeps_an_owner() -> Result<()> {
+    let relay = Relay::start()?;
+    let all = ["*".to_owned()];
+    let login = async |user, create: &[String], moderate: &[String]| -> Result<Raw> {
+        let request = TokenRequest { join: &all, post: &all, create, moderate, ..TokenRequest::new(user, HOUR) };
+        let mut raw = Raw::connect(&relay).await?;
+        raw.hello(&relay.token_for(&request)?, DeviceId(rand::random()), InstanceId(rand::random())).await?;
+        Ok(raw)
+    };
+    let [alice, bob, carol] =
+        [login("alice", &all, &[]).await?, login("bob", &[], &[]).await?, login("carol", &[], &all).await?];
+    let lobby = room("lobby:main");
+    let (mut at_alice, opening) = alice.enter(&lobby).await?;
+    let (mut at_bob, _) = bob.enter(&lobby).await?;
+    let (mut at_carol, _) = carol.enter(&lobby).await?;
+    let roles = async |raw: &Raw| -> Result<Vec<(String, u8)>> {
+        let (frames, _) = raw.ask(&Members { conversation: opening.id, after: "", limit: 10 }).await?;
+        let members = frames.iter().filter_map(|frame| frame.to::<Member<'_>>());
+        Ok(members.map(|member| (member.user.to_owned(), member.role)).collect())
+    };
+    assert_eq!(at_alice.command(&Leave { n: 2 }).await?.code(), Code::LAST_OWNER);
+    at_carol.done(&Remove { n: 2, user: "alice", ban: true }).await?;
+    assert_eq!(at_alice.rest().await?.1, Code::ENDED);
+    assert_eq!(roles(&bob).await?, [("bob".to_owned(), role::MEMBER), ("carol".to_owned(), role::OWNER)]);
+    assert_eq!(at_carol.command(&Leave { n: 3 }).await?.code(), Code::LAST_OWNER);
+    at_carol.done(&SetRole { n: 4, user: "bob", role: role::OWNER }).await?;
+    at_carol.done(&Leave { n: 5 }).await?;
+    at_bob.done(&Leave { n: 2 }).await?;
+    // All have left. It is no longer alice's; bob may not create it, dan may.
+    let (_, opened) = bob.open(&lobby, 3, Start::Now).await?;
+    assert_eq!(opened.opened()?.role, role::MEMBER);
+    let dan = login("dan", &all, &[]).await?;
+    let (_, opened) = dan.open(&lobby, 1, Start::Now).await?;
+    assert_eq!(opened.opened()?.role, role::OWNER);
+    Ok(())
+}
+
+#[test]
+fn people_leave_rooms_and_groups() -> Result<()> {
+    let relay = Relay::start()?;
+    let quip = |user: &str, words: &[&str]| -> Result<(bool, String)> {
+        let mut command = Command::new(binary("quip"));
+        command.args(words).args(["--as", user, "--data"]).arg(relay.data()).env_remove("QUIP_TOKEN");
+        let output = command.output()?;
+        Ok((output.status.success(), String::from_utf8([output.stdout, output.stderr].concat())?))
+    };
+    let group = quip("alice", &["group", "create", "Us", "--add", "bob"])?.1;
+    quip("alice", &["send", "lobby:main", "hi"])?;
+    quip("bob", &["send", "lobby:main", "hi"])?;
+    for (target, shown) in [("lobby:main", "lobby:main"), (group.trim(), &group.trim()[1..])] {
+        let (left, said) = quip("alice", &["group", "leave", target])?;
+        assert!(!left && said.contains(&format!("quip group role {shown} USER owner")), "{said}");
+        assert!(quip("alice", &["group", "role", target, "bob", "owner"])?.0);
+        assert!(quip("alice", &["group", "leave", target])?.0);
+        assert!(!quip("alice", &["group", "leave", target])?.0, "not a member any more");
+    }
     Ok(())
 }
 

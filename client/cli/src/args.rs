@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quip_client::role;
 
-use crate::target::{GroupId, TargetArg};
+use crate::target::TargetArg;
 
 /// Chat over a Quip relay.
 ///
@@ -63,7 +63,7 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// List your conversations with unread counts.
     List,
-    /// Create and manage groups.
+    /// Create groups; manage and leave groups and rooms.
     Group {
         /// What to do with the group.
         #[command(subcommand)]
@@ -142,32 +142,32 @@ pub(crate) enum GroupAction {
         #[arg(long, value_name = "USER")]
         add: Vec<String>,
     },
-    /// Add a member.
+    /// Add a member, or lift a ban. Users join rooms by themselves.
     Add {
-        /// The group.
-        group: GroupId,
+        /// The group or room.
+        group: TargetArg,
         /// The user.
         user: String,
     },
     /// Remove a member.
     Remove {
-        /// The group.
-        group: GroupId,
+        /// The group or room.
+        group: TargetArg,
         /// The user.
         user: String,
         /// Also ban the user until added again.
         #[arg(long)]
         ban: bool,
     },
-    /// Leave a group.
+    /// Leave a group or room.
     Leave {
-        /// The group.
-        group: GroupId,
+        /// The group or room.
+        group: TargetArg,
     },
     /// Change a member's role.
     Role {
-        /// The group.
-        group: GroupId,
+        /// The group or room.
+        group: TargetArg,
         /// The member.
         user: String,
         /// The new role.
@@ -175,13 +175,13 @@ pub(crate) enum GroupAction {
     },
     /// List the members.
     Members {
-        /// The group, or any other conversation.
+        /// The group or room, or a direct conversation.
         group: TargetArg,
     },
     /// Change the title.
     Title {
-        /// The group.
-        group: GroupId,
+        /// The group or room.
+        group: TargetArg,
         /// The new title.
         title: String,
     },

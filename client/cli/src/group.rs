@@ -1,14 +1,14 @@
 //! `quip group`.
 
-use anyhow::{Context, anyhow};
-use quip_client::{Client, OpenOptions, Receipt, SendError, Sender, Start, Target};
+use anyhow::{Context, anyhow, bail};
+use quip_client::{Client, Code, OpenOptions, Receipt, ReceiptError, SendError, Sender, Start, Target};
 use serde_json::json;
 
 use crate::{
     args::{Common, GroupAction},
     connect, out,
     people::people,
-    target::{GroupId, TargetArg},
+    target::TargetArg,
 };
 
 /// Executes the action and waits until it is durable.
@@ -17,13 +17,13 @@ pub(crate) async fn run(common: &Common, action: GroupAction) -> anyhow::Result<
     match action {
         GroupAction::Create { title, add } => create(common, &client, title.as_deref(), &add).await?,
         GroupAction::Members { group } => members(common, &client, &group).await?,
-        GroupAction::Add { group, user } => done(open(&client, group).await?.add(&user).await).await?,
-        GroupAction::Remove { group, user, ban } => done(open(&client, group).await?.remove(&user, ban).await).await?,
-        GroupAction::Leave { group } => done(open(&client, group).await?.leave().await).await?,
+        GroupAction::Add { group, user } => done(open(&client, &group).await?.add(&user).await).await?,
+        GroupAction::Remove { group, user, ban } => done(open(&client, &group).await?.remove(&user, ban).await).await?,
+        GroupAction::Leave { group } => leave(&client, &group).await?,
         GroupAction::Role { group, user, role } => {
-            done(open(&client, group).await?.set_role(&user, role.number()).await).await?;
+            done(open(&client, &group).await?.set_role(&user, role.number()).await).await?;
         }
-        GroupAction::Title { group, title } => done(open(&client, group).await?.set_title(&title).await).await?,
+        GroupAction::Title { group, title } => done(open(&client, &group).await?.set_title(&title).await).await?,
     }
     client.close().await;
     Ok(())
@@ -57,9 +57,20 @@ async fn members(common: &Common, client: &Client, target: &TargetArg) -> anyhow
     Ok(())
 }
 
-async fn open(client: &Client, group: GroupId) -> anyhow::Result<Sender> {
-    let opened = client.open(Target::id(group.0), OpenOptions::member().start(Start::Now)).await;
-    let group = opened.with_context(|| format!("cannot open #{}; are you a member?", group.0))?;
+async fn leave(client: &Client, target: &TargetArg) -> anyhow::Result<()> {
+    match open(client, target).await?.leave().await?.accepted().await {
+        Err(ReceiptError::Refused(Code::LAST_OWNER)) => {
+            let target = target.to_string();
+            let target = target.trim_start_matches('#');
+            bail!("you are the last owner; name another first: `quip group role {target} USER owner`")
+        }
+        left => left.map(|_| ()).map_err(|error| anyhow!(error)),
+    }
+}
+
+async fn open(client: &Client, target: &TargetArg) -> anyhow::Result<Sender> {
+    let opened = client.open(target.target(), OpenOptions::member().start(Start::Now)).await;
+    let group = opened.with_context(|| format!("cannot open {target}; are you a member?"))?;
     Ok(group.split().0)
 }
 

@@ -3,7 +3,6 @@
 use std::{fmt, str::FromStr};
 
 use quip_client::{ConversationId, RoomName, Target, UserId};
-use quip_protocol::Kind;
 use thiserror::Error;
 
 /// A conversation as written on the command line.
@@ -17,10 +16,6 @@ pub(crate) enum TargetArg {
     Id(ConversationId),
 }
 
-/// The id of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct GroupId(pub(crate) ConversationId);
-
 /// Why a text is not a TARGET.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum InvalidTarget {
@@ -33,9 +28,6 @@ pub(crate) enum InvalidTarget {
     /// Anything else.
     #[error("\"{0}\" is not a room (lobby:main), a user (@bob) or a conversation id (32 hex digits)")]
     Room(String),
-    /// A conversation that is not a group.
-    #[error("#{0} is not a group (group ids begin with 02)")]
-    NoGroup(ConversationId),
 }
 
 impl TargetArg {
@@ -64,15 +56,6 @@ impl FromStr for TargetArg {
             (_, Some(id)) => Ok(Self::Id(id)),
             _ => Err(InvalidTarget::Room(text.to_owned())),
         }
-    }
-}
-
-impl FromStr for GroupId {
-    type Err = InvalidTarget;
-
-    fn from_str(text: &str) -> Result<Self, InvalidTarget> {
-        let id = id(text.strip_prefix('#').unwrap_or(text)).ok_or_else(|| InvalidTarget::Id(text.to_owned()))?;
-        if id.kind() == Some(Kind::Group) { Ok(Self(id)) } else { Err(InvalidTarget::NoGroup(id)) }
     }
 }
 
@@ -129,12 +112,5 @@ mod tests {
         for bad in ["lobby", "Lobby:Main", "@", "#", "#12", "", "a:b:c", &format!("#07{}", "ab".repeat(15))] {
             assert!(bad.parse::<TargetArg>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_group_is_not_any_conversation() {
-        let room = format!("#03{}", "ab".repeat(15));
-        assert!(matches!(room.parse::<GroupId>(), Err(InvalidTarget::NoGroup(_))));
-        assert!(format!("02{}", "ab".repeat(15)).parse::<GroupId>().is_ok());
     }
 }

@@ -42,7 +42,7 @@ fn is_of(step: &Step<'_>, how: &JoinAs) -> bool {
 /// Joins by id. A user who never was a member and may not join gets `NOT_FOUND`.
 fn existing_room(step: &mut Step<'_>) -> Verdict {
     match (step.exists(), step.authority.join) {
-        (true, true) => Ok(enter(step, event::role::MEMBER)),
+        (true, true) => Ok(enter_room(step)),
         (true, false) if step.actor().is_some() => Err(Code::FORBIDDEN),
         _ => Err(Code::NOT_FOUND),
     }
@@ -54,14 +54,19 @@ fn room(step: &mut Step<'_>, name: &str) -> Verdict {
     if !authority.join {
         return Err(Code::FORBIDDEN);
     }
-    if step.exists() {
-        return Ok(enter(step, event::role::MEMBER));
+    if !step.exists() {
+        if !authority.create {
+            return Err(Code::NOT_FOUND);
+        }
+        create(step, authority.policy, Naming::Room(name.to_owned(), String::new()));
     }
-    if !authority.create {
-        return Err(Code::NOT_FOUND);
-    }
-    create(step, authority.policy, Naming::Room(name.to_owned(), String::new()));
-    Ok(enter(step, event::role::OWNER))
+    Ok(enter_room(step))
+}
+
+/// A room that has no owner, because it is new or all its members have left, is owned by the next to come who might create it.
+fn enter_room(step: &mut Step<'_>) -> Placed {
+    let owns = step.conversation().owners == 0 && step.authority.create;
+    enter(step, if owns { event::role::OWNER } else { event::role::MEMBER })
 }
 
 fn new_group(step: &mut Step<'_>) -> Verdict {

@@ -9,7 +9,7 @@ pub(super) fn leave(step: &mut Step<'_>) -> Verdict {
     let member = step.member()?;
     not_direct(step)?;
     let alone = step.conversation().members == 1;
-    if step.is(Kind::Group) && !alone && is_last_owner(step, member) {
+    if !alone && is_last_owner(step, member) {
         return Err(Code::LAST_OWNER);
     }
     let placed = shown(step, event::kind::LEFT, &());
@@ -72,10 +72,15 @@ fn may_remove(step: &Step<'_>, member: &MemberRecord, target: Option<&MemberReco
     outranks || member.role == role::OWNER || step.moderates()
 }
 
+/// Whoever puts the last owner out, a moderator, takes their place, so that there always is one.
 fn put_out(step: &mut Step<'_>, user: &UserId, ban: bool) -> Placed {
     let state = if ban { MemberState::Banned } else { MemberState::Left };
+    let was_last_owner = step.membership(user).is_some_and(|member| is_last_owner(step, member));
     let placed = shown(step, event::kind::REMOVED, &event::Removed { user: user.as_str(), ban });
     step.end(user, state, placed);
+    if was_last_owner {
+        give_role(step, step.user, role::OWNER);
+    }
     placed
 }
 

@@ -255,13 +255,48 @@ fn the_last_owner_of_a_group_stays_until_another_is_one() {
 }
 
 #[test]
-fn a_rooms_owner_may_leave_and_comes_back_as_a_member() {
+fn the_last_owner_of_a_room_stays_until_another_is_one() {
     let mut world = World::default();
     let id = world.room_of(&["a", "b"]);
-    assert_eq!(world.member(id, "a").unwrap().role, role::OWNER);
+    assert_eq!(world.refused(id, "a", Action::Leave), Code::LAST_OWNER);
+    world.ok(id, "a", Action::SetRole { user: user("b"), role: role::OWNER });
     world.ok(id, "a", Action::Leave);
-    assert_eq!(world.conversation(id).unwrap().owners, 0);
-    assert_eq!(effects(&mut world, id, "a", join()), [visible("a", 4, u64::MAX, role::MEMBER)]);
+    assert_eq!(effects(&mut world, id, "a", join()), [visible("a", 5, u64::MAX, role::MEMBER)]);
+    assert_eq!(world.conversation(id).unwrap().owners, 1);
+}
+
+#[test]
+fn a_moderator_who_puts_the_last_owner_out_owns_the_room() {
+    let moderator = Authority { moderate: true, ..GRANTED };
+    for ban in [false, true] {
+        let mut world = World::default();
+        let id = world.room_of(&["a", "b", "c"]);
+        assert_eq!(world.act(id, "b", moderator, remove("a", ban)).code, Code::DONE);
+        assert_eq!(world.conversation(id).unwrap().owners, 1);
+        let role_of = |world: &World, name| world.member(id, name).unwrap().role;
+        assert_eq!((role_of(&world, "b"), role_of(&world, "c")), (role::OWNER, role::MEMBER));
+        assert_eq!(world.refused(id, "b", Action::Leave), Code::LAST_OWNER);
+        // Putting out one of two owners gives nobody anything.
+        world.ok(id, "b", Action::SetRole { user: user("c"), role: role::OWNER });
+        world.ok(id, "d", join());
+        assert_eq!(world.act(id, "d", moderator, remove("b", ban)).code, Code::DONE);
+        assert_eq!((role_of(&world, "c"), role_of(&world, "d")), (role::OWNER, role::MEMBER));
+    }
+}
+
+#[test]
+fn a_room_that_all_have_left_belongs_to_the_next_who_might_create_it() {
+    let mut world = World::default();
+    let id = world.room_of(&["a"]);
+    world.ok(id, "a", Action::Leave);
+    let mut enter = |name, create| {
+        let authority = Authority { create, ..GRANTED };
+        assert_eq!(world.act(id, name, authority, join()).code, Code::DONE);
+        (world.member(id, name).unwrap().role, world.conversation(id).unwrap().owners)
+    };
+    assert_eq!(enter("b", false), (role::MEMBER, 0));
+    assert_eq!(enter("c", true), (role::OWNER, 1));
+    assert_eq!(enter("d", true), (role::MEMBER, 1));
 }
 
 #[test]

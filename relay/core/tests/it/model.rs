@@ -259,7 +259,7 @@ impl Model {
                 }
             },
             Action::Leave => {
-                if !room && me.role == role::OWNER && talk.owners() == 1 && talk.members() > 1 {
+                if me.role == role::OWNER && talk.owners() == 1 && talk.members() > 1 {
                     return Err(Code::LAST_OWNER);
                 }
                 talk.exit(name, Standing::Left, shown);
@@ -295,6 +295,9 @@ impl Model {
                 let standing = if *ban { Standing::Banned } else { Standing::Left };
                 if theirs > 0 {
                     talk.exit(other, standing, shown);
+                    if theirs == role::OWNER && talk.owners() == 0 {
+                        talk.people.get_mut(name).unwrap().role = role::OWNER;
+                    }
                     return Ok(shown.then(|| (kind::REMOVED, bytes(&event::Removed { user: other, ban: *ban }))));
                 }
                 if !ban {
@@ -366,7 +369,6 @@ impl Model {
             None if matches!(how, JoinAs::NewGroup | JoinAs::Direct(_)) => {}
             _ => return Err(Code::NOT_FOUND),
         }
-        let first = known.is_none();
         let talk = self.talks.entry(id).or_insert_with(|| Talk {
             is_group: id.kind() == Some(Kind::Group),
             policy: match how {
@@ -387,7 +389,8 @@ impl Model {
             return Ok(None);
         }
         let shown = talk.policy.joins_shown;
-        talk.enter(name, if first { role::OWNER } else { role::MEMBER });
+        let owns = talk.owners() == 0 && may.create;
+        talk.enter(name, if owns || !room { role::OWNER } else { role::MEMBER });
         Ok(shown.then(|| (kind::JOINED, Vec::new())))
     }
 }

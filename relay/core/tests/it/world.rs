@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quip_core::{
     Action, Authority, By, Command, ConversationRecord, EditsRecord, Effect, EventRecord, Folded, JoinAs, Key, Kind,
-    Loaded, MarkRecord, MemberRecord, Policy, SendsRecord, UserRecord, fold, keys,
+    Loaded, MarkRecord, MemberRecord, Naming, Policy, SendsRecord, UserRecord, fold, keys,
     record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, SendsKey, UserKey, behind},
 };
 use quip_protocol::{
@@ -256,8 +256,11 @@ fn check(command: &Command, before: &World, folded: &Folded) {
     let old = before.conversation(command.conversation);
     let head = old.as_ref().map_or(0, |old| old.head);
     let last_at = old.as_ref().map_or(0, |old| old.last_at);
+    let had_owner = old.as_ref().is_some_and(|old| old.owners > 0);
     let now = written::<ConversationRecord>(folded, ConversationKey(command.conversation)).or(old);
     if let Some(now) = &now {
+        let needs_owner = had_owner || matches!(now.naming, Naming::Group(_));
+        assert!(!needs_owner || now.members == 0 || now.owners > 0, "an owner goes only if another is there");
         assert_eq!(now.head, head + u64::from(folded.event.is_some()), "dense");
         assert!(now.last_at >= last_at, "time goes forward");
         assert!(now.first_kept >= 1 && now.first_kept <= now.head + 1);
