@@ -19,13 +19,15 @@ use cli::{Cli, Command};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command()) {
+    let ended = run(Cli::parse().command());
+    if let Err(error) = &ended {
+        logging::say(&format!("error: {error:#}\n"));
+    }
+    logging::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Standard error may be a file on the disk that is full.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
-        }
+        Err(error) if error.is::<ConfigError>() => ExitCode::from(2),
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
@@ -39,11 +41,12 @@ fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {
-    logging::init(&config.log);
+    logging::init(&config.log)?;
     let development = matches!(&config.auth, AuthConfig::Token(token) if token.keys == KeySource::Development);
     let banner = |started: &Started| {
-        // Nobody reading the banner is no reason not to serve.
-        let _ = print(&banner(started, development));
+        let banner = banner(started, development);
+        // Nobody reading it is no reason not to serve, so nothing waits for this thread.
+        let _ = std::thread::Builder::new().name("banner".to_owned()).spawn(move || print(&banner));
     };
     // The text names its causes.
     serve::serve(config, banner).map_err(|error| anyhow::anyhow!("{error}"))

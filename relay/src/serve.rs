@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     hub::{Mailbox, Phase, Setup},
     identity::{DataFolder, IdentityError},
+    logging,
     net::{self, EndpointError, Parts},
 };
 
@@ -234,6 +235,7 @@ fn watchdog(config: &Config) -> std::io::Result<Watchdog> {
     let timeout = config.store.commit_timeout;
     let on_stuck = move || {
         tracing::error!("a commit takes longer than {timeout:?}: the disk is full, gone or stuck; the relay stops");
+        logging::flush();
         std::process::exit(EXIT_STUCK);
     };
     Watchdog::start(timeout, Box::new(on_stuck))

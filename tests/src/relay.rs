@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant, SystemTime},
@@ -29,6 +30,7 @@ pub struct Relay {
     config: String,
     environment: Vec<(String, String)>,
     binary: PathBuf,
+    stderr: Option<OwnedFd>,
     /// Where it listens; the same after a restart.
     pub address: SocketAddr,
     _temporary: Option<tempfile::TempDir>,
@@ -64,6 +66,7 @@ impl Relay {
             config: config.to_owned(),
             environment: Vec::new(),
             binary: relay_binary(),
+            stderr: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             _temporary: None,
         }
@@ -72,6 +75,11 @@ impl Relay {
     /// Adds to the environment of the process from its next start on.
     pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
         self.environment = environment;
+    }
+
+    /// Has the process write its log there instead of to a file, from its next start on.
+    pub fn set_stderr(&mut self, stderr: OwnedFd) {
+        self.stderr = Some(stderr);
     }
 
     /// A relay on an order that loses, repeats and reorders commands by this seed, not running yet. `config` should have
@@ -122,7 +130,10 @@ impl Relay {
         let file = self.folder.join("quip.toml");
         let top = format!("listen = \"{}\"\ndata = \"{}\"\n", self.address, self.data().display());
         fs::write(&file, top + &self.config)?;
-        let log = fs::File::options().create(true).append(true).open(self.folder.join("log"))?;
+        let log: Stdio = match &self.stderr {
+            Some(stderr) => stderr.try_clone()?.into(),
+            None => fs::File::options().create(true).append(true).open(self.folder.join("log"))?.into(),
+        };
         let mut command = Command::new(&self.binary);
         command.arg("serve").arg("--config").arg(&file).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -142,9 +153,18 @@ impl Relay {
     /// # Errors
     /// When it does not end in time.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
-        let child = self.child.as_ref().context("the relay is not running")?;
-        Command::new("kill").arg("-TERM").arg(child.id().to_string()).status()?;
+        self.signal("TERM")?;
         self.wait()
+    }
+
+    /// Sends the process a signal, named as for `kill`.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.pid().context("the relay is not running")?;
+        Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status()?;
+        Ok(())
     }
 
     /// Waits for the process to end by itself.

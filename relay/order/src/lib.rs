@@ -7,6 +7,9 @@
 //! Engines: [`embedded()`] for a single relay, with a log on the disk; `quip-jetstream` for several relays. [`faulty()`] wraps any
 //! of them for tests.
 
+// Nobody may be reading either; the log goes through a queue.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod clock;
 mod embedded;
 mod faulty;

@@ -9,7 +9,8 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
     complaint::{ConfigError, Source},
-    section::{contradiction, section},
+    section::{checked, contradiction, section},
+    units::{Count, Size},
 };
 
 section! {
@@ -84,6 +85,10 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// A filter such as `info` or `warn,quip_relay=debug`; `RUST_LOG` in the environment wins.
     pub level: String,
+    /// Maximum lines per second of one kind, which are those of one place in the code. Further ones are counted. 0 = no limit.
+    pub lines_per_second: usize,
+    /// Maximum bytes of lines that wait to be written. Further ones are lost, and counted.
+    pub waiting_bytes: usize,
 }
 
 /// The format of a line of the log.
@@ -99,7 +104,8 @@ pub enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info,fjall=warn,lsm_tree=warn,async_nats=warn".to_owned() }
+        let level = "info,fjall=warn,lsm_tree=warn,async_nats=warn".to_owned();
+        Self { format: LogFormat::Text, level, lines_per_second: 20, waiting_bytes: 1 << 20 }
     }
 }
 
@@ -109,12 +115,21 @@ impl Default for LogConfig {
 pub(super) struct RawLog {
     format: Option<LogFormat>,
     level: Option<Spanned<String>>,
+    lines_per_second: Option<Spanned<Count>>,
+    waiting_bytes: Option<Spanned<Size>>,
 }
 
 impl RawLog {
-    /// Fills in the defaults and checks the filter.
+    /// Fills in the defaults and checks each value.
     pub(super) fn resolve(self, source: &Source<'_>) -> Result<LogConfig, ConfigError> {
-        let mut log = LogConfig { format: self.format.unwrap_or_default(), ..LogConfig::default() };
+        let default = LogConfig::default();
+        let (rate, room) = (self.lines_per_second.as_ref(), self.waiting_bytes.as_ref());
+        let mut log = LogConfig {
+            format: self.format.unwrap_or(default.format),
+            level: default.level,
+            lines_per_second: checked(source, "lines_per_second", rate, default.lines_per_second, 0..=1_000_000)?,
+            waiting_bytes: checked(source, "waiting_bytes", room, default.waiting_bytes, 4 << 10..=1 << 30)?,
+        };
         if let Some(level) = self.level {
             if !is_filter(level.get_ref()) {
                 let help = "use error, warn, info, debug, trace, or pairs such as \"warn,quip_relay=debug\"";

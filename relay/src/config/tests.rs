@@ -151,7 +151,7 @@ fn every_kind_of_value_is_read() {
     let config = parse(concat!(
         "listen = \"[::]:1\"\ndata = \"store\"\nname = \"eu-1\"\nrelays = [\"b.example:4433\", \"[::1]:2\"]\n",
         "[limits]\nframe_bytes = \"32KiB\"\nmessages_per_second = 0\n[presence]\nkeepalive = \"500ms\"\nsweep = \"100ms\"\n",
-        "[log]\nformat = \"json\"\nlevel = \"warn,quip_relay=debug\"\n",
+        "[log]\nformat = \"json\"\nlevel = \"warn,quip_relay=debug\"\nlines_per_second = 3\nwaiting_bytes = \"4KiB\"\n",
     ))
     .unwrap();
     assert_eq!(config.listen, "[::]:1".parse().unwrap());
@@ -160,7 +160,9 @@ fn every_kind_of_value_is_read() {
     assert_eq!(config.relays, ["b.example:4433", "[::1]:2"]);
     assert_eq!((config.limits.frame_bytes, config.limits.message_rate()), (32_768, None));
     assert_eq!(config.presence.keepalive, Duration::from_millis(500));
-    assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: "warn,quip_relay=debug".into() });
+    let level = "warn,quip_relay=debug".to_owned();
+    let log = LogConfig { format: LogFormat::Json, level, lines_per_second: 3, waiting_bytes: 4096 };
+    assert_eq!(config.log, log);
 }
 
 #[test]
@@ -264,6 +266,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "[limits]\nunauthenticated = \"1h\"",
         "2:19: unauthenticated is out of range",
         "^^^^ must be between \"100ms\" and \"1m\"",
+    ),
+    (
+        "[log]\nwaiting_bytes = \"1KiB\"",
+        "2:17: waiting_bytes is out of range",
+        "^^^^^^ must be between \"4KiB\" and \"1GiB\"",
     ),
     ("[auth]\nleeway = \"11m\"", "2:10: leeway is out of range", "^^^^^ must be between \"0s\" and \"10m\""),
     // Not what the key wants.

@@ -6,6 +6,9 @@
 //! Nothing but the sequencer writes. The order makes commands durable; the view follows at its checkpoints, and what it lost in
 //! between is folded again.
 
+// Nobody may be reading either; the log goes through a queue.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod announced;
 mod committed;
 mod engine;

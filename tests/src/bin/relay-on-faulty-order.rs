@@ -9,20 +9,19 @@ use quip_relay::{config::Config, logging, serve::serve_on};
 use quip_tests::relay::ORDER_SEED;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+    let ended = run();
+    if let Err(error) = &ended {
+        logging::say(&format!("error: {error:#}\n"));
     }
+    logging::flush();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run() -> Result<()> {
     let config: PathBuf = std::env::args_os().nth(3).context("usage: serve --config FILE")?.into();
     let seed = std::env::var(ORDER_SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let config = Config::load(&config)?;
-    logging::init(&config.log);
+    logging::init(&config.log)?;
     serve_on(
         config,
         |_| (),

@@ -7,6 +7,9 @@
 //!
 //! A crate of its own, so that the relay's pure parts build without an asynchronous client.
 
+// Nobody may be reading either; the log goes through a queue.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod engine;
 mod error;
 mod intake;
