@@ -36,7 +36,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use scenario::{compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect, replay, start, tail};
+use scenario::{
+    compare, fanout, history, hol, idle, ingest, latency, many, migrate, reconnect, replay, start, strangers, tail,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -72,6 +74,8 @@ enum Scenario {
     Idle(idle::Args),
     /// A reconnect storm: the time until all clients are back and caught up.
     Reconnect(reconnect::Args),
+    /// Latency beside strangers whose logins are refused, at a relay whose log nobody reads.
+    Strangers(strangers::Args),
     /// A client that changes its port or address while sending: the gap in delivery.
     Migrate(migrate::Args),
     /// Latency of a page of history, cached and cold, and of an empty page.
@@ -129,6 +133,7 @@ fn main() -> Result<ExitCode> {
         Scenario::History(args) => history::run(&args, &cli.output)?,
         Scenario::Start(args) => start::run(&args, &cli.output)?,
         Scenario::Reconnect(args) => reconnect::run(&args, &cli.output)?,
+        Scenario::Strangers(args) => strangers::run(&args, &cli.output)?,
         Scenario::Migrate(args) => migrate::run(&args, &cli.output)?,
         Scenario::Hol(args) => hol::run(&args, &cli.output)?,
         Scenario::Compare(args) => return compare::run(&args, &cli.output),

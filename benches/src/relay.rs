@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, PipeReader, Write},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(2);
 /// What it logs, in its data folder.
 const LOG: &str = "bench-relay.log";
 
+/// What a pipe holds.
+const PIPE: usize = 64 << 10;
+
 /// Configuration without rate limits, as for a relay on loopback without a config file.
 const WITHOUT_RATES: &str = "limits.messages_per_second = 0";
 
@@ -57,6 +60,15 @@ impl Relay {
     /// As [`Relay::start`], with more lines for its configuration, such as `limits.incoming = 2048`.
     pub(crate) fn start_with(options: &Options, settings: &[String]) -> Result<Self> {
         Self::start_on((Ipv4Addr::LOCALHOST, 0).into(), options, settings, Command::spawn)
+    }
+
+    /// As [`Relay::start`], with a standard error that is full and that nobody reads while the pipe is kept.
+    pub(crate) fn start_unread(options: &Options) -> Result<(Self, PipeReader)> {
+        let (unread, mut full) = io::pipe()?;
+        full.write_all(&[b'.'; PIPE])?;
+        let listen = (Ipv4Addr::LOCALHOST, 0).into();
+        let relay = Self::start_on(listen, options, &[], |command| command.stderr(full).spawn())?;
+        Ok((relay, unread))
     }
 
     /// As [`Relay::start`], on the address of one side of a link. It cannot be restarted.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BytesMut};
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use quip_link::Namespace;
 use quip_protocol::{
     ALPN, Blob, Code, ConversationId, DeviceId, InstanceId, Items, ToClient, UserId,
@@ -90,6 +90,27 @@ impl Clients {
 
     /// Connects a device that may have been connected before.
     pub(crate) async fn connect_as(&self, who: Identity, token: &str) -> Result<Session> {
+        let (connection, _session_stream, mut reader) = self.hello(who, token).await?;
+        match reader.next().await? {
+            Some(ToClient::Welcome(Welcome { streams, .. })) => {
+                ensure!(streams >= self.streams.into(), "the relay grants {streams} of {} streams", self.streams);
+            }
+            other => bail!("expected Welcome, got {other:?}"),
+        }
+        tokio::spawn(drain(reader));
+        Ok(Session { connection, _session_stream })
+    }
+
+    /// Connects with a token that the relay refuses. Gives the code of the refusal.
+    pub(crate) async fn knock(&self, token: &str) -> Result<Code> {
+        let (connection, ..) = self.hello(Identity::new(), token).await?;
+        match connection.closed().await {
+            ConnectionError::ApplicationClosed(close) => Ok(Code(close.error_code.into_inner())),
+            error => Err(error.into()),
+        }
+    }
+
+    async fn hello(&self, who: Identity, token: &str) -> Result<(Connection, SendStream, Reader)> {
         let connecting = self.endpoint.connect(self.relay, "localhost")?;
         let connection = connecting.await.context("the relay does not answer")?;
         let (mut send, receive) = connection.open_bi().await?;
@@ -102,15 +123,7 @@ impl Clients {
             streams: self.streams.into(),
         };
         send.write_all(&frame::to_bytes(&hello)).await?;
-        let mut reader = Reader::new(receive);
-        match reader.next().await? {
-            Some(ToClient::Welcome(Welcome { streams, .. })) => {
-                ensure!(streams >= self.streams.into(), "the relay grants {streams} of {} streams", self.streams);
-            }
-            other => bail!("expected Welcome, got {other:?}"),
-        }
-        tokio::spawn(drain(reader));
-        Ok(Session { connection, _session_stream: send })
+        Ok((connection, send, Reader::new(receive)))
     }
 
     /// Moves to another socket, on `address`.

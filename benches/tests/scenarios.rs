@@ -21,6 +21,8 @@ const MIGRATE: &[&str] = &["migrate", "--rate", "200", "--seconds", "1", "--warm
 const RECONNECT: &[&str] = &["reconnect", "--clients", "6", "--jitter", "5ms"];
 const IDLE: &[&str] =
     &["idle", "--connections", "3,5", "--conversations", "2", "--seconds", "0.2", "--calm", "0.1", "--gso", "both"];
+const STRANGERS: &[&str] =
+    &["strangers", "--refused", "50", "--pairs", "2", "--rate", "100", "--seconds", "0.5", "--warmup", "0.1"];
 const HOL: &[&str] = &["hol", "--rtt", "2ms", "--seconds", "0.3", "--warmup", "0.1"];
 
 fn run(arguments: &[&str]) -> Output {
@@ -169,6 +171,14 @@ fn reconnect_beside_others_who_talk() {
     assert!(report["talking_storm_p99_us"].as_f64().unwrap() > 0.0);
     let output = run(&[RECONNECT, &["--talking", "4"]].concat());
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("--cut clients"));
+}
+
+#[test]
+fn strangers() {
+    let report = sound(STRANGERS);
+    assert!(report["p99_beside_over_alone"].as_f64().unwrap() > 0.0);
+    assert!(report["rows"]["beside strangers"]["refused_per_s"]["median"].as_f64().unwrap() > 1.0);
+    counts_what_is_planted(STRANGERS);
 }
 
 #[test]

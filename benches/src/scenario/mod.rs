@@ -12,4 +12,5 @@ pub(crate) mod migrate;
 pub(crate) mod reconnect;
 pub(crate) mod replay;
 pub(crate) mod start;
+pub(crate) mod strangers;
 pub(crate) mod tail;
