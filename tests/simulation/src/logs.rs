@@ -109,9 +109,9 @@ impl Log {
         self.commands.is_empty()
     }
 
-    /// Whether it took the place of another.
-    pub fn is_restored(&self) -> bool {
-        self.since > Duration::ZERO
+    /// When it took the place of another.
+    pub fn restored(&self) -> Option<Duration> {
+        (self.since > Duration::ZERO).then_some(self.since)
     }
 }
 

@@ -111,9 +111,11 @@ impl Check<'_> {
                 let mut logs = logs;
                 let left = logs.any(|log| {
                     let known = log.truth.conversations.get(&id);
-                    let seen = || known.into_iter().flat_map(|known| known.seen_between(user, Duration::ZERO, now));
-                    // A log that was restored to before the user came is as good as left.
-                    seen().any(|visible| visible.role == 0) || (log.is_restored() && seen().next().is_none())
+                    let seen =
+                        |by| known.into_iter().flat_map(move |known| known.seen_between(user, Duration::ZERO, by));
+                    // A log that was restored to before the user came is as good as left, also if they come again.
+                    let restored = log.restored().is_some_and(|at| seen(at.min(now)).next().is_none());
+                    restored || seen(now).any(|visible| visible.role == 0)
                 });
                 if !left {
                     let what = format!("the fate of {ticket:?} is unknown though {user} never left {id}");
