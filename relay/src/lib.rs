@@ -13,3 +13,5 @@ pub mod identity;
 pub mod logging;
 pub mod net;
 pub mod serve;
+pub mod shutdown;
+mod signals;

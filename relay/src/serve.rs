@@ -5,17 +5,13 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
 };
 
 use quip_jetstream::jetstream;
 use quip_order::{EmbeddedConfig, Limits as OrderLimits, Order, OrderError, Submit, Watchdog, embedded, system_clock};
 use quip_store::{OpenError, Readers, ReadersConfig, Sequencer, SequencerConfig, SequencerError, Store, StoreConfig};
 use thiserror::Error;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::{Notify, watch},
-};
+use tokio::sync::{Notify, watch};
 
 use crate::{
     auth::{Authenticator, KeyError},
@@ -24,6 +20,8 @@ use crate::{
     identity::{DataFolder, IdentityError},
     logging,
     net::{self, EndpointError, Parts},
+    shutdown::shut_down,
+    signals::{self, Signals},
 };
 
 /// Why a relay did not start, or stopped.
@@ -99,6 +97,12 @@ pub fn serve_on(
     started: impl FnOnce(&Started),
     order: impl FnOnce(&Path, EmbeddedConfig) -> Result<Ends, OrderError>,
 ) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // A start may take a while, and a hangup is to end none.
+    let hangup = {
+        let _inside = runtime.enter();
+        signals::hangup()?
+    };
     let folder = DataFolder::open(&config.data)?;
     let certificate = folder.certificate(&config.tls)?;
     let keys = folder.node_keys()?;
@@ -118,12 +122,11 @@ pub fn serve_on(
     let readers = ReadersConfig { threads: config.store.readers, waiting: config.store.reads_waiting };
     let generation = view.generation();
     let readers = Readers::start(view, readers)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
     let endpoint = net::start(socket, &config, net::Credentials { certificate: &certificate, keys: &keys })?;
     let listen = endpoint.local_addr()?;
     // Before the address is announced: from then on a signal may come.
-    let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let signals = Signals::new(hangup)?;
     folder.write_endpoint(listen)?;
 
     let (phase, phases) = watch::channel(Phase::Running);
@@ -133,6 +136,7 @@ pub fn serve_on(
         authenticator,
         generation,
         clock: system_clock(),
+        everyone_left: Notify::new(),
         last_seen_submitted: Notify::new(),
     };
     let parts = Arc::new(Parts { setup: Arc::new(setup), submit, readers: Arc::new(readers) });
@@ -143,7 +147,7 @@ pub fn serve_on(
         let mut serving = tokio::spawn(net::run(Arc::clone(&parts), mailbox, endpoint, phases));
         tokio::select! {
             served = &mut serving => served,
-            () = go_down(&parts, &phase, term, int) => serving.await,
+            () = go_down(&parts, &phase, signals) => serving.await,
         }
     });
     served.map_err(|_| ServeError::Panicked("network"))?;
@@ -151,34 +155,22 @@ pub fn serve_on(
     Ok(())
 }
 
-/// Waits for the end and shuts down: queued commands are answered, new ones are not accepted.
-async fn go_down(parts: &Parts, phase: &watch::Sender<Phase>, term: Signal, int: Signal) {
-    stopped(term, int, phase.subscribe()).await;
-    drain(phase);
-    if tokio::time::timeout(LAST_SEEN_WITHIN, parts.setup.last_seen_submitted.notified()).await.is_err() {
-        tracing::warn!("some last-seen times were not written within {LAST_SEEN_WITHIN:?}");
-    }
-    parts.submit.close();
-}
-
-/// Waits for a signal, or for the sequencer to end by itself.
-async fn stopped(mut term: Signal, mut int: Signal, mut phases: watch::Receiver<Phase>) {
+/// Waits for the end and shuts down. A second signal hurries.
+async fn go_down(parts: &Parts, phase: &watch::Sender<Phase>, mut signals: Signals) {
+    let mut phases = phase.subscribe();
     tokio::select! {
-        _ = term.recv() => tracing::info!("SIGTERM: answering queued commands, then shutting down"),
-        _ = int.recv() => tracing::info!("interrupted: answering queued commands, then shutting down"),
-        _ = phases.wait_for(|phase| *phase == Phase::Stopping) => {}
-    }
-}
-
-/// Stops accepting commands, unless the relay has stopped already.
-fn drain(phase: &watch::Sender<Phase>) {
-    phase.send_if_modified(|phase| {
-        let running = *phase == Phase::Running;
-        if running {
-            *phase = Phase::Draining;
+        signal = signals.end() => {
+            let within = parts.setup.config.limits.go_away_within;
+            tracing::info!("{signal}: clients have {within:?} to connect elsewhere; a second signal ends the relay at once");
         }
-        running
-    });
+        // The sequencer has ended by itself.
+        _ = phases.wait_for(|phase| *phase == Phase::Stopping) => return,
+    }
+    let hurried = async {
+        let signal = signals.end().await;
+        tracing::info!("{signal}: answering queued commands, then shutting down");
+    };
+    shut_down(parts, phase, hurried).await;
 }
 
 /// The sequencer's thread. When it ends, the network thread ends too, because nothing can be accepted any more.
@@ -240,9 +232,6 @@ fn watchdog(config: &Config) -> std::io::Result<Watchdog> {
     };
     Watchdog::start(timeout, Box::new(on_stuck))
 }
-
-/// How long a shutdown waits for the last-seen times of connected users.
-const LAST_SEEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Exit status after a commit that hung.
 pub const EXIT_STUCK: i32 = 74;

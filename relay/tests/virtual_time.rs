@@ -206,6 +206,7 @@ fn relay(network: &Arc<Network>, certificate: &Certificate, phases: watch::Recei
         config: Arc::new(config),
         generation: 1,
         clock: Arc::new(move || 1_800_000_000_000 + start.elapsed().as_millis() as u64),
+        everyone_left: Notify::new(),
         last_seen_submitted: Notify::new(),
     };
     let parts = Parts { setup: Arc::new(setup), submit: Arc::new(Nobody), readers: Arc::new(Nobody) };

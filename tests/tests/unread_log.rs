@@ -8,15 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use quip_protocol::{
-    Code, DeviceId, InstanceId, LEVEL, RoomName, ToClient,
-    conversation::{Start, Target},
-    session::Hello,
-};
-use quip_tests::{
-    raw::{Raw, RawStream},
-    relay::Relay,
-};
+use quip_protocol::{Code, DeviceId, InstanceId, LEVEL, session::Hello};
+use quip_tests::{raw::Raw, relay::Relay, talk::room};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// More lines than a pipe or a terminal has room for.
@@ -46,29 +39,15 @@ async fn strangers(relay: &Relay, count: usize) -> Result<()> {
     Ok(())
 }
 
-fn lobby() -> Result<Target<'static>> {
-    Ok(Target::Room(RoomName::parse("lobby:main")?))
-}
-
-/// Alice in a room.
-async fn alice(relay: &Relay) -> Result<(Raw, RawStream)> {
-    let alice = Raw::login(relay, "alice").await?;
-    let (mut room, opened) = alice.open(&lobby()?, 1, Start::Now).await?;
-    ensure!(matches!(opened.message()?, ToClient::Opened(_)), "{opened:?}");
-    // The join itself.
-    room.frame().await?;
-    Ok((alice, room))
-}
-
 /// Whatever becomes of its log, a relay serves and ends.
 async fn serves_and_ends(relay: &mut Relay) -> Result<()> {
-    let (_alice, mut room) = alice(relay).await?;
+    let alice = Raw::login(relay, "alice").await?;
+    let (mut lobby, _) = alice.enter(&room("lobby:main")).await?;
     for n in 2..5 {
         strangers(relay, STRANGERS / 3).await?;
-        room.post_accepted(n, "is anyone there?").await?;
+        lobby.post_accepted(n, "is anyone there?").await?;
     }
-    let (_bob, opened) = Raw::login(relay, "bob").await?.open(&lobby()?, 1, Start::Now).await?;
-    ensure!(matches!(opened.message()?, ToClient::Opened(_)), "{opened:?}");
+    Raw::login(relay, "bob").await?.enter(&room("lobby:main")).await?;
     let status = relay.terminate()?;
     ensure!(status.success(), "{status}");
     Ok(())

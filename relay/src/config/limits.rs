@@ -26,6 +26,8 @@ section! {
         /// How long a device's old connection may stay open after the same process opened a new one, as when it moves
         /// between networks or relays.
         device_overlap: Duration [Period] = Duration::from_secs(30), Duration::from_millis(100)..=Duration::from_secs(600);
+        /// Time that clients have to connect elsewhere when the relay is asked to end. They are served until then.
+        go_away_within: Duration [Period] = Duration::from_secs(1), Duration::ZERO..=Duration::from_secs(3600);
         /// Maximum open conversation streams per connection. quinn allocates stream slots up front: 1,024 cost 115 KB per
         /// connection, 8 cost 31 KB. So a client gets as many as it asks for, up to this limit.
         streams_per_connection: usize [Count] = 1024, 1..=65_536;

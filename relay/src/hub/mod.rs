@@ -68,6 +68,8 @@ pub struct Setup {
     pub generation: u64,
     /// The wall clock.
     pub clock: Clock,
+    /// Notified while going away, when no client is connected.
+    pub everyone_left: Notify,
     /// Notified while draining, when every user's last-seen time was submitted.
     pub last_seen_submitted: Notify,
 }
@@ -77,10 +79,19 @@ pub struct Setup {
 pub enum Phase {
     /// It serves.
     Running,
+    /// It serves, and has told its clients to connect elsewhere. New connections are refused.
+    GoingAway,
     /// It takes no more commands. What was taken is still answered.
     Draining,
     /// It says goodbye and ends.
     Stopping,
+}
+
+impl Phase {
+    /// Whether clients that are connected are served.
+    fn serves(self) -> bool {
+        matches!(self, Self::Running | Self::GoingAway)
+    }
 }
 
 /// The owner of the four machines; see the module.
@@ -137,6 +148,10 @@ impl<P: Port> Hub<P> {
     /// A client connected.
     pub fn connected(&mut self, connection: ConnectionKey) {
         self.links.connected(connection, self.now);
+        if self.phase != Phase::Running {
+            self.send_away(connection);
+            self.settle();
+        }
     }
 
     /// A connection is over.
@@ -157,7 +172,7 @@ impl<P: Port> Hub<P> {
 
     /// True while the input of a stream is to be read.
     pub fn takes_input(&self, stream: StreamKey) -> bool {
-        self.phase == Phase::Running && self.links.takes_input(stream)
+        self.phase.serves() && self.links.takes_input(stream)
     }
 
     /// Bytes arrived on a stream.
@@ -221,16 +236,21 @@ impl<P: Port> Hub<P> {
         if let Some(tick) = self.deadlines.tick(self.now) {
             self.do_tick(tick);
         }
-        if self.phase == Phase::Draining {
-            self.submit_all_last_seen();
+        match self.phase {
+            Phase::GoingAway if self.links.is_empty() => self.setup.everyone_left.notify_one(),
+            Phase::Draining => self.submit_all_last_seen(),
+            _ => {}
         }
         self.settle();
     }
 
     /// The relay goes on to another phase.
     pub fn enter(&mut self, phase: Phase) {
-        if phase == Phase::Draining && self.phase == Phase::Running {
+        // The first of these may be left out when both come at once.
+        if self.phase == Phase::Running && phase != Phase::Stopping {
             self.go_away();
+        }
+        if phase == Phase::Draining {
             self.people.all_due(self.now);
         }
         self.phase = phase;

@@ -18,9 +18,6 @@ use super::{
 };
 use crate::{auth::AuthError, config::MessageRate};
 
-/// How long clients are given to connect elsewhere, in milliseconds.
-const GO_AWAY_WITHIN_MS: u64 = 1_000;
-
 impl<P: Port> Hub<P> {
     /// The first frame of a connection.
     pub(super) fn hello(&mut self, stream: StreamKey, at: ConnectionKey, hello: &Hello<'_>) -> Next {
@@ -109,12 +106,21 @@ impl<P: Port> Hub<P> {
         }
     }
 
-    /// Tells all clients to connect elsewhere.
+    /// Tells all clients to connect elsewhere. Those that have said no hello yet are closed, so that they do it at once.
     pub(super) fn go_away(&mut self) {
+        let within = self.setup.config.limits.go_away_within.as_millis() as u64;
         let all: Vec<_> = self.links.connections().collect();
         for at in all {
-            self.tell(at, &GoAway { code: Code::SHUTDOWN, within: GO_AWAY_WITHIN_MS });
+            match self.links.session(at) {
+                Some(_) => self.tell(at, &GoAway { code: Code::SHUTDOWN, within }),
+                None => self.send_away(at),
+            }
         }
+    }
+
+    /// Closes the connection of a client that is not let in any more.
+    pub(super) fn send_away(&mut self, at: ConnectionKey) {
+        self.links.close(at, Code::SHUTDOWN, &mut self.port);
     }
 }
 

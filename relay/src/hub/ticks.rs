@@ -4,7 +4,7 @@ use quip_protocol::{Code, session::Changed};
 use quip_store::{Members, ReadError};
 
 use super::{
-    Hub, Phase,
+    Hub,
     deadlines::Tick,
     keys::ConnectionKey,
     port::Port,
@@ -22,7 +22,7 @@ impl<P: Port> Hub<P> {
             self.go_on_opening(stream, opening);
         }
         self.give_up_unanswered();
-        if self.phase == Phase::Running {
+        if self.phase.serves() {
             self.write_last_seen();
         }
         self.people.tick();

@@ -85,8 +85,8 @@ pub async fn run(parts: Arc<Parts>, mailbox: Mailbox, endpoint: quinn::Endpoint,
             driver.enter(phase);
         }
     }
-    accept.abort();
     flush(&mut driver).await;
+    accept.abort();
     endpoint.close(stream::varint(Code::SHUTDOWN), b"the relay is shutting down");
     // Clients that are still sending learn of the end from this packet.
     let _ = timeout(GOODBYE, endpoint.wait_idle()).await;

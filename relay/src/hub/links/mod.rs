@@ -94,6 +94,11 @@ impl Links {
         self.connections.keys()
     }
 
+    /// Whether there is no connection.
+    pub(super) fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
     /// Who a client is, once it said so.
     pub(super) fn session(&self, key: ConnectionKey) -> Option<&Session> {
         self.connections.get(key)?.session.as_ref()

@@ -9,7 +9,9 @@ mod sessions;
 
 use std::{
     path::Path,
+    pin::pin,
     sync::Arc,
+    task::{Context, Waker},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -92,6 +94,7 @@ impl Relay {
             authenticator,
             generation: GENERATION,
             clock: Arc::new(|| TIME),
+            everyone_left: Notify::new(),
             last_seen_submitted: Notify::new(),
         };
         let hub = Hub::new(Arc::new(setup), Lists::default(), start);
@@ -230,6 +233,13 @@ impl Relay {
     /// The whole frames that were written to a stream since the last look.
     fn said_so_far(&mut self, stream: StreamKey) -> Vec<ToSee> {
         frames(&self.world().streams[stream].written).0
+    }
+
+    /// Whether the hub has said that nobody is connected any more.
+    fn everyone_left(&mut self) -> bool {
+        self.hub.tick();
+        let said = pin!(self.hub.setup.everyone_left.notified());
+        said.poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// The code that a connection was closed with.

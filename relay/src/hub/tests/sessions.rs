@@ -121,11 +121,35 @@ fn the_session_stream_is_the_one_that_begins_with_hello() {
 }
 
 #[test]
+fn while_going_away_those_who_are_here_are_served_and_nobody_else_is_let_in() {
+    let mut relay = Relay::new();
+    let (client, silent) = (relay.client("ann"), relay.connect());
+    let stream = relay.open(client, 5, Start::Now);
+    relay.hub.enter(Phase::GoingAway);
+    assert_eq!(relay.said(client.session), [ToSee::GoAway]);
+    relay.send(stream, &post(1));
+    relay.warmed();
+    assert_eq!(relay.world().submitted.len(), 1);
+    relay.commit(vec![own_event(6, "ann", 1)]);
+    assert_eq!(relay.said(stream), [ToSee::Accepted(6)]);
+    let late = relay.world().connect();
+    relay.hub.connected(late);
+    for (who, at) in [("no hello yet", silent.at), ("too late", late)] {
+        let connection = &relay.world().connections[at];
+        assert_eq!((connection.closed, connection.forgotten), (Some(Code::SHUTDOWN), true), "{who}");
+    }
+    assert_eq!(relay.closed(client), None);
+    assert!(!relay.everyone_left());
+    relay.hub.finished(client.session);
+    assert!(relay.everyone_left());
+}
+
+#[test]
 fn while_draining_nothing_is_taken_and_everyone_is_told_to_go_elsewhere() {
     let mut relay = Relay::new();
     let client = relay.client("ann");
     relay.hub.enter(Phase::Draining);
-    assert_eq!(relay.said(client.session), [ToSee::GoAway]);
+    assert_eq!(relay.said(client.session), [ToSee::GoAway], "also when there was no time to go away");
     assert!(!relay.hub.takes_input(client.session));
     relay.hub.tick();
     assert_eq!(relay.world().submitted.len(), 1, "when ann was last seen");

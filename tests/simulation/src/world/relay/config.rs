@@ -49,6 +49,7 @@ const SETTINGS: &[(&str, Settings)] = &[
             ("presence_group_members", &["64", "2"]),
             ("answer_timeout", &["\"15s\"", "\"1s\""]),
             ("history_page", &["100", "3"]),
+            ("go_away_within", &["\"1s\"", "\"0s\"", "\"10s\""]),
         ],
     ),
     ("[presence]\n", &[("offline_after", &["\"3s\"", "\"0s\""]), ("last_seen_every", &["\"300s\"", "\"1s\""])]),

@@ -11,7 +11,6 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
 };
 
 use quip_core::{Action, Authority, By, Command};
@@ -22,12 +21,13 @@ use quip_relay::{
     config::Config,
     hub::{Mailbox, Phase, Setup},
     net::{self as relay_net, Parts},
+    shutdown::shut_down,
 };
 use quip_store::{MemoryDisk, Sequencer, SequencerConfig, Store};
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 use self::{
@@ -143,6 +143,7 @@ impl Relay {
             authenticator: Authenticator::open(&self.config.auth, "nowhere".as_ref()).expect("it needs no keys"),
             generation,
             clock: self.clock(),
+            everyone_left: Notify::new(),
             last_seen_submitted: Notify::new(),
         };
         let reads = Reads::start(&host, view, self.config.store.reads_waiting, Pace::draw(&host));
@@ -230,9 +231,7 @@ impl Relay {
         running.stopping = true;
         let (phase, parts) = (running.phase.clone(), running.parts.clone());
         running.host.spawn(async move {
-            phase.send_replace(Phase::Draining);
-            timeout(LAST_SEEN, parts.setup.last_seen_submitted.notified()).await.ok();
-            parts.submit.close();
+            shut_down(&parts, &phase, std::future::pending()).await;
         });
     }
 
@@ -250,6 +249,3 @@ impl Relay {
         }
     }
 }
-
-/// How long a relay that stops waits for last-seen times to be written.
-const LAST_SEEN: Duration = Duration::from_secs(2);
