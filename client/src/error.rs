@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use quip_protocol::{Code, Retry};
 use thiserror::Error;
 
-use crate::{StateError, TokenError};
+use crate::{StateError, TokenError, Untrusted};
 
 /// Why a connection to a relay failed or ended.
 #[derive(Debug, Clone, Error)]
@@ -18,9 +18,12 @@ pub enum ConnectionLost {
         /// For people; may be empty.
         text: String,
     },
-    /// The TLS handshake failed: the certificate is not trusted, or the peer is not a Quip relay.
-    #[error("untrusted certificate, or not a Quip relay: {0}")]
-    Untrusted(Arc<str>),
+    /// The relay's certificate is not trusted.
+    #[error("the relay's certificate is not trusted: {0}")]
+    Untrusted(#[from] Untrusted),
+    /// The TLS handshake failed: the peer is not a Quip relay, or one of another version.
+    #[error("not a Quip relay of the same version: {0}")]
+    Handshake(Arc<str>),
     /// The transport failed.
     #[error("connection failed: {0}")]
     Transport(Arc<str>),
@@ -51,9 +54,14 @@ impl ConnectionLost {
                 matches!(code.retry(), Retry::Done | Retry::Later | Retry::Elsewhere) || *code == Code::TOKEN_EXPIRED
             }
             Self::Token(error) => error.may_retry(),
-            Self::Untrusted(_) => false,
+            Self::Untrusted(_) | Self::Handshake(_) => false,
             Self::Transport(_) | Self::Timeout(_) | Self::Protocol(_) | Self::Address { .. } => true,
         }
+    }
+
+    /// Whether a relay, or something in its place, has answered.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Untrusted(_) | Self::Handshake(_) | Self::Protocol(_))
     }
 }
 

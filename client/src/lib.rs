@@ -66,6 +66,7 @@ mod socket;
 mod store;
 mod target;
 mod token;
+mod untrusted;
 
 pub use client::Client;
 pub use config::{Config, Trust};
@@ -81,6 +82,7 @@ pub use request::{Entry, History, HistoryQuery, Member, Page};
 pub use store::{Change, Cursor, FileStore, MemoryStore, Saved, SavedConversation, StateError, StateStore};
 pub use target::{OpenOptions, Opened, Start, Target};
 pub use token::{TokenError, TokenFuture, TokenSource};
+pub use untrusted::Untrusted;
 
 /// Bodies of events that are not text or data, for [`OwnedEvent::read`].
 pub mod body {

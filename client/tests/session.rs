@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "these tests run on the clock of the machine")]
 
 mod fake;
+#[path = "session/trust.rs"]
+mod trust;
 
 use std::time::{Duration, Instant};
 

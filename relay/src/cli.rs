@@ -108,7 +108,8 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     let mut report = format!("{} is good\n", path.display());
     writeln!(report, "  listen  {}", config.listen)?;
     writeln!(report, "  data    {}", config.data.display())?;
-    writeln!(report, "  tls     {}", check_tls(&config)?)?;
+    let (tls, warnings) = check_tls(&config)?;
+    writeln!(report, "  tls     {tls}")?;
     writeln!(report, "  auth    {}", check_auth(&config)?)?;
     if let Some(cluster) = &config.cluster {
         let (stream, servers) = (&cluster.stream, cluster.servers.join(", "));
@@ -119,16 +120,21 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
             writeln!(report, "  keys    {}", check_key_set(set)?)?;
         }
     }
+    for warning in warnings {
+        writeln!(report, "warning: {warning}")?;
+    }
     Ok(report)
 }
 
-fn check_tls(config: &Config) -> anyhow::Result<String> {
+/// What the certificate is, and what clients object to.
+fn check_tls(config: &Config) -> anyhow::Result<(String, Vec<String>)> {
     let will_be_made = config.tls == TlsConfig::SelfSigned && !Certificate::kept(&config.data);
     if will_be_made {
-        return Ok("self-signed, created at the first start".to_owned());
+        return Ok(("self-signed, created at the first start".to_owned(), Vec::new()));
     }
     let certificate = Certificate::read(&config.data, &config.tls)?;
-    Ok(format!("SHA-256 {}", certificate.fingerprint()))
+    let what = certificate.describe().map_or_else(|_| String::new(), |what| format!(", {what}"));
+    Ok((format!("SHA-256 {}{what}", certificate.fingerprint()), certificate.warnings(SystemTime::now())))
 }
 
 fn check_auth(config: &Config) -> anyhow::Result<String> {

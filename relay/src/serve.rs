@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
+    time::SystemTime,
 };
 
 use quip_jetstream::jetstream;
@@ -105,6 +106,7 @@ pub fn serve_on(
     };
     let folder = DataFolder::open(&config.data)?;
     let certificate = folder.certificate(&config.tls)?;
+    certificate.warnings(SystemTime::now()).iter().for_each(|warning| tracing::warn!("{warning}"));
     let keys = folder.node_keys()?;
     let authenticator = Authenticator::open(&config.auth, folder.path())?;
     let socket = net::bind(&config)?;

@@ -12,6 +12,7 @@ use quip_relay::{
     auth::{Authenticator, Grants},
     config::{AuthConfig, EXAMPLE, TokenConfig},
 };
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use tempfile::tempdir;
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
@@ -62,6 +63,42 @@ fn check_says_what_is_wrong() {
     );
     let (code, _, error) = check("[tls]\ncert = \"no.pem\"\nkey = \"no.key\"\n");
     assert_eq!((code, error.as_str()), (1, "error: cannot read no.pem: No such file or directory (os error 2)\n"));
+}
+
+#[test]
+fn check_says_what_clients_object_to() {
+    let folder = tempdir().unwrap();
+    let config = "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n";
+    fs::write(folder.path().join("quip.toml"), config).unwrap();
+    let key = KeyPair::generate().unwrap();
+    fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let check = |change: fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::new(["chat.example".to_owned(), "10.0.0.1".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(3000, 1, 1);
+        change(&mut params);
+        fs::write(folder.path().join("cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        outcome(folder.path(), &["check", "--config", "quip.toml"])
+    };
+    let (code, report, _) = check(|_| ());
+    assert_eq!(code, 0);
+    assert!(
+        report.contains(", for chat.example, 10.0.0.1, until 3000-01-01\n") && !report.contains("warning"),
+        "{report}"
+    );
+    let (code, report, _) = check(|params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = date_time_ymd(2020, 1, 1);
+    });
+    assert_eq!(code, 0);
+    for warning in
+        ["warning: the certificate is that of an authority (CA:TRUE)", "warning: the certificate expired on 2020-01-01"]
+    {
+        assert!(report.contains(warning), "{report}");
+    }
+    fs::write(folder.path().join("key.pem"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let (code, _, error) = outcome(folder.path(), &["check", "--config", "quip.toml"]);
+    let expected = "error: cert.pem does not belong to the key key.pem; replace one of them\n";
+    assert_eq!((code, error.as_str()), (1, expected));
 }
 
 #[test]

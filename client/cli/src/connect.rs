@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use quip_client::{
     Client, Code, ConnectError, ConnectionLost, Conversation, FileStore, OpenError, OpenOptions, RequestError, Start,
+    Untrusted,
 };
 
 use crate::{
@@ -69,23 +70,25 @@ fn connect_hint(error: &ConnectError, relay: &Relay, by_token: bool) -> Option<S
         )),
         ConnectionLost::Closed { code: Code::TOKEN_EXPIRED, .. } => Some("Get a new token.".to_owned()),
         ConnectionLost::Closed { .. } | ConnectionLost::Token(_) => None,
-        ConnectionLost::Untrusted(text) if is_about_trust(text) => Some(format!(
-            "The certificate at {addresses} is not the trusted one: compare --fingerprint (or {data}/fingerprint) with the \
-             file fingerprint in the relay's data folder."
-        )),
-        ConnectionLost::Untrusted(_) | ConnectionLost::Protocol(_) => {
-            Some("Is this a Quip relay of the same version?".to_owned())
+        ConnectionLost::Untrusted(Untrusted::OtherFingerprint { .. }) => {
+            Some(format!("The pinned one is from --fingerprint, or from {data}/fingerprint."))
+        }
+        ConnectionLost::Untrusted(Untrusted::Authority | Untrusted::UnknownAuthority | Untrusted::OtherName { .. }) => {
+            Some(
+                "--fingerprint pins a certificate; `quip-relay check` shows the relay's, or `openssl x509 -noout -sha256 \
+                 -fingerprint -in FILE`."
+                    .to_owned(),
+            )
+        }
+        ConnectionLost::Untrusted(_) => None,
+        ConnectionLost::Handshake(_) | ConnectionLost::Protocol(_) => {
+            Some(format!("Is there a Quip relay of the same version at {addresses}?"))
         }
         ConnectionLost::Address { .. } => Some("Is the host name in --relay correct?".to_owned()),
         _ => Some(format!(
             "Is a relay running at {addresses}? Start one with `quip-relay --data {data}`, or name its address with --relay."
         )),
     }
-}
-
-/// TLS reports why it does not trust the peer as text only.
-fn is_about_trust(text: &str) -> bool {
-    ["certificate", "UnknownIssuer", "fingerprint"].iter().any(|word| text.contains(word))
 }
 
 fn open_hint(error: &OpenError, target: &TargetArg) -> &'static str {
@@ -120,8 +123,28 @@ mod tests {
         let closed = |code| ConnectionLost::Closed { code, text: String::new() };
         assert!(hint(closed(Code::UNAUTHENTICATED)).contains("--data"));
         assert!(hint(closed(Code::TOKEN_EXPIRED)).contains("new token"));
-        let tls = "the cryptographic handshake failed: error 46: invalid peer certificate: BadSignature";
-        assert!(hint(ConnectionLost::Untrusted(tls.into())).contains("fingerprint"));
+        assert!(hint(ConnectionLost::Handshake("no application protocol".into())).contains("same version at h:1"));
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_never_a_relay_that_is_not_running() {
+        let (name, names) = ("a".to_owned(), Vec::new());
+        let day = Duration::from_secs(86_400);
+        for (why, advice) in [
+            (Untrusted::OtherFingerprint { found: [0; 32] }, "folder/fingerprint"),
+            (Untrusted::UnknownAuthority, "--fingerprint pins"),
+            (Untrusted::Authority, "--fingerprint pins"),
+            (Untrusted::OtherName { name, names }, "--fingerprint pins"),
+            (Untrusted::Expired { ago: day }, "needs a new one"),
+            (Untrusted::NotYetValid { wait: day }, "check the clock"),
+            (Untrusted::NotForServers, "needs another one"),
+            (Untrusted::NoKey, "does not have its key"),
+            (Untrusted::Other("odd".into()), "odd"),
+        ] {
+            let text = hint(why.into());
+            assert!(text.contains("is not trusted") && text.contains(advice), "{text}");
+            assert!(!text.contains("running"), "{text}");
+        }
     }
 
     #[test]

@@ -3,17 +3,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use quinn::{
-    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, RecvStream, SendStream,
-    crypto::rustls::QuicClientConfig,
-};
+use quinn::{ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, RecvStream, SendStream};
 use quip_protocol::{
     DeviceId, InstanceId, Items, ToClient, UserId, frame, grease,
     session::{Hello, Welcome},
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Allowance, Broken, Limits, Link, buffer::Buffer, tls, transport};
+use super::{Allowance, Broken, Limits, Link, buffer::Buffer, tls::Tls, transport};
 use crate::{Config, ConnectError, ConnectionLost, Platform, TokenSource, config::Timing};
 
 /// Makes connections.
@@ -23,7 +20,7 @@ pub(crate) struct Dialer {
     told: Vec<String>,
     /// Which relay comes next.
     at: usize,
-    tls: Arc<QuicClientConfig>,
+    tls: Tls,
     pub(crate) token: Arc<dyn TokenSource>,
     pub(crate) timing: Timing,
     pub(crate) platform: Arc<dyn Platform>,
@@ -70,7 +67,7 @@ impl Dialer {
             configured: config.relays.clone(),
             told: Vec::new(),
             at: 0,
-            tls: Arc::new(tls::config(&config.trust, &*config.platform).map_err(ConnectError::Trust)?),
+            tls: Tls::new(&config.trust, &*config.platform).map_err(ConnectError::Trust)?,
             token: config.token.clone(),
             timing: config.timing,
             platform: config.platform.clone(),
@@ -116,7 +113,7 @@ impl Dialer {
 
 struct Attempt {
     relay: String,
-    tls: Arc<QuicClientConfig>,
+    tls: Tls,
     token: Arc<dyn TokenSource>,
     timing: Timing,
     platform: Arc<dyn Platform>,
@@ -141,15 +138,7 @@ impl Attempt {
             sleep(STAGGER * nth).await;
             self.greet(*address, token).await
         });
-        let mut attempts: FuturesUnordered<_> = attempts.collect();
-        let mut lost = self.no_address("it has no address");
-        while let Some(result) = attempts.next().await {
-            match result {
-                Ok(session) => return Ok(session),
-                Err(error) => lost = error,
-            }
-        }
-        Err(lost)
+        first_answer(attempts, self.no_address("it has no address")).await
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, ConnectionLost> {
@@ -163,14 +152,16 @@ impl Attempt {
     async fn greet(&self, address: SocketAddr, token: &str) -> Result<Session, ConnectionLost> {
         let endpoint =
             endpoint(&self.platform, address).map_err(|error| ConnectionLost::Transport(error.to_string().into()))?;
-        let mut config = ClientConfig::new(self.tls.clone());
+        let (tls, verdict) = self.tls.attempt().map_err(|error| ConnectionLost::Transport(error.into()))?;
+        let mut config = ClientConfig::new(tls);
         let platform = self.platform.clone();
         config.initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&platform.random::<20>())));
         config.transport_config(transport::config(self.streams, self.timing.keepalive, self.timing.idle));
         let connection = endpoint
             .connect_with(config, address, host(&self.relay))
             .map_err(|error| self.no_address(&error.to_string()))?
-            .await?;
+            .await
+            .map_err(|error| verdict.or(error))?;
         // Whatever fails from here on closes the connection, because nobody holds it any more.
         let (mut send, recv) = connection.open_bi().await?;
         send.set_priority(SESSION).ok();
@@ -209,6 +200,21 @@ impl Attempt {
     fn no_address(&self, error: &str) -> ConnectionLost {
         ConnectionLost::Address { relay: self.relay.clone(), error: error.into() }
     }
+}
+
+/// The first answer of any kind: an address that never answers holds up nobody. Without one, the last error, or this.
+async fn first_answer<T>(
+    attempts: impl Iterator<Item = impl Future<Output = Result<T, ConnectionLost>>>,
+    mut lost: ConnectionLost,
+) -> Result<T, ConnectionLost> {
+    let mut attempts: FuturesUnordered<_> = attempts.collect();
+    while let Some(result) = attempts.next().await {
+        match result {
+            Err(error) if !error.is_answer() => lost = error,
+            answer => return answer,
+        }
+    }
+    Err(lost)
 }
 
 struct Reading {
@@ -334,12 +340,30 @@ const LONG: Duration = Duration::from_secs(24 * 3600);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Untrusted;
 
     #[test]
     fn the_host_is_what_precedes_the_port() {
         assert_eq!(host("chat.example:4433"), "chat.example");
         assert_eq!(host("127.0.0.1:4433"), "127.0.0.1");
         assert_eq!(host("[::1]:4433"), "::1");
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_any_kind_ends_the_race_and_silence_does_not() {
+        async fn attempt(result: Option<Result<u8, ConnectionLost>>) -> Result<u8, ConnectionLost> {
+            match result {
+                Some(result) => result,
+                None => std::future::pending().await,
+            }
+        }
+        let race = |attempts: Vec<_>| first_answer(attempts.into_iter().map(attempt), ConnectionLost::Timeout(LONG));
+        let unreachable = || Some(Err(ConnectionLost::Transport("no route".into())));
+        assert_eq!(race(vec![None, unreachable(), Some(Ok(3))]).await.unwrap(), 3);
+        let untrusted = race(vec![None, unreachable(), Some(Err(Untrusted::Authority.into()))]).await;
+        assert!(matches!(untrusted, Err(ConnectionLost::Untrusted(Untrusted::Authority))), "{untrusted:?}");
+        let nobody = race(vec![unreachable(), unreachable()]).await;
+        assert!(matches!(nobody, Err(ConnectionLost::Transport(_))), "{nobody:?}");
     }
 
     #[test]

@@ -201,7 +201,7 @@ impl Refusals {
     /// Told why there is no connection, and how many relays there are.
     fn are_final(&mut self, lost: &ConnectionLost, relays: usize) -> bool {
         // Relays are tried in turn, so as many in a row as there are relays means that none is trusted.
-        if !matches!(lost, ConnectionLost::Untrusted(_)) {
+        if !matches!(lost, ConnectionLost::Untrusted(_) | ConnectionLost::Handshake(_)) {
             self.untrusted = 0;
         }
         match lost {
@@ -211,7 +211,7 @@ impl Refusals {
                 self.expired > 1
             }
             // One relay's wrong certificate does not speak for the others.
-            ConnectionLost::Untrusted(_) => {
+            ConnectionLost::Untrusted(_) | ConnectionLost::Handshake(_) => {
                 self.untrusted += 1;
                 self.untrusted >= relays
             }
@@ -255,6 +255,7 @@ const LATE: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Untrusted;
 
     fn closed(code: Code) -> ConnectionLost {
         ConnectionLost::Closed { code, text: String::new() }
@@ -266,7 +267,7 @@ mod tests {
         assert!(!refusals.are_final(&closed(Code::TOKEN_EXPIRED), 1));
         assert!(!refusals.are_final(&closed(Code::SHUTDOWN), 1));
         assert!(refusals.are_final(&closed(Code::TOKEN_EXPIRED), 1));
-        let untrusted = ConnectionLost::Untrusted("another certificate".into());
+        let untrusted = ConnectionLost::Untrusted(Untrusted::UnknownAuthority);
         assert!(!refusals.are_final(&untrusted, 2));
         assert!(!refusals.are_final(&closed(Code::SHUTDOWN), 2), "the other relay is only restarting");
         assert!(!refusals.are_final(&untrusted, 2));

@@ -221,9 +221,9 @@ impl From<ConnectionError> for ConnectionLost {
                 code: Code(close.error_code.into_inner()),
                 text: String::from_utf8_lossy(&close.reason).into_owned(),
             },
-            ConnectionError::TransportError(error) if is_tls(error.code) => Self::Untrusted(error.to_string().into()),
+            ConnectionError::TransportError(error) if is_tls(error.code) => Self::Handshake(error.to_string().into()),
             ConnectionError::ConnectionClosed(close) if is_tls(close.error_code) => {
-                Self::Untrusted(close.to_string().into())
+                Self::Handshake(close.to_string().into())
             }
             other => Self::Transport(other.to_string().into()),
         }

@@ -1,7 +1,9 @@
 //! Verification of the relay's certificate.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::digest::{SHA256, digest};
+use quinn::crypto::rustls::QuicClientConfig;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
@@ -12,34 +14,118 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::{Platform, Trust};
+use crate::{ConnectionLost, Platform, Trust, Untrusted, lock::lock};
 
-/// The TLS configuration for `trust`. Does not use the process's default provider.
-pub(super) fn config(
-    trust: &Trust,
-    platform: &dyn Platform,
-) -> Result<quinn::crypto::rustls::QuicClientConfig, String> {
-    let (provider, time) = platform.tls();
-    let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        Trust::Fingerprint(fingerprint) => Arc::new(Pinned { fingerprint: *fingerprint, provider: provider.clone() }),
-        Trust::Ca(authorities) => {
-            let mut roots = RootCertStore::empty();
-            for authority in authorities {
-                roots.add(authority.clone()).map_err(|error| error.to_string())?;
+/// What every attempt to connect has in common.
+#[derive(Clone)]
+pub(super) struct Tls {
+    config: ClientConfig,
+    trust: Arc<dyn ServerCertVerifier>,
+}
+
+/// Why an attempt does not trust a relay, once it does not.
+pub(super) struct Verdict(Arc<Mutex<Option<Untrusted>>>);
+
+impl Tls {
+    /// The configuration for `trust`. Does not use the process's default provider.
+    pub(super) fn new(trust: &Trust, platform: &dyn Platform) -> Result<Self, String> {
+        let (provider, time) = platform.tls();
+        let trust: Arc<dyn ServerCertVerifier> = match trust {
+            Trust::Fingerprint(fingerprint) => {
+                Arc::new(Pinned { fingerprint: *fingerprint, provider: provider.clone() })
             }
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .build()
-                .map_err(|error| error.to_string())?
-        }
-    };
-    let mut tls = ClientConfig::builder_with_details(provider, time)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![quip_protocol::ALPN.to_vec()];
-    tls.try_into().map_err(|error: quinn::crypto::rustls::NoInitialCipherSuite| error.to_string())
+            Trust::Ca(authorities) => {
+                let mut roots = RootCertStore::empty();
+                for authority in authorities {
+                    roots.add(authority.clone()).map_err(|error| error.to_string())?;
+                }
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                    .build()
+                    .map_err(|error| error.to_string())?
+            }
+        };
+        let mut config = ClientConfig::builder_with_details(provider, time)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(trust.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = vec![quip_protocol::ALPN.to_vec()];
+        let tls = Self { config, trust };
+        tls.attempt().map(|_| tls)
+    }
+
+    /// The configuration of one attempt.
+    pub(super) fn attempt(&self) -> Result<(Arc<QuicClientConfig>, Verdict), String> {
+        let verdict = Verdict(Arc::default());
+        let noted = Noted { trust: self.trust.clone(), verdict: verdict.0.clone() };
+        let mut config = self.config.clone();
+        config.dangerous().set_certificate_verifier(Arc::new(noted));
+        let config = QuicClientConfig::try_from(config).map_err(|error| error.to_string())?;
+        Ok((Arc::new(config), verdict))
+    }
+}
+
+impl Verdict {
+    /// What became of an attempt that failed.
+    pub(super) fn or(&self, error: quinn::ConnectionError) -> ConnectionLost {
+        lock(&self.0).take().map_or_else(|| error.into(), ConnectionLost::Untrusted)
+    }
+}
+
+/// Notes why the certificate of one attempt is not trusted: QUIC keeps the text only.
+#[derive(Debug)]
+struct Noted {
+    trust: Arc<dyn ServerCertVerifier>,
+    verdict: Arc<Mutex<Option<Untrusted>>>,
+}
+
+impl Noted {
+    fn note<T>(&self, verified: Result<T, Error>, why: impl FnOnce(&Error) -> Untrusted) -> Result<T, Error> {
+        verified.inspect_err(|error| *lock(&self.verdict) = Some(why(error)))
+    }
+}
+
+impl ServerCertVerifier for Noted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.trust.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+        self.note(verified, |error| Untrusted::of_certificate(error, fingerprint(end_entity)))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.note(self.trust.verify_tls12_signature(message, certificate, signature), Untrusted::of_signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.note(self.trust.verify_tls13_signature(message, certificate, signature), Untrusted::of_signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.supported_verify_schemes()
+    }
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    fingerprint
 }
 
 /// Trusts one certificate, regardless of name and dates. The handshake's signature is verified, since anyone can present the
@@ -59,8 +145,7 @@ impl ServerCertVerifier for Pinned {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let found = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, end_entity);
-        if found.as_ref() == self.fingerprint {
+        if fingerprint(end_entity) == self.fingerprint {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))

@@ -14,7 +14,8 @@ use quip_protocol::{
     frame::{self, Message, to_bytes},
     session::Welcome,
 };
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::time::timeout;
 
 pub(crate) struct Relay {
@@ -38,16 +39,21 @@ pub(crate) struct Stream {
 impl Relay {
     pub(crate) fn start() -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        let certificate = made.cert.der().clone();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        Self::showing(made.cert.der().clone(), key.into(), quip_protocol::ALPN)
+    }
+
+    /// A relay that shows this certificate, whether its key belongs to it or not.
+    pub(crate) fn showing(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>, alpn: &[u8]) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = provider.key_provider.load_private_key(key).expect("a good key");
+        let shown = CertifiedKey::new(vec![certificate.clone()], key);
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("TLS 1.3")
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key.into())
-            .expect("a good certificate");
-        tls.alpn_protocols = vec![quip_protocol::ALPN.to_vec()];
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+        tls.alpn_protocols = vec![alpn.to_vec()];
         let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("TLS for QUIC");
         let config = ServerConfig::with_crypto(Arc::new(tls));
         let endpoint = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
@@ -11,6 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{
     IdentityError,
+    facts::Facts,
     files::{Readable, create_once, private_folder},
     hex,
 };
@@ -51,6 +53,31 @@ impl Certificate {
             SelfSigned::new(data).create()?;
         }
         Self::read(data, tls)
+    }
+
+    /// For people: what it is for, and until when.
+    ///
+    /// # Errors
+    /// When it is not well-formed.
+    pub fn describe(&self) -> Result<String, String> {
+        Ok(self.facts(0)?.describe())
+    }
+
+    /// What clients object to.
+    pub fn warnings(&self, now: SystemTime) -> Vec<String> {
+        let mut warnings = match self.facts(0) {
+            Ok(leaf) => leaf.objections(now).iter().map(|objection| format!("the certificate {objection}")).collect(),
+            Err(why) => vec![format!("the certificate {why}")],
+        };
+        for place in 1..self.chain.len() {
+            let objection = self.facts(place).map_or_else(Some, |facts| facts.outdated(now));
+            warnings.extend(objection.map(|objection| format!("certificate {} of the chain {objection}", place + 1)));
+        }
+        warnings
+    }
+
+    fn facts(&self, place: usize) -> Result<Facts, String> {
+        Facts::read(&self.chain[place]).map_err(|error| format!("is not well-formed: {error}"))
     }
 
     /// SHA-256 of the leaf in hexadecimal digits: what clients pin when no authority signed it.

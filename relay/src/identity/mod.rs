@@ -26,6 +26,7 @@ use thiserror::Error;
 use crate::config::TlsConfig;
 
 mod certificate;
+mod facts;
 mod files;
 mod keys;
 
