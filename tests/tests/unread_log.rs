@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use quip_protocol::{Code, DeviceId, InstanceId, LEVEL, session::Hello};
+use quip_protocol::{Code, DeviceId, InstanceId, Items, session::Hello};
 use quip_tests::{raw::Raw, relay::Relay, talk::room};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -31,7 +31,8 @@ async fn strangers(relay: &Relay, count: usize) -> Result<()> {
     for _ in 0..count {
         let stranger = Raw::connect(relay).await?;
         let (device, instance) = (DeviceId([1; 16]), InstanceId([1; 16]));
-        let hello = Hello { token: "let me in", device, instance, client: "raw", level: LEVEL, streams: 1 };
+        let hello =
+            Hello { token: "let me in", device, instance, client: "raw", streams: 1, features: Items::default() };
         let mut session = stranger.stream().await?;
         session.send(&hello).await?;
         ensure!(stranger.close_code().await? == Code::UNAUTHENTICATED);
