@@ -97,6 +97,8 @@ struct Standing {
     authority: Authority,
 }
 
+/// The conversation is read first: then its head is not newer than the membership, and nothing is shown that came after the
+/// membership's end.
 fn find(view: &View, rights: &Rights, id: ConversationId) -> Result<Standing, Refused> {
     let (Some(conversation), Some(member)) = (view.conversation(id)?, view.member(id, rights.user())?) else {
         return Err(Refused(Code::NOT_FOUND));

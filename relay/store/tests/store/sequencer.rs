@@ -1,7 +1,11 @@
 //! What the sequencer promises besides exactly once.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -180,6 +184,41 @@ fn a_read_sees_everything_that_sinks_were_told_before_it() {
         submit.submit(ann.next(post(seq.to_string()))).unwrap();
         told.recv_timeout(PATIENCE).unwrap();
         assert!(view.event(id, seq).unwrap().is_some(), "event {seq}");
+    }
+    submit.close();
+    drop(view);
+    thread.join().unwrap().unwrap();
+}
+
+/// Takes its time to learn of each batch: it counts as told when the call returns.
+struct Slow(Arc<AtomicU64>);
+
+impl Sink for Slow {
+    fn committed(&self, batch: &Arc<Committed>) {
+        thread::sleep(Duration::from_millis(1));
+        let newest = batch.changes.iter().filter_map(|change| change.event.as_ref()).map(|event| event.seq).max();
+        self.0.fetch_max(newest.unwrap_or_default(), Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn no_read_shows_what_sinks_were_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (submit, order) = on_disk(folder.path());
+    let store = open(folder.path(), order.generation()).unwrap();
+    let (view, told) = (store.view(), Arc::new(AtomicU64::new(0)));
+    let sinks: Vec<Box<dyn Sink>> = vec![Box::new(Slow(Arc::clone(&told)))];
+    let sequencer = Sequencer::start(store, order, sinks, SequencerConfig::default()).unwrap();
+    let thread = thread::spawn(|| sequencer.run());
+    let id = room("test:late");
+    let mut ann = Device::new("ann", id);
+    submit.submit(ann.next(join("test:late"))).unwrap();
+    (1..=60).for_each(|n| submit.submit(ann.next(post(n.to_string()))).unwrap());
+    let mut head = 0;
+    while head < 61 {
+        head = view.conversation(id).unwrap().map_or(0, |row| row.head);
+        let known = told.load(Ordering::SeqCst);
+        assert!(head <= known, "a read showed event {head} when sinks knew of {known}");
     }
     submit.close();
     drop(view);
