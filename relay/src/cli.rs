@@ -13,6 +13,7 @@ use quip_relay::{
     auth::{Authenticator, MintKey, TokenRequest, look_at, mint},
     config::{self, AuthConfig, Config, ConfigError, JwksConfig, KeySource, Overrides, TlsConfig, TokenConfig},
     identity::Certificate,
+    restore::{self, Restored},
 };
 
 /// Quip: a chat relay over QUIC. Without a subcommand it serves.
@@ -38,6 +39,16 @@ pub(crate) enum Command {
     },
     /// Print a config file with every key, its default and what it means.
     Config,
+    /// Give a data folder that was copied back from a backup a new identity, so that clients notice it. Run it once, before
+    /// the relay is started on the copy.
+    Restore {
+        /// The config file of the relay.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The data folder of the relay [default: quip-data, or what the config file says].
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
     /// Create a token for a user. By default it grants joining, posting and creating in every room.
     Token(TokenArgs),
 }
@@ -168,12 +179,30 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
+/// The configuration of a relay, or the defaults, for a verb that does not serve.
+fn config_of(file: Option<&Path>, data: Option<&PathBuf>) -> Result<Config, ConfigError> {
+    match file {
+        Some(path) => Config::load_with(path, Overrides { data: data.cloned(), listen: None }),
+        None => Ok(Config::development(data.cloned(), None)),
+    }
+}
+
+/// Restores a data folder, and says what comes next.
+pub(crate) fn restore(file: Option<&Path>, data: Option<&PathBuf>) -> anyhow::Result<String> {
+    let Restored { data, renewal } = restore::restore(&config_of(file, data)?)?;
+    Ok(format!(
+        "{} is restored: its log has the new generation {:x} (it was {:x})\n\
+         Start the relay now. Clients that were there before discard what they have and read the restored log; what was \
+         accepted after the backup is lost. Restore the folder again only after it was copied back again.\n",
+        data.display(),
+        renewal.to,
+        renewal.from,
+    ))
+}
+
 /// Creates the token.
 pub(crate) fn token(args: &TokenArgs) -> anyhow::Result<String> {
-    let config = match &args.config {
-        Some(path) => Config::load_with(path, Overrides { data: args.data.clone(), listen: None })?,
-        None => Config::development(args.data.clone(), None),
-    };
+    let config = config_of(args.config.as_deref(), args.data.as_ref())?;
     let AuthConfig::Token(auth) = &config.auth else {
         anyhow::bail!("this relay has auth mode \"none\": the token is the user id itself");
     };

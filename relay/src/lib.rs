@@ -12,6 +12,7 @@ pub mod hub;
 pub mod identity;
 pub mod logging;
 pub mod net;
+pub mod restore;
 pub mod serve;
 pub mod shutdown;
 mod signals;

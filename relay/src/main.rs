@@ -36,6 +36,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) => serve(args.load()?),
         Command::Check { config } => print(&cli::check(&config)?),
         Command::Config => print(EXAMPLE),
+        Command::Restore { config, data } => print(&cli::restore(config.as_deref(), data.as_ref())?),
         Command::Token(args) => print(&format!("{}\n", cli::token(&args)?)),
     }
 }

@@ -105,6 +105,7 @@ pub fn serve_on(
         signals::hangup()?
     };
     let folder = DataFolder::open(&config.data)?;
+    folder.is_whole()?;
     let certificate = folder.certificate(&config.tls)?;
     certificate.warnings(SystemTime::now()).iter().for_each(|warning| tracing::warn!("{warning}"));
     let keys = folder.node_keys()?;
@@ -200,7 +201,7 @@ impl Drop for StopsNetwork {
     }
 }
 
-fn store_config(config: &Config) -> StoreConfig {
+pub(crate) fn store_config(config: &Config) -> StoreConfig {
     StoreConfig {
         cache_bytes: config.store.cache_bytes as u64,
         memtable_bytes: config.store.memtable_bytes as u64,

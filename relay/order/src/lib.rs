@@ -20,10 +20,16 @@ use thiserror::Error;
 
 pub use clock::{Clock, system_clock};
 pub use embedded::{
-    Embedded, EmbeddedConfig, LOG_BYTES_MIN, Limits, LogError, MemoryLog, embedded, embedded_in_memory,
+    Embedded, EmbeddedConfig, LOG_BYTES_MIN, Limits, LogError, MemoryLog, embedded, embedded_in_memory, renew,
 };
 pub use faulty::{Faults, Faulty, faulty};
 pub use watchdog::{Watch, Watchdog};
+
+/// Draws the identity of a new log, which is also that of a restored one: never 0, and below 2^53, so that every language
+/// can count with it.
+pub fn draw_generation() -> u64 {
+    rand::random_range(1..1 << 53)
+}
 
 /// A command in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

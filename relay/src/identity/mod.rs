@@ -10,6 +10,7 @@
 //! DATA/keys/node.key     secrets of the QUIC endpoint
 //! DATA/log/              the log of what was accepted
 //! DATA/store/            the store, which follows the log
+//! DATA/restoring         generations of the log, before and after, while it is restored
 //! ```
 //! `tls`, `keys`, `log` and `store` are closed to other users.
 
@@ -29,9 +30,11 @@ mod certificate;
 mod facts;
 mod files;
 mod keys;
+mod restoring;
 
 pub use certificate::Certificate;
 pub use keys::{NodeKeys, SigningKey};
+pub use restoring::Renewal;
 
 use files::{private_folder, replace};
 
@@ -59,6 +62,20 @@ pub enum IdentityError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// There is no log or store.
+    #[error(
+        "there is no {} in {}; put the copy of a whole data folder there first, or name another folder with --data",
+        missing, path.display()
+    )]
+    NothingToRestore {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// A restoration was interrupted.
+    #[error("restoring the data folder {} was interrupted; run `quip-relay restore` again", .0.display())]
+    Restoring(PathBuf),
     /// A file holds no certificate that TLS can use.
     #[error("{} is not a certificate chain in PEM: {why}", path.display())]
     BadCertificate {
@@ -128,6 +145,19 @@ impl DataFolder {
         let folder = Self { path: path.to_owned(), _lock: lock };
         private_folder(&folder.store()).map_err(IdentityError::io("make the folder", &folder.store()))?;
         Ok(folder)
+    }
+
+    /// Locks a folder that has a log and a store.
+    ///
+    /// # Errors
+    /// When another relay has it, or one of the two is missing.
+    pub fn open_existing(path: &Path) -> Result<Self, IdentityError> {
+        for missing in ["log", "store"] {
+            if !path.join(missing).is_dir() {
+                return Err(IdentityError::NothingToRestore { path: path.to_owned(), missing });
+            }
+        }
+        Self::open(path)
     }
 
     /// The folder itself.

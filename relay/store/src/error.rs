@@ -31,7 +31,8 @@ pub enum OpenError {
     /// It follows another log than the one that it was opened with.
     #[error(
         "the store in {} follows the log {store:016x}, and the log here is {log:016x}: one of the two is missing or was \
-         replaced; mount what is not mounted, or restore the whole data folder from a backup",
+         replaced; mount what is not mounted, or put a backup in the place of the whole data folder and run \
+         `quip-relay restore`",
         path.display()
     )]
     OtherLog {
@@ -43,7 +44,10 @@ pub enum OpenError {
         log: u64,
     },
     /// Something that had been committed cannot be read.
-    #[error("the store in {} is damaged: {what}; restore it from a backup", path.display())]
+    #[error(
+        "the store in {} is damaged: {what}; put a backup in the place of the whole data folder and run `quip-relay restore`",
+        path.display()
+    )]
     Damaged {
         /// The folder.
         path: PathBuf,
@@ -67,6 +71,11 @@ impl OpenError {
 
     pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), what: what.into() }
+    }
+
+    pub(crate) fn commit(path: &Path) -> impl FnOnce(EngineError) -> Self {
+        let engine = Self::engine(path);
+        move |error| engine(error.0)
     }
 
     pub(crate) fn engine(path: &Path) -> impl FnOnce(fjall::Error) -> Self {
@@ -108,7 +117,10 @@ pub struct EngineError(#[from] fjall::Error);
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// A stored record is not what was written.
-    #[error("a {kind} record is damaged, at or after key {key}: {why}; restore the store from a backup")]
+    #[error(
+        "a {kind} record is damaged, at or after key {key}: {why}; to have it back, put a backup in the place of the data \
+         folder and run `quip-relay restore`"
+    )]
     Damaged {
         /// Of which kind.
         kind: &'static str,

@@ -86,6 +86,19 @@ impl Store {
         Self::start(path, engine, generation, config.memtable_bytes, Some(lock))
     }
 
+    /// Has the store in the folder `path` follow a log of another generation, which holds the same.
+    ///
+    /// # Errors
+    /// When it is missing, in use, damaged or of another format, or the disk fails.
+    pub fn renew(path: &Path, config: StoreConfig, generation: u64) -> Result<(), OpenError> {
+        let _lock = lock(path)?;
+        check_format(path, false)?;
+        let engine = Engine::Disk(Disk::open(&path.join(DATABASE), config)?);
+        let mut batch = Batch::default();
+        batch.insert(meta::GENERATION, &generation.to_be_bytes());
+        engine.commit(batch).and_then(|()| engine.checkpoint()).map_err(OpenError::commit(path))
+    }
+
     /// Opens what a store in memory left at its last checkpoint, for tests and the simulation.
     ///
     /// # Errors

@@ -152,13 +152,13 @@ pub enum RecordError {
         version: u8,
     },
     /// The bytes do not parse.
-    #[error("a {kind} record is damaged; restore the store from a backup")]
+    #[error("a {kind} record is damaged")]
     Malformed {
         /// Which kind of record.
         kind: &'static str,
     },
     /// Bytes are left over after the record.
-    #[error("a {kind} record is damaged ({left} bytes too many); restore the store from a backup")]
+    #[error("a {kind} record is damaged ({left} bytes too many)")]
     Trailing {
         /// Which kind of record.
         kind: &'static str,
@@ -166,7 +166,7 @@ pub enum RecordError {
         left: usize,
     },
     /// The parts of a record do not fit together.
-    #[error("the parts of a {kind} record do not fit together; restore the store from a backup")]
+    #[error("the parts of a {kind} record do not fit together")]
     Parts {
         /// Which kind of record.
         kind: &'static str,

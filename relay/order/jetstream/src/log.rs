@@ -10,6 +10,7 @@ use async_nats::jetstream::{
 };
 use futures_util::future::join_all;
 use quip_core::FOLD_VERSION;
+use quip_order::draw_generation;
 use quip_protocol::limit;
 
 use crate::{
@@ -153,7 +154,7 @@ impl Log {
 
     /// The stream as it is made.
     fn wanted(&self) -> StreamConfig {
-        let generation = rand::random_range(1..1u64 << 53);
+        let generation = draw_generation();
         let metadata = [
             (GENERATION, generation),
             (PARTITION_NUMBER, PARTITION),

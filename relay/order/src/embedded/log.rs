@@ -21,7 +21,7 @@ use super::{
     make::{file, is_made, make},
     segment::{self, BadHeader, Block, Header, SECTOR},
 };
-use crate::{BatchLimit, Ordered, Watch};
+use crate::{BatchLimit, Ordered, Watch, draw_generation};
 
 /// How many segments a log has.
 pub(super) const SEGMENTS: usize = 8;
@@ -42,7 +42,10 @@ pub enum LogError {
         source: io::Error,
     },
     /// It is not what was written, or not what was written here.
-    #[error("the log {} is damaged: {what}; restore the data folder from a backup", path.display())]
+    #[error(
+        "the log {} is damaged: {what}; put a backup in the place of the data folder and run `quip-relay restore`",
+        path.display()
+    )]
     Damaged {
         /// The file or folder.
         path: PathBuf,
@@ -80,7 +83,7 @@ pub enum LogError {
 }
 
 impl LogError {
-    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 }
@@ -102,12 +105,12 @@ pub(super) struct Log {
 }
 
 /// One of the files.
-struct Segment {
-    path: PathBuf,
-    file: File,
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
     durable: Durable,
     size: u64,
-    header: Option<Header>,
+    pub(super) header: Option<Header>,
     /// The last position in it; the one before the first when it has none.
     last: u64,
 }
@@ -132,10 +135,7 @@ impl Log {
         if !is_made(folder).map_err(LogError::io(folder))? {
             make(folder, segment_bytes).map_err(LogError::io(folder))?;
         }
-        let segments = (0..SEGMENTS).map(|i| Segment::open(folder, i)).collect::<Result<Vec<_>, _>>()?;
-        if let Some(other) = segments.iter().find(|segment| segment.size != segments[0].size) {
-            return Err(LogError::Damaged { path: other.path.clone(), what: BAD_LENGTH.to_owned() });
-        }
+        let segments = open_segments(folder)?;
         let mut generations = segments.iter().filter_map(|segment| segment.header).map(|header| header.generation);
         let damaged = |what: &str| LogError::Damaged { path: folder.to_owned(), what: what.to_owned() };
         let generation = generations.next().ok_or_else(|| damaged("all of its segments are empty"))?;
@@ -374,5 +374,14 @@ impl Segment {
     fn rewrite(&self, bytes: &[u8], watch: &Watch) -> Result<(), LogError> {
         let write = || self.file.write_all_at(bytes, 0).and_then(|()| self.file.sync_data());
         watch.during(write).map_err(LogError::io(&self.path))
+    }
+}
+
+/// Opens every segment. The log is this process's own for as long as they are open.
+pub(super) fn open_segments(folder: &Path) -> Result<Vec<Segment>, LogError> {
+    let segments = (0..SEGMENTS).map(|i| Segment::open(folder, i)).collect::<Result<Vec<_>, _>>()?;
+    match segments.iter().find(|segment| segment.size != segments[0].size) {
+        Some(other) => Err(LogError::Damaged { path: other.path.clone(), what: BAD_LENGTH.to_owned() }),
+        None => Ok(segments),
     }
 }

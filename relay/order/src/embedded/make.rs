@@ -13,6 +13,7 @@ use super::{
     log::SEGMENTS,
     segment::{Header, SECTOR},
 };
+use crate::draw_generation;
 
 /// Where a segment is.
 pub(super) fn file(folder: &Path, i: usize) -> PathBuf {
@@ -45,7 +46,7 @@ pub(super) fn make(folder: &Path, segment_bytes: u64) -> io::Result<()> {
     }
     fs::create_dir(&unfinished)?;
     let header = Header {
-        generation: rand::random_range(1..1 << 53),
+        generation: draw_generation(),
         number: 1,
         first: 1,
         salt: rand::random(),

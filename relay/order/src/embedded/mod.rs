@@ -8,6 +8,7 @@ mod log;
 mod make;
 mod memory;
 mod queue;
+mod renew;
 mod segment;
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
@@ -22,7 +23,7 @@ use crate::{
     Batch, BatchLimit, Clock, Next, Order, OrderError, Ordered, Positions, Submit, SubmitError, Watch, system_clock,
 };
 
-pub use self::{log::LogError, memory::MemoryLog, queue::Limits};
+pub use self::{log::LogError, memory::MemoryLog, queue::Limits, renew::renew};
 
 /// How an embedded order works.
 #[derive(Clone)]

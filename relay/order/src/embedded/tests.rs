@@ -13,9 +13,10 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::{
     CommandLog, LogError,
     log::{Log, SEGMENTS},
+    renew,
     segment::{self, Block, Content, Header, SECTOR},
 };
-use crate::{BatchLimit, Ordered, Watch};
+use crate::{BatchLimit, Ordered, Watch, draw_generation};
 
 const SEGMENT: u64 = 8 << 10;
 
@@ -279,6 +280,36 @@ fn a_segment_of_another_log_or_a_missing_one_is_noticed() {
         fs::write(&path, bytes).unwrap();
     }
     assert_eq!(folder.open(0).unwrap().1.len(), 40);
+}
+
+#[test]
+fn a_renewed_log_holds_the_same_and_an_interruption_is_completed() {
+    let folder = Folder::new();
+    let (mut log, _) = folder.open(0).unwrap();
+    (1..=40).for_each(|position| log.append(&batch(position..=position, 500)).unwrap());
+    let (from, to) = (log.generation(), log.generation() ^ 1);
+    assert!(matches!(renew(&folder.path, from, to), Err(LogError::InUse(_))));
+    drop(log);
+    assert!(matches!(renew(&folder.path, from + 2, to), Err(LogError::Damaged { .. })), "of another log");
+    assert_eq!(folder.open(0).unwrap().0.generation(), from, "nothing has changed");
+    // The first of the segments has it already.
+    let path = folder.segment(0);
+    let bytes = fs::read(&path).unwrap();
+    let first = Header { generation: to, ..header(&bytes) };
+    fs::write(&path, [&first.encode()[..], &bytes[SECTOR..]].concat()).unwrap();
+    assert!(folder.damage(0).contains("different logs"));
+    for _ in 0..2 {
+        renew(&folder.path, from, to).unwrap();
+        let (log, found) = folder.open(0).unwrap();
+        assert_eq!((log.generation(), found.len()), (to, 40));
+    }
+}
+
+#[test]
+fn generations_are_numbers_that_every_language_has() {
+    let drawn: Vec<_> = (0..100).map(|_| draw_generation()).collect();
+    assert!(drawn.iter().all(|generation| (1..1 << 53).contains(generation)), "{drawn:?}");
+    assert!(drawn.iter().any(|generation| *generation > 1 << 50), "{drawn:?}");
 }
 
 #[test]

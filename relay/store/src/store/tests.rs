@@ -123,6 +123,24 @@ fn a_store_follows_one_log() {
 }
 
 #[test]
+fn a_renewed_store_follows_another_log_and_holds_the_same() {
+    let folder = folder();
+    let renew = || Store::renew(folder.path(), StoreConfig::default(), 8);
+    assert!(renew().is_err(), "there is none");
+    let store = open(&folder).unwrap();
+    write(&store, [(b"key".to_vec(), Some(b"value".to_vec()))]);
+    store.inner.engine.checkpoint().unwrap();
+    assert!(matches!(renew(), Err(OpenError::InUse(_))));
+    drop(store);
+    for _ in 0..2 {
+        renew().unwrap();
+        let store = Store::open(folder.path(), StoreConfig::default(), 8).unwrap();
+        assert_eq!(store.inner.engine.snapshot().get(b"key").unwrap().as_deref(), Some(&b"value"[..]));
+    }
+    assert!(matches!(failure(&folder), OpenError::OtherLog { store: 8, log: GENERATION, .. }));
+}
+
+#[test]
 fn a_folder_in_use_is_refused_until_the_last_view_is_gone() {
     let folder = folder();
     let store = open(&folder).unwrap();
