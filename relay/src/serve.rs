@@ -9,7 +9,9 @@ use std::{
 };
 
 use quip_jetstream::jetstream;
-use quip_order::{EmbeddedConfig, Limits as OrderLimits, Order, OrderError, Submit, Watchdog, embedded, system_clock};
+use quip_order::{
+    Clock, EmbeddedConfig, Limits as OrderLimits, Order, OrderError, Submit, Watchdog, embedded, system_clock,
+};
 use quip_store::{OpenError, Readers, ReadersConfig, Sequencer, SequencerConfig, SequencerError, Store, StoreConfig};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
@@ -112,7 +114,8 @@ pub fn serve_on(
     let authenticator = Authenticator::open(&config.auth, folder.path())?;
     let socket = net::bind(&config)?;
     let watchdog = watchdog(&config)?;
-    let (submit, order) = order(&folder.log(), order_config(&config, &watchdog))?;
+    let clock = system_clock();
+    let (submit, order) = order(&folder.log(), order_config(&config, &watchdog, &clock))?;
     let store = Store::open(&folder.store(), store_config(&config), order.generation())?;
 
     let view = store.view();
@@ -138,7 +141,7 @@ pub fn serve_on(
         config: Arc::new(config),
         authenticator,
         generation,
-        clock: system_clock(),
+        clock,
         everyone_left: Notify::new(),
         last_seen_submitted: Notify::new(),
     };
@@ -209,14 +212,14 @@ pub(crate) fn store_config(config: &Config) -> StoreConfig {
     }
 }
 
-fn order_config(config: &Config, watchdog: &Watchdog) -> EmbeddedConfig {
+fn order_config(config: &Config, watchdog: &Watchdog, clock: &Clock) -> EmbeddedConfig {
     let limits = OrderLimits {
         conversation_commands: config.limits.waiting_per_conversation,
         conversation_bytes: config.limits.waiting_bytes_per_conversation,
         total_bytes: config.limits.waiting_bytes,
     };
     let log_bytes = config.store.log_bytes as u64;
-    EmbeddedConfig { limits, log_bytes, clock: system_clock(), watch: watchdog.watch() }
+    EmbeddedConfig { limits, log_bytes, clock: clock.clone(), watch: watchdog.watch() }
 }
 
 fn sequencer_config(config: &Config, watchdog: &Watchdog) -> SequencerConfig {

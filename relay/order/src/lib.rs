@@ -18,7 +18,7 @@ mod watchdog;
 use quip_core::{Command, Timestamp};
 use thiserror::Error;
 
-pub use clock::{Clock, system_clock};
+pub use clock::{BELIEVED_AFTER, Clock, JUMP, steady_clock, system_clock};
 pub use embedded::{
     Embedded, EmbeddedConfig, LOG_BYTES_MIN, Limits, LogError, MemoryLog, embedded, embedded_in_memory, renew,
 };

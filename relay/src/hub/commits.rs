@@ -77,7 +77,7 @@ impl<P: Port> Hub<P> {
         for change in self.rooms.members_changed(id, user, present) {
             match change {
                 Watching::Also(at, user) => {
-                    let now = self.people.watch(&user, at, 0);
+                    let now = self.people.watch(&user, at, 0, self.time());
                     self.tell(at, &now.message(&user));
                 }
                 Watching::NoLonger(at, users) => self.people.unwatch(&users, at),

@@ -51,8 +51,8 @@ impl<P: Port> Hub<P> {
     }
 
     fn due(&mut self) -> Vec<Command> {
-        let links = &self.links;
-        self.people.due(self.now, |at| links.heard(at))
+        let (time, links) = (self.time(), &self.links);
+        self.people.due(self.now, time, |at| links.heard(at))
     }
 }
 

@@ -51,8 +51,9 @@ impl<P: Port> Hub<P> {
             Opening::Open { frames, companions } => {
                 self.links.say_frames(stream, &frames);
                 if let Some(at) = self.links.connection_of(stream) {
+                    let time = self.time();
                     for (user, stored) in &companions {
-                        let now = self.people.watch(user, at, *stored);
+                        let now = self.people.watch(user, at, *stored, time);
                         self.tell(at, &now.message(user));
                     }
                 }

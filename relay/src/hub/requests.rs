@@ -54,8 +54,9 @@ impl<P: Port> Hub<P> {
         match members {
             Err(code) => encode_end(code, 0, &mut frames),
             Ok((members, more)) => {
+                let time = self.time();
                 for (user, stored) in &members {
-                    frame::encode(&self.people.state(user, *stored).message(user), &mut frames);
+                    frame::encode(&self.people.state(user, *stored, time).message(user), &mut frames);
                 }
                 encode_end(Code::DONE, u64::from(more), &mut frames);
             }

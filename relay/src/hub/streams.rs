@@ -81,7 +81,8 @@ impl<P: Port> Hub<P> {
                 Over::Connection(connection) => {
                     self.links.streams_of(connection).into_iter().for_each(|stream| self.leave(stream));
                     if let Some(gone) = self.links.remove_connection(connection, &mut self.port) {
-                        let shown = self.people.left(&gone.user, connection, gone.reason, gone.heard, self.now);
+                        let time = self.time();
+                        let shown = self.people.left(&gone.user, connection, gone.reason, gone.heard, self.now, time);
                         self.show(shown);
                     }
                 }

@@ -33,11 +33,13 @@ pub enum Plant {
     TokenOutlived,
     /// A client takes someone else for the relay.
     Fooled,
+    /// A relay believes its wall clock whatever it says.
+    ClockBelieved,
 }
 
 impl Plant {
     /// Every fault.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::EventLost,
         Self::EventRepeated,
         Self::EventsSwapped,
@@ -52,6 +54,7 @@ impl Plant {
         Self::TokenNotRenewed,
         Self::TokenOutlived,
         Self::Fooled,
+        Self::ClockBelieved,
     ];
 
     /// The promise that it breaks.
@@ -64,6 +67,7 @@ impl Plant {
             Self::TokenNotRenewed => Promise::Settles,
             Self::AckBeforeDurability => Promise::Durable,
             Self::FinalCode => Promise::Fate,
+            Self::ClockBelieved => Promise::Time,
             Self::UnhandledAcknowledged => Promise::Acknowledged,
         }
     }

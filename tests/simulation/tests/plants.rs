@@ -40,4 +40,5 @@ plants! {
     a_token_that_is_not_renewed_is_found: TokenNotRenewed,
     a_client_served_after_its_token_is_found: TokenOutlived,
     a_client_that_trusts_anyone_is_found: Fooled,
+    a_wrong_clock_that_is_believed_is_found: ClockBelieved,
 }

@@ -166,7 +166,7 @@ fn about(action: &Action) -> About<'_> {
 pub fn fold(command: &Command, at: Timestamp, loaded: Loaded) -> Folded {
     let id = command.conversation;
     match (&command.by, &command.action) {
-        (By::Relay, Action::Seen { user, at: heard }) => relay::seen(user, (*heard).min(at), loaded),
+        (By::Relay, Action::Seen { user, at: heard }) => relay::seen(user, *heard, at, loaded),
         (By::Relay, action) => relay::fold(id, action, loaded),
         (By::Device { user, .. }, Action::Mark { seq, number }) => mark::mark(id, user, *seq, *number, loaded),
         (By::Device { user, device, n }, action) => numbered(Step::new(command, user, *device, *n, at, loaded), action),

@@ -35,17 +35,19 @@ fn change(old: &ConversationRecord, action: &Action) -> Option<(ConversationReco
     }
 }
 
-/// Times merge to the highest, so order and repetition do not matter. The effect is reported even if nothing changed, so that
-/// the submitting relay stops retrying.
-pub(super) fn seen(user: &UserId, at: Timestamp, mut loaded: Loaded) -> Folded {
+/// Times up to `now` merge to the highest, so order and repetition do not matter. A stored time later than `now` is a wrong
+/// clock's, and is replaced. The effect is reported even if nothing changed, so that the submitting relay stops retrying.
+pub(super) fn seen(user: &UserId, heard: Timestamp, now: Timestamp, mut loaded: Loaded) -> Folded {
     let mut folded = Folded::default();
     let mut held = loaded.take::<UserRecord>(UserKey(user.clone()));
     if !loaded.is_damaged {
-        let old = held.get().copied().unwrap_or_default();
-        if at > old.seen {
-            held.set(UserRecord { seen: at });
+        let old = held.get().copied().unwrap_or_default().seen;
+        let known = if old > now { 0 } else { old };
+        let seen = heard.min(now).max(known);
+        if seen != old {
+            held.set(UserRecord { seen });
         }
-        folded.effects.push(Effect::Seen { user: user.clone(), at: old.seen.max(at) });
+        folded.effects.push(Effect::Seen { user: user.clone(), at: seen });
     }
     held.put(&mut folded.writes, &mut folded.unchanged);
     folded

@@ -133,7 +133,7 @@ impl Model {
             By::Relay => {
                 if let Action::Seen { user, at: heard } = &command.action {
                     let seen = self.seen.entry(user.as_str().to_owned()).or_default();
-                    *seen = (*seen).max((*heard).min(at));
+                    *seen = (*heard).min(at).max(if *seen <= at { *seen } else { 0 });
                 }
                 self.standing_order(id, &command.action);
                 return None;

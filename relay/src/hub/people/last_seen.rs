@@ -57,10 +57,10 @@ impl Ledger {
         self.due.insert((now, user.clone()));
     }
 
-    /// A user's last connection is gone; they were heard last at `heard`.
-    pub(super) fn left(&mut self, user: &UserId, heard: Timestamp) {
+    /// A user's last connection is gone; they were heard last at `heard`. `time` is now.
+    pub(super) fn left(&mut self, user: &UserId, heard: Timestamp, time: Timestamp) {
         let Some(record) = self.users.get_mut(user) else { return };
-        record.heard = record.heard.max(heard);
+        record.heard = past(record.heard, time).max(heard);
         self.gone += usize::from(record.here);
         record.here = false;
         if self.gone > self.config.left {
@@ -73,10 +73,12 @@ impl Ledger {
         self.users.get(user).map_or(0, |record| record.heard)
     }
 
-    /// At most `most` users who are due, with the time to write; `heard` tells it of those who are here.
+    /// At most `most` users who are due, with the time to write; `heard` tells it of those who are here. `time` is now: what is
+    /// later was said by a clock that was wrong.
     pub(super) fn take(
         &mut self,
         now: Instant,
+        time: Timestamp,
         most: usize,
         heard: impl Fn(&UserId) -> Timestamp,
     ) -> Vec<(UserId, Timestamp)> {
@@ -85,8 +87,9 @@ impl Ledger {
             && let Some((_, user)) = self.due.first().filter(|(due, _)| *due <= now).cloned()
         {
             let Some(record) = self.users.get_mut(&user) else { break };
+            record.written = past(record.written, time);
             if record.here {
-                record.heard = record.heard.max(heard(&user));
+                record.heard = past(record.heard, time).max(heard(&user));
             }
             if !record.here && record.heard <= record.written {
                 self.forget(&user);
@@ -104,7 +107,7 @@ impl Ledger {
     /// It is stored that a user was last heard at `at`.
     pub(super) fn written(&mut self, user: &UserId, at: Timestamp) {
         if let Some(record) = self.users.get_mut(user) {
-            record.written = record.written.max(at);
+            record.written = at;
         }
     }
 
@@ -132,11 +135,18 @@ impl Ledger {
     }
 }
 
+/// A time that is not later than `time`; otherwise 0.
+pub(super) fn past(at: Timestamp, time: Timestamp) -> Timestamp {
+    if at > time { 0 } else { at }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const EVERY: Duration = Duration::from_secs(300);
+    /// Later than what is heard in most tests.
+    const TIME: Timestamp = 1000;
 
     fn user(name: &str) -> UserId {
         UserId::parse(name).unwrap()
@@ -147,7 +157,7 @@ mod tests {
     }
 
     fn taken(ledger: &mut Ledger, now: Instant, heard: Timestamp) -> Vec<(String, Timestamp)> {
-        let taken = ledger.take(now, 100, |_| heard);
+        let taken = ledger.take(now, TIME, 100, |_| heard);
         taken.into_iter().map(|(user, at)| (user.as_str().to_owned(), at)).collect()
     }
 
@@ -167,11 +177,11 @@ mod tests {
         for second in 0..3000 {
             let now = start + Duration::from_secs(second);
             ledger.came(&user("a"), now);
-            for (of, at) in ledger.take(now, 100, |_| second * 1000 + 1) {
+            for (of, at) in ledger.take(now, u64::MAX, 100, |_| second * 1000 + 1) {
                 writes += 1;
                 ledger.written(&of, at);
             }
-            ledger.left(&user("a"), second * 1000 + 2);
+            ledger.left(&user("a"), second * 1000 + 2, u64::MAX);
             assert_eq!(ledger.heard(&user("a")), second * 1000 + 2, "known here until it is stored");
         }
         assert_eq!(writes, 10);
@@ -183,7 +193,7 @@ mod tests {
         ledger.came(&user("a"), start);
         taken(&mut ledger, start, 10);
         ledger.written(&user("a"), 10);
-        ledger.left(&user("a"), 15);
+        ledger.left(&user("a"), 15, TIME);
         assert_eq!(taken(&mut ledger, start + EVERY, 99), [("a".to_owned(), 15)], "not as of now");
         assert_eq!(taken(&mut ledger, start + EVERY * 2, 99), [("a".to_owned(), 15)], "it got lost");
         ledger.written(&user("a"), 15);
@@ -196,7 +206,7 @@ mod tests {
     fn what_could_not_be_passed_on_is_due_again_and_a_few_are_taken_at_once() {
         let (mut ledger, start) = (ledger(), Instant::now());
         ["a", "b", "c"].iter().for_each(|name| ledger.came(&user(name), start));
-        assert_eq!(ledger.take(start, 2, |_| 5).len(), 2);
+        assert_eq!(ledger.take(start, TIME, 2, |_| 5).len(), 2);
         ledger.again(&user("a"), start);
         let rest = taken(&mut ledger, start, 5);
         assert_eq!(rest, [("a".to_owned(), 5), ("c".to_owned(), 5)]);
@@ -207,18 +217,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_wrong_clock_said_is_replaced() {
+        let (mut ledger, start) = (ledger(), Instant::now());
+        ledger.came(&user("a"), start);
+        assert_eq!(taken(&mut ledger, start, 900), [("a".to_owned(), 900)]);
+        ledger.written(&user("a"), 900);
+        let mut take = |at, time, heard| ledger.take(at, time, 9, |_| heard);
+        assert_eq!(take(start + EVERY, 500, 490), [(user("a"), 490)], "900 has not come yet");
+        ledger.written(&user("a"), 490);
+        ledger.left(&user("a"), 495, 400);
+        assert_eq!(ledger.heard(&user("a")), 495);
+        ledger.left(&user("a"), 395, 400);
+        assert_eq!(ledger.heard(&user("a")), 395);
+    }
+
+    #[test]
     fn those_who_left_are_bounded() {
         let (mut ledger, start) = (ledger(), Instant::now());
         for (index, name) in ["a", "b", "c"].iter().enumerate() {
             ledger.came(&user(name), start);
-            ledger.left(&user(name), 1 + index as u64);
+            ledger.left(&user(name), 1 + index as u64, TIME);
         }
         assert_eq!(ledger.users.len(), 2);
         assert_eq!((ledger.heard(&user("b")), ledger.heard(&user("c"))), (2, 0));
         // One who is back makes room.
         ledger.came(&user("a"), start);
         ledger.came(&user("c"), start);
-        ledger.left(&user("c"), 9);
+        ledger.left(&user("c"), 9, TIME);
         assert_eq!((ledger.heard(&user("c")), ledger.gone, ledger.due.len()), (9, 2, 3));
     }
 }

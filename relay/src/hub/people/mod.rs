@@ -67,7 +67,7 @@ impl People {
         self.roster.connected(user, at)
     }
 
-    /// A user's connection is gone; its client was last heard at `heard`.
+    /// A user's connection is gone; its client was last heard at `heard`. `time` is now on the wall clock.
     pub(super) fn left(
         &mut self,
         user: &UserId,
@@ -75,10 +75,11 @@ impl People {
         reason: DisconnectReason,
         heard: Timestamp,
         now: Instant,
+        time: Timestamp,
     ) -> Option<Shown<ConnectionKey>> {
         let shown = self.roster.disconnected(user, at, reason, heard, now);
         if self.roster.connections(user).next().is_none() {
-            self.last_seen.left(user, heard);
+            self.last_seen.left(user, heard, time);
         }
         shown
     }
@@ -99,19 +100,21 @@ impl People {
         self.roster.expire(now)
     }
 
-    /// What others see of a user, of whom the store says that they were last seen at `stored`.
-    pub(super) fn state(&self, user: &UserId, stored: Timestamp) -> State {
+    /// What others see of a user, of whom the store says that they were last seen at `stored`. What is later than `time`, now,
+    /// was said by a clock that was wrong.
+    pub(super) fn state(&self, user: &UserId, stored: Timestamp, time: Timestamp) -> State {
         let mut now = self.roster.state(user);
         if now.state == presence::OFFLINE {
-            now.last_seen = now.last_seen.max(stored).max(self.last_seen.heard(user));
+            let known = [now.last_seen, stored, self.last_seen.heard(user)];
+            now.last_seen = known.map(|at| last_seen::past(at, time)).into_iter().max().unwrap_or(0);
         }
         now
     }
 
     /// A connection sees a user from now on. Gives what it sees first.
-    pub(super) fn watch(&mut self, user: &UserId, at: ConnectionKey, stored: Timestamp) -> State {
+    pub(super) fn watch(&mut self, user: &UserId, at: ConnectionKey, stored: Timestamp, time: Timestamp) -> State {
         self.roster.watch(user, at);
-        self.state(user, stored)
+        self.state(user, stored, time)
     }
 
     /// Takes back one [`People::watch`] of each user.
@@ -119,11 +122,16 @@ impl People {
         users.iter().for_each(|user| self.roster.unwatch(user, at));
     }
 
-    /// Commands that write down when users were last seen, of some who are due. `heard` tells it of a connection.
-    pub(super) fn due(&mut self, now: Instant, heard: impl Fn(ConnectionKey) -> Timestamp) -> Vec<Command> {
+    /// Commands that write down when users were last seen, of some who are due. `heard` tells it of a connection, `time` is now.
+    pub(super) fn due(
+        &mut self,
+        now: Instant,
+        time: Timestamp,
+        heard: impl Fn(ConnectionKey) -> Timestamp,
+    ) -> Vec<Command> {
         let roster = &self.roster;
         let heard = |user: &UserId| roster.connections(user).map(&heard).max().unwrap_or(0);
-        let due = self.last_seen.take(now, SEEN_PER_TICK, heard);
+        let due = self.last_seen.take(now, time, SEEN_PER_TICK, heard);
         due.into_iter().map(|(user, at)| Command::seen(user, at)).collect()
     }
 
@@ -196,6 +204,8 @@ mod tests {
 
     use super::*;
 
+    const TIME: Timestamp = 1000;
+
     fn people() -> (People, Instant, [ConnectionKey; 2]) {
         let mut keys = SlotMap::<ConnectionKey, ()>::with_key();
         (
@@ -213,13 +223,14 @@ mod tests {
     fn the_latest_of_what_is_known_says_when_a_user_was_last_seen() {
         let (mut people, now, [at, watcher]) = people();
         let ann = user("ann");
-        assert_eq!(people.watch(&ann, watcher, 30).last_seen, 30, "the store knows it");
+        assert_eq!(people.watch(&ann, watcher, 30, TIME).last_seen, 30, "the store knows it");
+        assert_eq!(people.state(&ann, TIME + 1, TIME).last_seen, 0, "the store has a time that is still to come");
         let shown = people.came(&ann, at, now).unwrap();
         assert_eq!((shown.watchers, shown.now.last_seen), (vec![watcher], 0));
-        people.left(&ann, at, DisconnectReason::Goodbye, 40, now);
+        people.left(&ann, at, DisconnectReason::Goodbye, 40, now, TIME);
         people.unwatch(std::slice::from_ref(&ann), watcher);
-        assert_eq!(people.state(&ann, 30).last_seen, 40, "it is not stored yet");
-        assert_eq!(people.state(&ann, 50).last_seen, 50, "another relay heard them later");
+        assert_eq!(people.state(&ann, 30, TIME).last_seen, 40, "it is not stored yet");
+        assert_eq!(people.state(&ann, 50, TIME).last_seen, 50, "another relay heard them later");
     }
 
     #[test]
@@ -227,11 +238,11 @@ mod tests {
         let (mut people, now, [at, _]) = people();
         let names: Vec<_> = (0..100).map(|index| user(&format!("user{index}"))).collect();
         names.iter().for_each(|name| _ = people.came(name, at, now));
-        let first = people.due(now, |_| 9);
-        assert_eq!((first.len(), people.due(now, |_| 9).len()), (SEEN_PER_TICK, 100 - SEEN_PER_TICK));
-        assert!(people.due(now, |_| 9).is_empty());
+        let first = people.due(now, TIME, |_| 9);
+        assert_eq!((first.len(), people.due(now, TIME, |_| 9).len()), (SEEN_PER_TICK, 100 - SEEN_PER_TICK));
+        assert!(people.due(now, TIME, |_| 9).is_empty());
         people.due_again(&names[0], now);
-        assert_eq!(people.due(now, |_| 9), [Command::seen(names[0].clone(), 9)]);
+        assert_eq!(people.due(now, TIME, |_| 9), [Command::seen(names[0].clone(), 9)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod order;
 mod privacy;
 mod sends;
 mod sessions;
+mod time;
 
 use std::{fmt, time::Duration};
 
@@ -38,6 +39,8 @@ pub enum Promise {
     Fate,
     /// Nobody learns what is not for them.
     Private,
+    /// What is said to be when is near the true time.
+    Time,
     /// Codes that a conforming client gets are retryable, or need a person.
     Codes,
     /// Once the faults are over, everything settles.
@@ -60,6 +63,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     found.extend(privacy::check(history, &logs));
     found.extend(codes::check(history, &logs));
     found.extend(sessions::check(history));
+    found.extend(time::check(history, &logs));
     found.extend(history.entries.iter().filter_map(|(at, entry)| sound(*at, entry)));
     found.sort_by_key(|violation| violation.at);
     found
@@ -79,7 +83,7 @@ fn sound(at: Duration, entry: &Entry) -> Option<Violation> {
 }
 
 /// Warnings that a run with faults may well lead to.
-const EXPECTED: [&str; 0] = [];
+const EXPECTED: [&str; 1] = ["the system clock"];
 
 /// Collects violations.
 struct Found<'a> {

@@ -143,7 +143,7 @@ impl Chaos {
                 self.net.set_quality(RELAY, Quality { bandwidth: Quality::GOOD.bandwidth, ..quality });
             }
             9 => self.net.cut(RELAY, true),
-            10 => self.relay.turn_clock(self.rng.random_range(-100_000..100_000)),
+            10 => self.turn_clock(),
             11 if self.trims => {
                 let place = &self.shared.places[self.rng.random_range(0..self.shared.places.len())];
                 self.relay.trim(place.id());
@@ -153,6 +153,16 @@ impl Chaos {
                 (0..self.devices.len()).for_each(|device| self.net.cut(host(Device(device)), false));
             }
         }
+    }
+
+    /// The relay's wall clock jumps by days, is off by a little, or is right again. A run is too short for a jump to be believed.
+    fn turn_clock(&mut self) {
+        let off = match self.rng.random_range(0..4) {
+            0 => 0,
+            1 if !self.relay.judges_tokens() => self.rng.random_range(-LITTLE..=LITTLE),
+            _ => self.rng.random_range(-FAR..=FAR),
+        };
+        self.relay.turn_clock(off);
     }
 
     fn soon(&mut self) -> Instant {
@@ -203,5 +213,9 @@ fn host(device: Device) -> HostId {
 pub(super) const RELAY: HostId = HostId(1);
 /// Within this a client without traffic notices that its connection was lost: its idle timeout.
 const NOTICED_WITHIN: Duration = Duration::from_secs(30);
+/// How far a clock is off that nobody minds, in milliseconds.
+const LITTLE: i64 = 30_000;
+/// How far a wrong clock is off, in milliseconds: 40 days.
+const FAR: i64 = 40 * 24 * 3_600_000;
 /// Within this everything must settle once the faults are over.
 const SETTLE: Duration = Duration::from_secs(90);

@@ -45,6 +45,6 @@ impl Issuer {
 }
 
 /// The wall clock at the start of a run, since 1970.
-pub(super) const BEGIN: Duration = Duration::from_secs(1_700_000_000);
+pub(crate) const BEGIN: Duration = Duration::from_secs(1_700_000_000);
 const LIFE: Duration = Duration::from_secs(10);
 const SECRET: &str = "known to the relay and to the issuer";

@@ -16,6 +16,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use quip_protocol::UserId;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+pub(crate) use self::issuer::BEGIN;
 use self::{
     chaos::{Chaos, RELAY},
     impostor::Impostor,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use quip_core::{Action, Authority, By, Command};
-use quip_order::{Clock, EmbeddedConfig, Faults, MemoryLog, Order, Submit, embedded_in_memory, faulty};
+use quip_order::{Clock, EmbeddedConfig, Faults, MemoryLog, Order, Submit, embedded_in_memory, faulty, steady_clock};
 use quip_protocol::ConversationId;
 use quip_relay::{
     auth::Authenticator,
@@ -116,7 +116,10 @@ impl Relay {
         self.address = self.shared.relays[self.rng.random_range(0..here)];
         let host = Host::start(&self.net, RELAY, self.rng.random());
         let wake = Arc::new(Notify::new());
-        let (submit, order) = self.ends(&host, &wake);
+        // A computer that starts has asked for the time.
+        self.turn_clock(0);
+        let clock = self.clock();
+        let (submit, order) = self.ends(&host, &wake, &clock);
         let generation = order.generation();
         let store = Store::open_in_memory(&self.disk, generation).expect("it follows this log");
         let view = store.view();
@@ -142,7 +145,7 @@ impl Relay {
             config: Arc::new(self.config.clone()),
             authenticator: Authenticator::open(&self.config.auth, "nowhere".as_ref()).expect("it needs no keys"),
             generation,
-            clock: self.clock(),
+            clock,
             everyone_left: Notify::new(),
             last_seen_submitted: Notify::new(),
         };
@@ -156,9 +159,9 @@ impl Relay {
     }
 
     /// The two ends of its order.
-    fn ends(&self, host: &Host, wake: &Arc<Notify>) -> (Arc<dyn Submit>, Box<dyn Order>) {
+    fn ends(&self, host: &Host, wake: &Arc<Notify>, clock: &Clock) -> (Arc<dyn Submit>, Box<dyn Order>) {
         let mut ends = match &self.volatile {
-            Some(volatile) => volatile.ends(self.clock()),
+            Some(volatile) => volatile.ends(clock.clone()),
             None => {
                 let limits = &self.config.limits;
                 let limits = quip_order::Limits {
@@ -166,7 +169,7 @@ impl Relay {
                     conversation_bytes: limits.waiting_bytes_per_conversation,
                     total_bytes: limits.waiting_bytes,
                 };
-                let config = EmbeddedConfig { limits, clock: self.clock(), ..EmbeddedConfig::default() };
+                let config = EmbeddedConfig { limits, clock: clock.clone(), ..EmbeddedConfig::default() };
                 let (submit, order) = embedded_in_memory(self.log.clone(), config);
                 (submit as Arc<dyn Submit>, order)
             }
@@ -179,14 +182,18 @@ impl Relay {
         (Arc::new(submit), Box::new(Tap { inner: ends.1, shared: self.shared.clone(), host: host.clone() }))
     }
 
-    /// Its wall clock.
+    /// The clock of a process.
     fn clock(&self) -> Clock {
-        let (turned, recorder) = (self.clock.clone(), self.shared.recorder.clone());
-        Arc::new(move || {
-            let time =
-                BEGIN.as_millis() as i64 + recorder.elapsed().as_millis() as i64 + turned.load(Ordering::Relaxed);
-            time as u64
-        })
+        let (turned, [on_the_wall, since_the_start]) =
+            (self.clock.clone(), [(); 2].map(|()| self.shared.recorder.clone()));
+        let wall = move || {
+            let right = (BEGIN + on_the_wall.elapsed()).as_millis() as u64;
+            right.saturating_add_signed(turned.load(Ordering::Relaxed))
+        };
+        match self.shared.plant {
+            Some(Plant::ClockBelieved) => Arc::new(wall),
+            _ => steady_clock(wall, move || since_the_start.elapsed()),
+        }
     }
 
     /// Ends it in the middle of whatever it does.
@@ -242,10 +249,13 @@ impl Relay {
         }
     }
 
-    /// Turns the wall clock by some milliseconds, unless tokens expire by it.
-    pub(super) fn turn_clock(&self, by: i64) {
-        if self.shared.issuer.is_none() {
-            self.clock.fetch_add(by, Ordering::Relaxed);
-        }
+    /// Turns the wall clock, so that it is off by some milliseconds.
+    pub(super) fn turn_clock(&self, off: i64) {
+        self.clock.store(off, Ordering::Relaxed);
+    }
+
+    /// Whether tokens expire by its clock.
+    pub(super) fn judges_tokens(&self) -> bool {
+        self.shared.issuer.is_some()
     }
 }
