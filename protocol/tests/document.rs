@@ -9,7 +9,10 @@ use std::{
     fmt::Debug,
 };
 
-use common::{From, Sample, WIRE, fields_of, samples};
+use common::{
+    From, Sample, fields_of, samples,
+    wire::{Fields, WIRE, fields_under, number, row_of, table, take_fields},
+};
 use quip_protocol::{
     ALPN, Blob, Code, ConversationId, Retry, RoomName, UserId,
     conversation::skip,
@@ -18,76 +21,6 @@ use quip_protocol::{
     session::presence,
 };
 use serde::Serialize;
-
-/// The rows of the first table after `from` whose header begins with `header`.
-fn table(from: &str, header: &str) -> Vec<Vec<&'static str>> {
-    let at = WIRE.find(from).unwrap_or_else(|| panic!("WIRE.md lacks {from:?}"));
-    let lines = WIRE[at..].lines().skip_while(|line| !line.starts_with(header));
-    let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
-    rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
-}
-
-fn number(text: &str) -> u64 {
-    text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u64::from_str_radix(hex, 16)).expect(text)
-}
-
-fn row_of<'a>(rows: &'a [Vec<&'static str>], first: &str) -> &'a [&'static str] {
-    rows.iter().find(|row| row[0] == first).unwrap_or_else(|| panic!("the table has no row {first}"))
-}
-
-/// Fields of a message: name and encoding.
-type Fields = Vec<(&'static str, &'static str)>;
-
-fn fields_under(heading: &str) -> Fields {
-    table(heading, "| Field | Encoding |").into_iter().map(|row| (row[0], row[1])).collect()
-}
-
-/// Takes one field off the front, knowing nothing but what WIRE.md says about its encoding.
-fn take(encoding: &str, bytes: &mut &[u8]) {
-    match encoding {
-        "varint" => drop(take_varint(bytes)),
-        "byte" => drop(bytes.split_off_first().expect("a byte")),
-        "bool" => assert!(*bytes.split_off_first().expect("a byte") <= 1, "not a bool"),
-        "4 bytes" => drop(bytes.split_off(..4).expect("4 bytes")),
-        "16 bytes" => drop(bytes.split_off(..16).expect("16 bytes")),
-        "bytes" => drop(take_bytes(bytes)),
-        "text" => drop(std::str::from_utf8(take_bytes(bytes)).expect("UTF-8")),
-        "list of text" => take_items(&vec![("", "text")], bytes),
-        "list of varint" => take_items(&vec![("", "varint")], bytes),
-        list => {
-            let item = list.strip_prefix("list of ").unwrap_or_else(|| panic!("no encoding of section 3: {list}"));
-            take_items(&fields_under(&format!("An **{item}** is")), bytes);
-        }
-    }
-}
-
-fn take_fields(fields: &Fields, bytes: &mut &[u8]) {
-    fields.iter().for_each(|(_, encoding)| take(encoding, bytes));
-}
-
-fn take_items(fields: &Fields, bytes: &mut &[u8]) {
-    let mut items = take_bytes(bytes);
-    while !items.is_empty() {
-        take_fields(fields, &mut items);
-    }
-}
-
-fn take_bytes<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
-    let length = take_varint(bytes) as usize;
-    bytes.split_off(..length).expect("as many bytes as the length says")
-}
-
-fn take_varint(bytes: &mut &[u8]) -> u64 {
-    let mut value = 0;
-    for shift in (0..).step_by(7) {
-        let byte = *bytes.split_off_first().expect("a byte of a varint");
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            break;
-        }
-    }
-    value
-}
 
 #[test]
 fn the_table_of_codes() {

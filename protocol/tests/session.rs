@@ -4,39 +4,16 @@
 
 mod common;
 
-use common::{WIRE, fields_of, samples, unhex};
+use common::{
+    fields_of, samples,
+    wire::{Step, session},
+};
 use quip_protocol::{
     Code, ConversationId, RoomName, ToClient, ToRelay,
     conversation::{Edit, Leave, Post},
     frame, limit,
     session::Signal,
 };
-
-/// One frame of the session in section 17.
-struct Step {
-    from_client: bool,
-    stream: &'static str,
-    name: &'static str,
-    bytes: Vec<u8>,
-    /// Each line's bytes, and what they are said to be: a field's name, perhaps followed by its value.
-    lines: Vec<(Vec<u8>, &'static str)>,
-}
-
-fn session() -> Vec<Step> {
-    let block = WIRE.split("```session\n").nth(1).and_then(|rest| rest.split("\n```").next()).expect("a session block");
-    block.split("\n\n").map(step).collect()
-}
-
-fn step(text: &'static str) -> Step {
-    let mut lines = text.lines();
-    let head = lines.next().expect("a head").split(';').next().unwrap();
-    let [direction, stream, name] = head.split_whitespace().collect::<Vec<_>>()[..] else { panic!("no head: {head}") };
-    assert!([">", "<"].contains(&direction), "{head}");
-    let parts = lines.map(|line| line.split_once(" ; ").expect(line));
-    let lines: Vec<_> = parts.map(|(hex, what)| (unhex(hex), what)).collect();
-    let bytes = lines.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
-    Step { from_client: direction == ">", stream, name, bytes, lines }
-}
 
 /// A frame's message, its fields as `Debug` has them, and its name.
 fn read(step: &Step) -> (String, Vec<String>) {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod wire;
+
 use std::fmt::Debug;
 
 use quip_protocol::{
@@ -15,8 +17,6 @@ use quip_protocol::{
     session::{Changed, GoAway, Hello, Marked, Notice, Presence, Refresh, Refreshed, Signal, Welcome},
 };
 use serde::Deserialize;
-
-pub(crate) const WIRE: &str = include_str!("../../WIRE.md");
 
 /// Who sends a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
