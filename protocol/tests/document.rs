@@ -11,7 +11,7 @@ use std::{
 
 use common::{
     From, Sample, fields_of, samples,
-    wire::{Fields, WIRE, fields_under, number, row_of, table, take_fields},
+    wire::{Fields, STATES, WIRE, fields_under, number, row_of, table, table_of, take_fields},
 };
 use quip_protocol::{
     ALPN, Blob, Code, ConversationId, Retry, RoomName, UserId,
@@ -208,5 +208,43 @@ fn the_ids_of_conversations() {
             _ => panic!("neither direct nor room: {}", row[0]),
         };
         assert_eq!(format!("`{id}`"), row[1], "{}", row[0]);
+    }
+}
+
+/// The names of codes in a cell.
+fn codes_in(cell: &str) -> Vec<Code> {
+    let words = cell.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+    // One capital letter, or a frame or shorthand of TLS and QUIC, is none.
+    let names = words.filter(|word| word.len() > 1 && !["STOP_SENDING", "RESET_STREAM", "FIN"].contains(word));
+    let code = |name| Code::TABLE.iter().find(|(_, known, _)| *known == name).unwrap_or_else(|| panic!("{name}")).0;
+    names.map(code).collect()
+}
+
+#[test]
+fn the_codes_of_each_message_and_state() {
+    let by_message = table_of(STATES, "## Codes of each message", "| Message | Answer |");
+    let by_state = table_of(STATES, "## Codes of each state", "| State | How |");
+    let said: BTreeSet<_> = by_message
+        .iter()
+        .flat_map(|row| [row[2], row[3]])
+        .chain(by_state.iter().map(|row| row[2]))
+        .flat_map(codes_in)
+        .map(|code| code.0)
+        .collect();
+    assert_eq!(
+        said,
+        Code::TABLE.iter().map(|(code, ..)| code.0).collect(),
+        "every code has a place, and only codes have"
+    );
+
+    let of_clients = samples().into_iter().filter(|sample| sample.from != From::Relay).map(|sample| sample.name);
+    let rows: BTreeSet<_> = by_message.iter().map(|row| row[0]).filter(|name| !name.contains(' ')).collect();
+    assert_eq!(rows, of_clients.collect());
+
+    let first = by_message.iter().position(|row| row[0] == "every command").expect("a row for every command");
+    for row in by_message[first..].iter().take_while(|row| row[0] != "Mark") {
+        let before = codes_in(row[2]);
+        assert!(before.iter().all(|code| !code.decides() || [Code::KNOWN, Code::REUSED].contains(code)), "{row:?}");
+        assert!(codes_in(row[3]).iter().all(|code| code.decides()), "{row:?}");
     }
 }

@@ -149,6 +149,18 @@ fn steps() -> Vec<String> {
     session().into_iter().map(one).collect()
 }
 
+/// The traces of the outbox: a name, then a step a line.
+fn traces() -> Vec<String> {
+    let blocks = STATES.split("```trace\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
+    let one = |block: &str| {
+        let (name, steps) = block.split_once('\n').unwrap();
+        line(&[("name", json!(name)), ("steps", steps.lines().collect())])
+    };
+    let all: Vec<_> = blocks.map(one).collect();
+    assert_eq!(all.len(), 8);
+    all
+}
+
 /// One row of the table of refused bytes.
 struct Refused {
     place: &'static str,
@@ -194,6 +206,7 @@ fn the_file_is_what_the_code_and_the_pages_say() {
         section("messages", messages()),
         section("event_bodies", bodies()),
         section("session", steps()),
+        section("outbox", traces()),
         section("refused", refusals()),
     ];
     let text = format!("{{\n{}\n}}\n", sections.join(",\n"));

@@ -3,6 +3,7 @@
 import codec
 from checks import VECTORS, check, same
 from codec import Malformed, Message
+from outbox import Outbox
 
 
 def value(encoding, found):
@@ -74,3 +75,37 @@ def _(relay):
         else:
             kind, content, used = codec.split(data)
             same((codec.decode(kind, content).what, used), (step["name"], len(data)))
+
+
+@check("the outbox: every trace")
+def _(relay):
+    for trace in VECTORS["outbox"]:
+        sent, told = [], []
+        outbox = Outbox(lambda n, content: sent.append(f"{n}{content}"), lambda *fate: told.append(" ".join(fate)))
+        for step in trace["steps"]:
+            what, *words = step.split()
+            if what == "compose":
+                for content in words:
+                    outbox.compose(content)
+            elif what == "lost":
+                outbox.lost()
+            elif what == "<":
+                answer(outbox, *words)
+            elif what == ">":
+                same((trace["name"], sent), (trace["name"], words))
+                sent.clear()
+            elif what == "=":
+                same([f"{item.n}{item.content}" for item in outbox.items], words)
+            else:
+                same((trace["name"], told.pop(0)), (trace["name"], step))
+        same((sent, told), ([], []))
+
+
+def answer(outbox, what, n, *words):
+    if what == "Rejected":
+        outbox.rejected(int(n), words[0], int(words[1]) if words[1:] else 0)
+    elif what == "Opened":
+        outcomes = dict(zip(map(int, words[1::2]), words[2::2])) if "outcomes" in words else {}
+        outbox.opened(int(n), outcomes, "generation" in words)
+    else:
+        outbox.accepted(int(n))

@@ -4,6 +4,7 @@ import codec
 from checks import *
 from client import Client, Connection, Conversation, wait
 from codec import frame
+from outbox import Outbox
 from relay import NONE, Relay
 
 
@@ -157,23 +158,23 @@ def _(_):
     try:
         [client] = people(relay, "ann")
         same((client.welcomed().rate, client.welcomed().burst), (50, 5))
-        room, refusals, posts = client.join(a_room()), 0, 20
+        room, refusals, told = client.join(a_room()), 0, []
         room.next("Event")
-        done, sent = 1, 1
-        while done < posts:
-            while sent < posts:
-                sent += 1
-                room.post(sent, f"message {sent}")
+        outbox = Outbox(room.post, lambda *fate: told.append(fate))
+        for n in range(2, 22):
+            outbox.last = n - 1
+            outbox.compose(f"message {n}")
+        while len(told) < 20:
             answer = room.next("Accepted", "Rejected")
-            same(answer.n, done + 1)
             if answer.what == "Accepted":
-                done = answer.n
-            else:
-                same(answer.code, RATE)
-                assert answer.retry_after > 0
-                refusals += 1
-                sent = done
-                settle(lambda: False, answer.retry_after / 1000)
-        assert refusals <= posts, f"{refusals} refusals"
+                outbox.accepted(answer.n)
+                continue
+            same((answer.n, answer.code), (outbox.items[0].n, RATE))
+            assert answer.retry_after > 0
+            settle(lambda: False, answer.retry_after / 1000)
+            outbox.rejected(answer.n, "RATE")
+            refusals += 1
+        same(told, [("done", f"message {n}") for n in range(2, 22)])
+        assert refusals < 20, f"{refusals} refusals"
     finally:
         relay.remove()
