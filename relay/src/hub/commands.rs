@@ -13,7 +13,7 @@ use quip_store::Busy;
 use super::{
     Hub,
     intake::Next,
-    keys::{ConnectionKey, StreamKey},
+    keys::StreamKey,
     links::{Numbered, ReadFor, numbered},
     port::Port,
     reads::{Query, RETRY_AFTER_MS},
@@ -22,13 +22,13 @@ use super::{
 
 impl<P: Port> Hub<P> {
     /// A numbered command arrived.
-    pub(super) fn command(&mut self, stream: StreamKey, at: ConnectionKey, message: &ToRelay<'_>) -> Next {
+    pub(super) fn command(&mut self, stream: StreamKey, message: &ToRelay<'_>) -> Next {
         let limits = &self.setup.config.limits;
         let Some(Numbered { n, action }) = numbered(message, limits.message_bytes) else {
-            return self.violation(at, Code::UNEXPECTED);
+            return self.violation(stream, Code::UNEXPECTED);
         };
         if n == 0 {
-            return self.violation(at, Code::MALFORMED);
+            return self.violation(stream, Code::MALFORMED);
         }
         match (self.rooms.admit(stream, n, limits.unanswered_per_stream), action) {
             (Admission::Drop, _) => Next::Frame,

@@ -56,12 +56,15 @@ impl<P: Port> Hub<P> {
                 }
                 Ok(Some((frame, length))) => {
                     used += length;
-                    if self.frame(stream, at, role, frame) == Next::Hold {
+                    self.links.begin_frame(stream, frame.kind);
+                    let next = self.frame(stream, at, role, frame);
+                    self.links.end_frame(stream, length);
+                    if next == Next::Hold {
                         self.links.hold(stream);
                         return Some(used);
                     }
                 }
-                Err(error) => self.links.close(at, error.code(), &mut self.port),
+                Err(error) => _ = self.violation(stream, error.code()),
             }
         }
         None
@@ -75,8 +78,8 @@ impl<P: Port> Hub<P> {
         let message = match (role, ToRelay::decode(frame)) {
             (_, Ok(Some(message))) => message,
             (_, Ok(None)) | (Role::Ending, _) => return Next::Frame,
-            (Role::Conversation, Err(error)) if is_command(error) => return self.unsupported(stream, at, frame.body),
-            (_, Err(error)) => return self.violation(at, error.code()),
+            (Role::Conversation, Err(error)) if is_command(error) => return self.unsupported(stream, frame.body),
+            (_, Err(error)) => return self.violation(stream, error.code()),
         };
         match (role, message) {
             (Role::Fresh, ToRelay::Hello(hello)) => self.hello(stream, at, &hello),
@@ -84,16 +87,16 @@ impl<P: Port> Hub<P> {
             (Role::Fresh, ToRelay::Open(open)) => self.open(stream, at, &open),
             (Role::Fresh, request) => self.request(stream, at, &request),
             (Role::Conversation, ToRelay::Mark(mark)) => self.mark(stream, mark),
-            (Role::Conversation, command) => self.command(stream, at, &command),
+            (Role::Conversation, command) => self.command(stream, &command),
             (Role::Ending, _) => Next::Frame,
-            (Role::Session | Role::Request, _) => self.violation(at, Code::UNEXPECTED),
+            (Role::Session | Role::Request, _) => self.violation(stream, Code::UNEXPECTED),
         }
     }
 
     /// A command that this relay does not know, or not in this form.
-    fn unsupported(&mut self, stream: StreamKey, at: ConnectionKey, body: &[u8]) -> Next {
+    fn unsupported(&mut self, stream: StreamKey, body: &[u8]) -> Next {
         match first_varint(body) {
-            None | Some(0) => self.violation(at, Code::MALFORMED),
+            None | Some(0) => self.violation(stream, Code::MALFORMED),
             Some(n) => self.refuse_unsupported(stream, n),
         }
     }
@@ -102,7 +105,7 @@ impl<P: Port> Hub<P> {
     pub(super) fn input_ended(&mut self, stream: StreamKey) {
         let (Some(role), Some(at)) = (self.links.role(stream), self.links.connection_of(stream)) else { return };
         if self.links.has_partial(stream) {
-            self.violation(at, Code::TRUNCATED);
+            self.violation(stream, Code::TRUNCATED);
             return;
         }
         match role {
@@ -112,9 +115,9 @@ impl<P: Port> Hub<P> {
         }
     }
 
-    /// Closes a connection that broke the protocol.
-    pub(super) fn violation(&mut self, at: ConnectionKey, code: Code) -> Next {
-        self.links.close(at, code, &mut self.port);
+    /// Closes a connection that broke the protocol on a stream.
+    pub(super) fn violation(&mut self, stream: StreamKey, code: Code) -> Next {
+        self.links.violated(stream, code, &mut self.port);
         Next::Frame
     }
 }

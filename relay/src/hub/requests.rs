@@ -33,7 +33,7 @@ impl<P: Port> Hub<P> {
             }
             ToRelay::Members(ask) => Query::Members { rights, of: members(ask.conversation, ask.after, ask.limit) },
             ToRelay::PresenceIn(ask) => Query::Present { rights, of: members(ask.conversation, ask.after, ask.limit) },
-            _ => return self.violation(at, Code::UNEXPECTED),
+            _ => return self.violation(stream, Code::UNEXPECTED),
         };
         match self.links.begin_request(stream) {
             Ok(()) => self.ask(stream, query),

@@ -22,10 +22,10 @@ impl<P: Port> Hub<P> {
     /// The first frame of a connection.
     pub(super) fn hello(&mut self, stream: StreamKey, at: ConnectionKey, hello: &Hello<'_>) -> Next {
         if !self.links.begin_session(stream, &mut self.port) {
-            return self.violation(at, Code::UNEXPECTED);
+            return self.violation(stream, Code::UNEXPECTED);
         }
         if hello.token.len() > limit::TOKEN || hello.client.len() > limit::TEXT {
-            return self.violation(at, Code::MALFORMED);
+            return self.violation(stream, Code::MALFORMED);
         }
         let identity = match self.setup.authenticator.authenticate(hello.token, self.wall()) {
             Ok(identity) => identity,
@@ -59,7 +59,7 @@ impl<P: Port> Hub<P> {
     /// A new token.
     pub(super) fn refresh(&mut self, stream: StreamKey, at: ConnectionKey, token: &str) -> Next {
         if token.len() > limit::TOKEN {
-            return self.violation(at, Code::MALFORMED);
+            return self.violation(stream, Code::MALFORMED);
         }
         if !self.links.take_refresh(at, self.now) {
             self.links.close_because(at, Code::RATE, "too many new tokens a minute", &mut self.port);
@@ -70,7 +70,8 @@ impl<P: Port> Hub<P> {
             Err(error) => return self.turn_away(at, &error),
         };
         if self.links.session(at).is_some_and(|session| *session.rights.user() != identity.user) {
-            return self.violation(at, Code::USER_CHANGED);
+            self.links.close(at, Code::USER_CHANGED, &mut self.port);
+            return Next::Frame;
         }
         self.links.say(stream, &Refreshed { expires: identity.expires_at.map_or(0, to_millis) });
         let rights = Rights::new(identity, &self.rules);

@@ -233,6 +233,13 @@ impl Links {
         self.begin_over(key);
     }
 
+    /// Closes the connection of a stream on which the protocol was broken. The text says where.
+    pub(super) fn violated(&mut self, key: StreamKey, code: Code, port: &mut impl Port) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let (at, reason) = (stream.connection, stream.complaint(code));
+        self.close_because(at, code, &reason, port);
+    }
+
     /// A connection is over by itself.
     pub(super) fn disconnected(&mut self, key: ConnectionKey, reason: DisconnectReason) {
         if let Some(connection) = self.connections.get_mut(key) {

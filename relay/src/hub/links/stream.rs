@@ -1,5 +1,7 @@
 //! One stream that a client opened.
 
+use quip_protocol::Code;
+
 use crate::hub::{keys::ConnectionKey, out::Out};
 
 /// One stream.
@@ -10,6 +12,10 @@ pub(super) struct Stream {
     /// Names its conversation in datagrams; 0 = none.
     pub(super) channel: u64,
     pub(super) role: Role,
+    /// Where the frame that is looked at begins: bytes before it on the stream.
+    pub(super) offset: u64,
+    /// Its type, once that was read.
+    pub(super) kind: Option<u64>,
     /// The beginning of a frame whose end has not arrived, or frames that wait while `held`.
     pub(super) partial: Vec<u8>,
     /// It began with a request.
@@ -43,11 +49,21 @@ impl Stream {
             id,
             channel: 0,
             role: Role::Fresh,
+            offset: 0,
+            kind: None,
             partial: Vec::new(),
             is_request: false,
             held: false,
             out: Out::default(),
             over: false,
+        }
+    }
+    /// What is said to the people who mend a client that broke the protocol here.
+    pub(super) fn complaint(&self, code: Code) -> String {
+        let Self { id, offset, .. } = self;
+        match self.kind {
+            Some(kind) => format!("stream {id}, type {kind:#x}, offset {offset}: {code}"),
+            None => format!("stream {id}, offset {offset}: {code}"),
         }
     }
 }

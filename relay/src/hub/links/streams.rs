@@ -41,6 +41,21 @@ impl Links {
         self.streams.get(key).is_some_and(|stream| !stream.held && !stream.over)
     }
 
+    /// A frame of this type is looked at.
+    pub(in crate::hub) fn begin_frame(&mut self, key: StreamKey, kind: u64) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.kind = Some(kind);
+        }
+    }
+
+    /// The frame that was looked at took `length` bytes.
+    pub(in crate::hub) fn end_frame(&mut self, key: StreamKey, length: usize) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.offset += length as u64;
+            stream.kind = None;
+        }
+    }
+
     /// Takes the beginning of a frame that waits for its end, or frames that were held.
     pub(in crate::hub) fn take_partial(&mut self, key: StreamKey) -> Vec<u8> {
         let Some(stream) = self.streams.get_mut(key) else { return Vec::new() };
@@ -57,7 +72,7 @@ impl Links {
         let at = stream.connection;
         let Some(connection) = self.connections.get_mut(at) else { return };
         if connection.partial + partial.len() > self.config.limits.unanswered_bytes_per_connection + OTHER_PARTIAL {
-            return self.close(at, Code::BUFFERED, port);
+            return self.violated(key, Code::BUFFERED, port);
         }
         connection.partial += partial.len();
         stream.partial = partial.to_vec();

@@ -39,6 +39,8 @@ pub(in crate::hub) struct Lists {
 #[derive(Default)]
 pub(in crate::hub) struct Connection {
     pub(in crate::hub) closed: Option<Code>,
+    /// What was said of that.
+    pub(in crate::hub) reason: String,
     pub(in crate::hub) over: Option<DisconnectReason>,
     pub(in crate::hub) forgotten: bool,
     pub(in crate::hub) frames: u64,
@@ -131,10 +133,10 @@ impl Port for Lists {
         self.streams[stream].forgotten = true;
     }
 
-    fn close(&mut self, connection: ConnectionKey, code: Code, _: &str) {
+    fn close(&mut self, connection: ConnectionKey, code: Code, reason: &str) {
         let connection = &mut self.connections[connection];
         assert_eq!(connection.closed, None, "closed twice");
-        connection.closed = Some(code);
+        (connection.closed, connection.reason) = (Some(code), reason.to_owned());
     }
 
     fn forget_connection(&mut self, connection: ConnectionKey) {

@@ -23,6 +23,33 @@ fn a_client_is_welcomed_and_may_open_streams_then() {
 }
 
 #[test]
+fn a_close_says_where_the_protocol_was_broken() {
+    let mut relay = Relay::new();
+    let reason = |relay: &mut Relay, client: Client| relay.world().connections[client.at].reason.clone();
+    let first = relay.connect();
+    relay.hub.received(first.session, &Bytes::from_static(b"\0"));
+    assert_eq!(reason(&mut relay, first), "stream 0, offset 0: malformed frame or body");
+
+    let second = relay.client("ann");
+    let (target, id) = (Target::Id(group()), 1);
+    let mut open = Open::new(&target, 0, Start::Now);
+    open.channel = id;
+    let before = frame::to_bytes(&open).len();
+    let stream = relay.open(second, 3, Start::Now);
+    // A frame that is skipped, in two pieces, and behind it a `Leave` with n = 0.
+    relay.hub.received(stream, &Bytes::from_static(b"\x02"));
+    relay.hub.received(stream, &Bytes::from_static(b"\x03\xff\x02\x2a\0"));
+    let text = format!("stream {id}, type 0x2a, offset {}: malformed frame or body", before + 3);
+    assert_eq!(reason(&mut relay, second), text);
+
+    let third = relay.client("bob");
+    let cut = relay.stream(third.at, 8);
+    relay.hub.received(cut, &Bytes::from_static(b"\x05\x20"));
+    relay.hub.finished(cut);
+    assert_eq!(reason(&mut relay, third), "stream 8, offset 0: stream finished inside a frame");
+}
+
+#[test]
 fn a_client_that_says_nothing_is_closed() {
     let mut relay = Relay::new();
     let client = relay.connect();
