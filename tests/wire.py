@@ -15,20 +15,20 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).with_name("wire")))
 
 try:
-    import aioquic  # noqa: F401
-    import blake3  # noqa: F401
+    import aioquic
+    import blake3
 except ImportError as error:
     print(f"skipped: {error}; pip install aioquic==1.7.2 blake3")
     sys.exit(0)
 
-import check_bytes  # noqa: E402, F401
-import check_session  # noqa: E402, F401
-import check_conversation  # noqa: E402, F401
-import check_commands  # noqa: E402, F401
-import check_people  # noqa: E402, F401
-import checks  # noqa: E402
-import client  # noqa: E402
-import relay  # noqa: E402
+import check_bytes
+import check_session
+import check_conversation
+import check_commands
+import check_people
+import checks
+import client
+import relay
 
 CONFIG = """
 [limits]

@@ -4,7 +4,7 @@ import os
 
 import codec
 from checks import *
-from client import Client, settle_all
+from client import Client, settle_all, wait
 from codec import event_body, frame
 
 
@@ -153,6 +153,26 @@ def _(relay):
     group.command("Add", n=3, user=bob.user)
     group.command("SetRole", n=4, user=bob.user, role=1)
     same([(answer.what, answer.seq) for answer in settle_all(group, 2)], [("Ack", 0), ("Ack", 0)])
+
+
+@check("large messages on many streams, within unanswered_bytes")
+def _(relay):
+    [ann] = people(relay, "ann", streams=24)
+    rooms = [ann.join(a_room()) for _ in range(24)]
+    waiting = [(room, frame("Post", n=n, kind=2, body=bytes(16384))) for n in (2, 3) for room in rooms]
+    room_left, unanswered = ann.welcomed().unanswered_bytes, 0
+    while waiting or unanswered:
+        while waiting and len(waiting[0][1]) <= room_left:
+            room, data = waiting.pop(0)
+            room.send(data)
+            room_left, unanswered = room_left - len(data), unanswered + 1
+        wait(lambda: any(room.messages for room in rooms) or ann.closed is not None, "an answer")
+        for room in rooms:
+            while room.messages:
+                message = room.next("Event", "Accepted")
+                if message.what == "Accepted":
+                    room_left, unanswered = room_left + len(data), unanswered - 1
+        same(ann.closed, None)
 
 
 @check("after a lost connection: what was decided is known, the rest is sent again, nothing twice")

@@ -14,7 +14,7 @@ def _(relay):
     [ann] = people(relay, "ann")
     other = Client(relay, ann.user)
     other.welcomed()
-    room = ann.join(name := a_room())
+    room = ann.join(a_room())
     for n in range(2, 5):
         room.post(n, "x")
     settle_all(room, 3)
@@ -111,8 +111,8 @@ def _(relay):
 
 
 @check("SIGTERM: GoAway, then SHUTDOWN; after the restart everything goes on from the cursor")
-def _(_):
-    relay = Relay(_.binary, NONE)
+def _(shared):
+    relay = Relay(shared.binary, NONE)
     try:
         [ann] = people(relay, "ann")
         room = ann.join(name := a_room())

@@ -61,7 +61,7 @@ def _refused(relay, row):
     data, finish, where = bytes.fromhex(row["bytes"]), row["finish"], row["where"]
     client = Connection(relay) if where == "hello" else people(relay, "eve")[0]
     if where in ("conversation", "datagram"):
-        stream = client.join(a_room(), channel=1)
+        stream = client.join(name := a_room(), channel=1)
         stream.next("Event")
     if where == "session":
         stream = client.session
@@ -71,7 +71,12 @@ def _refused(relay, row):
     elif where == "request":
         stream = client.stream(frame("List", limit=1) + data, finish)
     elif where == "datagram":
+        [other] = people(relay, "bob")
+        other.join(name, channel=2)
         client.quic.send_datagram_frame(data)
+        client.quic.send_datagram_frame(codec.put_varint(0x61) + codec.body("Signal", channel=1, kind=99))
+        wait(lambda: other.datagrams, "the signal behind it")
+        same([signal.kind for signal in other.datagrams], [99])
     else:
         stream = client.stream(data, finish)
     code, ends = row["code"], row["ends"]
@@ -125,12 +130,12 @@ def _(relay):
 
 
 @check("tokens: grants, audience, another user, expiry, Hello in time")
-def _(_):
+def _(shared):
     config = '[limits]\nunauthenticated = "1s"\n[auth]\nleeway = "1s"\n[presence]\nsweep = "200ms"\n'
-    relay = Relay(_.binary, config)
+    relay = Relay(shared.binary, config)
     try:
         silent = Connection(relay)
-        [ann] = [Client(relay, relay.token("ann", "--create", "own:*", "--post", "own:*"))]
+        ann = Client(relay, relay.token("ann", "--create", "own:*", "--post", "own:*"))
         assert ann.welcomed().expires > ann.welcomed().time + 3_600_000, "an hour and the leeway"
         same(ann.open("other:x", join=1).next("End").code, NOT_FOUND)
         room = ann.join("own:x")
@@ -153,8 +158,8 @@ def _(_):
 
 
 @check("one refusal for a rate: go back to n, wait, send again")
-def _(_):
-    relay = Relay(_.binary, NONE + "[limits]\nmessages_per_second = 50\nmessages_burst = 5\n")
+def _(shared):
+    relay = Relay(shared.binary, NONE + "[limits]\nmessages_per_second = 50\nmessages_burst = 5\n")
     try:
         [client] = people(relay, "ann")
         same((client.welcomed().rate, client.welcomed().burst), (50, 5))

@@ -42,7 +42,7 @@ class Connection:
         config = QuicConfiguration(
             is_client=True, alpn_protocols=[alpn], max_datagram_frame_size=65536, max_data=64 << 20,
             verify_mode=ssl.CERT_NONE, server_name="localhost", session_ticket=ticket,
-        )  # fmt: skip
+        )
         self.quic = QuicConnection(configuration=config, session_ticket_handler=self._keep_ticket)
         # aioquic has no setting for this: the relay opens no streams.
         self.quic._local_max_streams_bidi.value = self.quic._local_max_streams_uni.value = 0
@@ -198,7 +198,7 @@ class Client(Connection):
     def hello(self, token, streams=16):
         grease = [(61, b"\xff"), (0xBD, b"")]
         return frame("Hello", grease, token=token, device=self.device, instance=self.instance, client="wire.py 1",
-                     streams=streams, features=[125])  # fmt: skip
+                     streams=streams, features=[125])
 
     def welcomed(self):
         self.welcome = self.welcome or self.session.next("Welcome")
@@ -214,7 +214,7 @@ class Client(Connection):
             kind, target = (1, target[1:].encode()) if target.startswith("@") else (2, target.encode())
         start_kind, generation, value = start
         data = frame("Open", target_kind=kind, target=target, join=join, channel=channel, start_kind=start_kind,
-                     generation=generation, value=value, digest=digest)  # fmt: skip
+                     generation=generation, value=value, digest=digest)
         return self.stream(data + then, of=Conversation)
 
     def join(self, target, n=1, **more):

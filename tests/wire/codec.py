@@ -1,4 +1,4 @@
-"""Varints, frames and messages of quip/1: protocol/WIRE.md, sections 3, 4, 5, 8, 12. Fields are those of vectors.json."""
+"""Varints, frames and messages of quip/1: protocol/WIRE.md, sections 3, 4, 5, 8, 12. Fields are from vectors.json."""
 
 import json
 import pathlib

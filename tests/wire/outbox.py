@@ -92,8 +92,9 @@ class Outbox:
             item.sent = item.sent and item.n < n
 
     def number_from(self, n):
-        for n, item in enumerate(self.items, n):
-            item.n, item.sent, item.tried, self.last = n, False, False, n
+        for place, item in enumerate(self.items):
+            item.n, item.sent, item.tried = n + place, False, False
+        self.last = n + len(self.items) - 1
 
     def unknown_where(self, test):
         for item in list(self.items):
