@@ -21,7 +21,7 @@ use super::{
     make::{file, is_made, make},
     segment::{self, BadHeader, Block, Header, SECTOR},
 };
-use crate::{BatchLimit, Ordered, Watch, draw_generation};
+use crate::{BatchLimit, Ordered, Watch};
 
 /// How many segments a log has.
 pub(super) const SEGMENTS: usize = 8;
