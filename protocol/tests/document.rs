@@ -214,7 +214,7 @@ fn the_ids_of_conversations() {
 /// The names of codes in a cell.
 fn codes_in(cell: &str) -> Vec<Code> {
     let words = cell.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
-    // One capital letter, or a frame or shorthand of TLS and QUIC, is none.
+    // Single letters are none, nor are the names of QUIC's frames.
     let names = words.filter(|word| word.len() > 1 && !["STOP_SENDING", "RESET_STREAM", "FIN"].contains(word));
     let code = |name| Code::TABLE.iter().find(|(_, known, _)| *known == name).unwrap_or_else(|| panic!("{name}")).0;
     names.map(code).collect()

@@ -157,3 +157,20 @@ def _(relay):
     same(bob.ask("Members", conversation=member.first.conversation, limit=1)[1].code, NOT_A_MEMBER)
     page, _ = bob.ask("History", conversation=member.first.conversation, limit=1)
     same((page[0].head, page[1].seq), (4, 4))
+
+
+@check("one who is back sees both memberships, and a Skip between them")
+def _(relay):
+    ann, bob = people(relay, "ann", "bob")
+    group = ann.join((3, number := b"\x02" + os.urandom(15)))
+    group.command("Add", n=2, user=bob.user)
+    group.command("Remove", n=3, user=bob.user)
+    group.post(4, "between")
+    group.command("Add", n=5, user=bob.user)
+    settle_all(group, 4)
+    back = bob.open(number, start=BEGINNING)
+    opened = back.opened()
+    same((opened.first_kept, opened.start, opened.head), (2, 2, 5))
+    found = [back.next() for _ in range(5)]
+    same([message.what for message in found], ["Skip", "Event", "Event", "Skip", "Event"])
+    same((found[3].to, found[3].why, found[4].seq), (4, 2, 5))

@@ -4,7 +4,7 @@ import os
 
 import codec
 from checks import *
-from client import Client, settle_all, wait
+from client import Client, Connection, settle_all, wait
 from codec import frame
 from relay import NONE, Relay
 
@@ -110,9 +110,9 @@ def _(relay):
     same(end.info, 1)
 
 
-@check("SIGTERM: GoAway, then SHUTDOWN; after the restart everything goes on from the cursor")
+@check("SIGTERM: GoAway, all works as before, then SHUTDOWN; after the restart everything goes on from the cursor")
 def _(shared):
-    relay = Relay(shared.binary, NONE)
+    relay = Relay(shared.binary, NONE + '[limits]\ngo_away_within = "2s"\n')
     try:
         [ann] = people(relay, "ann")
         room = ann.join(name := a_room())
@@ -122,17 +122,20 @@ def _(shared):
         relay.terminate()
         away = ann.session.find("GoAway")
         same(away.code, SHUTDOWN)
-        assert away.within > 0
+        same(away.within, 2000)
+        room.post(3, "while it goes")
+        room.next("Accepted")
+        same(Connection(relay).wait_closed(), SHUTDOWN)
         same(ann.wait_closed(), SHUTDOWN)
         same(relay.wait(), 0)
         relay.start()
         back = Client(relay, ann.user, ann.device, ann.instance)
         again = back.open(name, start=(1, room.generation, room.cursor))
         opened = again.opened()
-        same((opened.generation, opened.start, opened.last_n), (room.generation, 3, 2))
+        same((opened.generation, opened.start, opened.last_n), (room.generation, 4, 3))
         again.post(2, "before")
         same(again.next("Ack").seq, 2)
-        again.post(3, "after")
-        same(again.next("Accepted").seq, 3)
+        again.post(4, "after")
+        same(again.next("Accepted").seq, 4)
     finally:
         relay.remove()
