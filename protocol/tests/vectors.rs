@@ -14,7 +14,7 @@ use common::{
 };
 use quip_protocol::{
     Blob, Code, ConversationId, DecodeError, Event, FrameError, Message, RoomName, ToRelay, UserId,
-    conversation::{Leave, Mark, Open, Start, Target},
+    conversation::{Leave, Mark, Open, Post, SetTitle, Start, Target},
     frame, limit,
     session::Hello,
 };
@@ -240,17 +240,22 @@ fn judged(refused: &Refused) -> Option<(Code, &'static str)> {
     if refused.place == "fresh" && !is_opening {
         return Some((Code::UNKNOWN_STREAM, "stream"));
     }
-    let command = refused.place == "conversation" && read.kind != Mark::TYPE;
+    let is_open = refused.place == "conversation";
+    let numbered = |kind| (Post::TYPE..=SetTitle::TYPE).contains(&kind);
     match ToRelay::decode(read) {
         Ok(Some(_)) => None,
         Ok(None) => Some((Code::DONE, "nothing")),
-        Err(DecodeError::UnknownType(_) | DecodeError::UnknownExtension(_)) if command => {
-            match frame::first_varint(read.body) {
-                None | Some(0) => Some((Code::MALFORMED, "connection")),
-                Some(_) => Some((Code::UNSUPPORTED, "command")),
-            }
-        }
+        Err(DecodeError::UnknownType(_)) if is_open => unsupported(read.body),
+        Err(DecodeError::UnknownExtension(kind)) if is_open && numbered(kind) => unsupported(read.body),
         Err(error) => Some((error.code(), "connection")),
+    }
+}
+
+/// The answer to a command that is unknown, or unknown in this form.
+fn unsupported(body: &[u8]) -> Option<(Code, &'static str)> {
+    match frame::first_varint(body) {
+        None | Some(0) => Some((Code::MALFORMED, "connection")),
+        Some(_) => Some((Code::UNSUPPORTED, "command")),
     }
 }
 

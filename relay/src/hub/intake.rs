@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quip_protocol::{
     Code, DecodeError, Frame, Message, ToRelay,
-    conversation::{Mark, Open},
+    conversation::{Open, Post, SetTitle},
     frame::{first_varint, split},
     request::{History, List, Members, PresenceIn},
     session::Hello,
@@ -126,7 +126,8 @@ impl<P: Port> Hub<P> {
 fn is_command(error: DecodeError) -> bool {
     match error {
         DecodeError::UnknownType(_) => true,
-        DecodeError::UnknownExtension(kind) => kind != Mark::TYPE,
+        // `Mark`, behind them, has no number.
+        DecodeError::UnknownExtension(kind) => (Post::TYPE..=SetTitle::TYPE).contains(&kind),
         DecodeError::Malformed(_) | DecodeError::Unexpected(_) => false,
     }
 }

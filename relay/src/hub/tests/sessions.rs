@@ -50,6 +50,23 @@ fn a_close_says_where_the_protocol_was_broken() {
 }
 
 #[test]
+fn only_commands_are_refused_for_an_extension() {
+    // `Leave` with n = 1, `Mark` and `List`, each with extension 2.
+    let list = [&[0x14, 0x42][..], &[0; 16], &[1, 2, 0]].concat();
+    for (bytes, code) in [
+        (vec![4, 0x2a, 1, 2, 0], None),
+        (vec![5, 0x34, 1, 1, 2, 0], Some(Code::UNKNOWN_EXTENSION)),
+        (list, Some(Code::UNKNOWN_EXTENSION)),
+    ] {
+        let mut relay = Relay::new();
+        let client = relay.client("ann");
+        let stream = relay.open(client, 3, Start::Now);
+        relay.hub.received(stream, &bytes.into());
+        assert_eq!(relay.closed(client), code);
+    }
+}
+
+#[test]
 fn a_client_that_says_nothing_is_closed() {
     let mut relay = Relay::new();
     let client = relay.connect();
