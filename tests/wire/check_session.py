@@ -82,6 +82,8 @@ def _refused(relay, row):
     code, ends = row["code"], row["ends"]
     if ends == "connection":
         same(client.wait_closed(), code)
+        is_violation = 0x10 <= code < 0x40
+        same(client.reason.startswith(f"stream {stream.id}, "), is_violation)
         return
     if ends == "stream":
         wait(lambda: stream.reset is not None and stream.stopped is not None, "a reset")
