@@ -1,6 +1,6 @@
 //! Connecting, with hints on failure.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use anyhow::{Context, anyhow};
 use quip_client::{
@@ -11,6 +11,7 @@ use quip_client::{
 use crate::{
     args::Common,
     login::{Login, Relay},
+    show,
     target::TargetArg,
 };
 
@@ -27,9 +28,16 @@ pub(crate) async fn connect(common: &Common) -> anyhow::Result<Client> {
     Client::connect(config).await.map_err(|error| explain(error, &relay, by_token))
 }
 
-/// Opens a conversation, joining it if necessary.
+/// Opens a conversation, joining it if necessary. Says so if the relay is behind what this device has.
 pub(crate) async fn open(client: &Client, target: &TargetArg, start: Start) -> anyhow::Result<Conversation> {
-    let opened = client.open(target.target(), OpenOptions::join().start(start)).await;
+    let mut told = client.events();
+    let mut opening = pin!(client.open(target.target(), OpenOptions::join().start(start)));
+    let opened = loop {
+        tokio::select! {
+            opened = &mut opening => break opened,
+            Some(event) = told.next() => show::behind(&event).into_iter().for_each(|note| eprintln!("{note}")),
+        }
+    };
     opened.map_err(|error| {
         let hint = open_hint(&error, target);
         anyhow::Error::new(error).context(format!("cannot open {target}{hint}"))

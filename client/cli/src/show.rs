@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{Timestamp, tz::TimeZone};
-use quip_client::{Entry, OwnedEvent, PresenceState, SkipReason, kind, role};
+use quip_client::{ClientEvent, Entry, OwnedEvent, PresenceState, SkipReason, kind, role};
 use quip_protocol::event::{Added, Deleted, Edited, Reacted, Removed, RoleChanged, Titled};
 use serde_json::{Value, json};
 
@@ -211,6 +211,15 @@ fn kind_of(entry: &Entry) -> &'static str {
 /// As a TARGET if possible.
 fn title(entry: &Entry, name: &str) -> String {
     if kind_of(entry) == "direct" { format!("@{name}") } else { name.to_owned() }
+}
+
+/// What a person is told of a relay that has less of a conversation than this device.
+pub(crate) fn behind(event: &ClientEvent) -> Option<String> {
+    let ClientEvent::Behind { head, .. } = event else { return None };
+    Some(format!(
+        "the relay's log ends at event {head}, before what this device has: it lags behind others, or its data was copied \
+         back from a backup; waiting for it"
+    ))
 }
 
 #[cfg(test)]

@@ -16,9 +16,16 @@ pub(crate) async fn run(common: &Common, args: &TailArgs) -> anyhow::Result<()> 
     let mut conversation = connect::open(&client, &args.target, start(args.from)).await?;
     let zone = TimeZone::system();
     let mut left = args.count.unwrap_or(u64::MAX);
-    while left > 0
-        && let Some(event) = conversation.next().await
-    {
+    let mut told = client.events();
+    while left > 0 {
+        let event = tokio::select! {
+            event = conversation.next() => event,
+            Some(event) = told.next() => {
+                show::behind(&event).into_iter().for_each(|note| eprintln!("{note}"));
+                continue;
+            }
+        };
+        let Some(event) = event else { break };
         match event {
             ConversationEvent::Event(event) => {
                 if common.json {

@@ -231,7 +231,11 @@ impl Chat {
             ClientEvent::Notice { code, text } => {
                 self.screen.note(&format!("-- relay notice: {} ({code})", show::plain(&text)))?;
             }
-            _ => {}
+            other => {
+                if let Some(note) = show::behind(&other) {
+                    self.screen.note(&format!("-- {note}"))?;
+                }
+            }
         }
         Ok(())
     }
