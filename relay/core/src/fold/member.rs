@@ -129,6 +129,11 @@ pub(super) fn set_title(step: &mut Step<'_>, title: &str) -> Verdict {
     if member.role < role::ADMIN && !step.moderates() {
         return Err(Code::FORBIDDEN);
     }
+    if let Naming::Group(old) | Naming::Room(_, old) = &step.conversation().naming
+        && old == title
+    {
+        return UNSEEN;
+    }
     match &mut step.change().naming {
         Naming::Group(old) | Naming::Room(_, old) => title.clone_into(old),
         Naming::Direct(..) => unreachable!("the naming follows the kind of the id"),

@@ -407,6 +407,8 @@ fn titles() {
     let id = world.room_of(&["a"]);
     let outcome = world.ok(id, "a", Action::SetTitle { title: "Lobby".into() });
     assert_eq!(world.event(id, outcome.seq).unwrap().body, body(&event::Titled { title: "Lobby" }));
+    let again = world.ok(id, "a", Action::SetTitle { title: "Lobby".into() });
+    assert_eq!(again.seq, 0, "a title that stays makes no event");
     assert_eq!(world.conversation(id).unwrap().naming, Naming::Room(ROOM.into(), "Lobby".into()));
     let id = world.group_of("a", &[]);
     world.ok(id, "a", Action::SetTitle { title: "Us".into() });

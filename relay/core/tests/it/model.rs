@@ -329,6 +329,7 @@ impl Model {
                 Ok(Some((kind::ROLE, bytes(&event::RoleChanged { user: other.as_str(), role: *new }))))
             }
             Action::SetTitle { .. } if !leads => Err(Code::FORBIDDEN),
+            Action::SetTitle { title } if talk.title == *title => Ok(None),
             Action::SetTitle { title } => {
                 talk.title.clone_from(title);
                 Ok(Some((kind::TITLE, bytes(&event::Titled { title }))))
