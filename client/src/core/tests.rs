@@ -725,6 +725,22 @@ fn a_join_finds_its_number() {
 }
 
 #[test]
+fn a_join_that_was_refused_where_nothing_is_recorded_is_sent_under_the_same_number_again() {
+    let mut room = Room::new(join(), SavedConversation::default());
+    room.connect();
+    room.end(Code::NOT_FOUND, 0);
+    assert_eq!(room.poll(), Next::Over);
+    let mut room = Room::new(join(), room.kept().clone());
+    assert_eq!(room.connect(), ["open join 2 Last(2)"], "it may be recorded");
+    room.end(Code::MISSING, 0);
+    assert_eq!(room.reconnect(), ["open join 1 Last(2)"]);
+    room.opened(5, 4, 1, &[outcome(1, Code::DONE, 5)]);
+    assert!(matches!(room.opening.try_recv(), Ok(Ok(()))));
+    room.poll();
+    assert_eq!((room.kept().last_n, room.kept().outbox.len()), (1, 0));
+}
+
+#[test]
 fn a_busy_relay_does_not_use_up_the_tries_of_a_join() {
     let mut room = Room::new(join(), SavedConversation { last_n: 6, ..SavedConversation::default() });
     room.connect();

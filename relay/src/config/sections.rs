@@ -66,10 +66,16 @@ section! {
         /// Maximum records (conversations, memberships, send numbers, read marks) cached by the sequencer; up to twice as many
         /// for a while. 3 KB for a device with 64 outcomes, 200 bytes for any other.
         cached_records: usize [Count] = 32_768, 16..=1 << 24;
+        /// How long the send numbers of a device in a conversation are kept after their last use. A device that comes back later
+        /// cannot learn what became of commands that it had sent then.
+        send_numbers_kept: Duration [Period] = Duration::from_secs(90 * DAY), Duration::from_secs(DAY)..=Duration::from_secs(3650 * DAY);
         /// A commit that takes longer ends the process: the disk is full or gone.
         commit_timeout: Duration [Period] = Duration::from_secs(10), Duration::from_secs(1)..=Duration::from_secs(600);
     }
 }
+
+/// In seconds.
+const DAY: u64 = 86_400;
 
 impl RawStore {
     /// Fills in the defaults and checks each value.

@@ -11,6 +11,7 @@ mod authority;
 mod commands;
 mod commits;
 mod deadlines;
+mod forgetting;
 mod intake;
 mod keys;
 mod last_seen;
@@ -51,6 +52,7 @@ pub use reads::{Read, ReadDone};
 use crate::{auth::Authenticator, config::Config};
 use authority::Rules;
 use deadlines::{Deadlines, TICK};
+use forgetting::Forgetting;
 use links::Links;
 use people::People;
 use rooms::Rooms;
@@ -101,6 +103,7 @@ pub struct Hub<P> {
     rooms: Rooms,
     people: People,
     deadlines: Deadlines,
+    forgetting: Forgetting,
     rules: Arc<Rules>,
     setup: Arc<Setup>,
     phase: Phase,
@@ -118,6 +121,7 @@ impl<P: Port> Hub<P> {
             rooms: Rooms::new(Arc::clone(config), setup.generation),
             people: People::new(config, TICK),
             deadlines: Deadlines::new(config, now),
+            forgetting: Forgetting::new(config.store.send_numbers_kept, now),
             rules: Arc::new(Rules::new(config)),
             setup,
             phase: Phase::Running,

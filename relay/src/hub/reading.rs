@@ -39,6 +39,7 @@ impl<P: Port> Hub<P> {
             }
             Got::LastSeen(commands) => _ = self.submit_last_seen(commands),
             Got::GroupMembers(pages) => self.notify(pages),
+            Got::Silent(page) => self.forgetting.read(page, self.now),
         }
     }
 

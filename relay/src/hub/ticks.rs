@@ -1,4 +1,4 @@
-//! What is done in ticks: marks, looks at connections, presence, notifications.
+//! What is done in ticks: marks, looks at connections, presence, notifications, forgetting.
 
 use quip_protocol::{Code, session::Changed};
 use quip_store::{Members, ReadError};
@@ -24,6 +24,7 @@ impl<P: Port> Hub<P> {
         self.give_up_unanswered();
         if self.phase.serves() {
             self.write_last_seen();
+            self.forget_silent();
         }
         self.people.tick();
         self.read_members();
@@ -59,6 +60,16 @@ impl<P: Port> Hub<P> {
         let Some(change) = self.links.look_at(at, self.now, time, &mut self.port) else { return };
         let shown = self.people.reachable(&change.user, at, change.reachable, change.heard);
         self.show(shown);
+    }
+
+    /// Has send numbers forgotten that are not used any more, a few at a time.
+    fn forget_silent(&mut self) {
+        let port = &mut self.port;
+        self.forgetting.submit(|command| port.submit(command).is_ok());
+        let Some(page) = self.forgetting.next(self.now, self.time()) else { return };
+        if self.port.read(Read(Wanted::Silent(page))).is_err() {
+            self.forgetting.put_off(self.now);
+        }
     }
 
     /// Has members of groups with new messages read, if it is time for some.

@@ -19,6 +19,7 @@ mod meta;
 mod read;
 mod readers;
 mod sequencer;
+mod silent;
 mod store;
 mod view;
 
@@ -27,5 +28,6 @@ pub use engine::MemoryDisk;
 pub use error::{EngineError, OpenError, ReadError};
 pub use readers::{Busy, Job, Readers, ReadersConfig};
 pub use sequencer::{Sequencer, SequencerConfig, SequencerError, Step};
+pub use silent::Silent;
 pub use store::{Store, StoreConfig};
 pub use view::{Direction, EventPage, List, Listed, Members, PageLimit, View};

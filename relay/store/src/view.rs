@@ -8,12 +8,13 @@ use std::{
 use bytes::Bytes;
 use fjall::Slice;
 use quip_core::{
-    ConversationRecord, EditsRecord, EventRecord, Key, Kind, MarkRecord, MemberRecord, Record, SendsRecord, UserRecord,
+    ConversationRecord, EditsRecord, EventRecord, Key, Kind, MarkRecord, MemberRecord, Record, SendsRecord, Timestamp,
+    UserRecord,
     record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, SendsKey, UserKey},
 };
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
-use crate::{ReadError, list, read, store::Inner};
+use crate::{ReadError, Silent, list, read, silent, store::Inner};
 
 /// Everything that was announced to sinks. Cheap to clone; reads may wait for the disk, and for a commit that is under way.
 #[derive(Clone)]
@@ -216,6 +217,15 @@ impl View {
     /// When a record is damaged or the store fails.
     pub fn members(&self, id: ConversationId, after: Option<&UserId>, limit: usize) -> Result<Members, ReadError> {
         list::members(&self.inner, id, after, limit)
+    }
+
+    /// Devices behind `after` whose send numbers in a conversation were not used since `before`. Looks at about `looks` records,
+    /// so a page may be short, even empty, and still name a next one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn silent(&self, after: Option<&SendsKey>, before: Timestamp, looks: usize) -> Result<Silent, ReadError> {
+        silent::silent(&self.inner.snapshot()?, after, before, looks)
     }
 
     /// The user's conversations after `after`, at most `limit`, all as of the same moment.

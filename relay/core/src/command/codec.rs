@@ -44,6 +44,7 @@ const MARK: u8 = 11;
 const SET_POLICY: u8 = 12;
 const TRIM: u8 = 13;
 const SEEN: u8 = 14;
+const FORGET: u8 = 15;
 
 const EXISTING: u8 = 0;
 const DIRECT: u8 = 1;
@@ -222,6 +223,12 @@ pub(crate) fn put_action(action: &Action, out: &mut impl Sink) {
             out.put_u8(TRIM);
             out.put_varint(*first_kept);
         }
+        Action::Forget { user, device, before } => {
+            out.put_u8(FORGET);
+            put_user(user, out);
+            out.put(&device.0);
+            out.put_varint(*before);
+        }
         Action::Seen { user, at } => {
             out.put_u8(SEEN);
             put_user(user, out);
@@ -272,6 +279,7 @@ fn read_action(from: &mut Reader<'_>) -> Result<Action, CommandError> {
         SET_POLICY => Action::SetPolicy { policy: Policy::read(from)? },
         TRIM => Action::Trim { first_kept: from.varint()? },
         SEEN => Action::Seen { user: from.user()?, at: from.varint()? },
+        FORGET => Action::Forget { user: from.user()?, device: from.device()?, before: from.varint()? },
         _ => return Err(CommandError::UnknownAction(number)),
     };
     Ok(action)

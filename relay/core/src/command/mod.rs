@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
 pub use self::codec::{BESIDE, CommandError, VERSION};
-use crate::{Policy, Timestamp};
+use crate::{Policy, Timestamp, record::SendsKey};
 
 /// The conversation of commands about a user. No conversation has this id, because its first byte is not a kind.
 pub const NO_CONVERSATION: ConversationId = ConversationId([0; 16]);
@@ -36,7 +36,7 @@ pub enum By {
         /// The send number; 0 only for [`Action::Mark`].
         n: u64,
     },
-    /// A relay, for standing policy, trimming and who was seen when.
+    /// A relay, for standing policy, trimming, forgetting and who was seen when.
     Relay,
 }
 
@@ -133,6 +133,15 @@ pub enum Action {
         /// The oldest event to keep.
         first_kept: u64,
     },
+    /// Forget the send numbers of a device that were not used since `before`. By a relay only.
+    Forget {
+        /// Whose device.
+        user: UserId,
+        /// The device.
+        device: DeviceId,
+        /// Later ones stay.
+        before: Timestamp,
+    },
     /// A user was heard from. By a relay only, without a conversation.
     Seen {
         /// Who.
@@ -160,6 +169,12 @@ impl Command {
     pub fn seen(user: UserId, at: Timestamp) -> Self {
         let action = Action::Seen { user, at };
         Self { conversation: NO_CONVERSATION, by: By::Relay, authority: Authority::default(), action }
+    }
+
+    /// The command to forget the send numbers that are stored under a key, unless they were used since `before`.
+    pub fn forget(SendsKey(conversation, device, user): SendsKey, before: Timestamp) -> Self {
+        let action = Action::Forget { user, device, before };
+        Self { conversation, by: By::Relay, authority: Authority::default(), action }
     }
 
     /// The bytes that this command counts for in the limits on queued commands and on batches. More than its size for a command

@@ -108,6 +108,7 @@ pub fn keys(command: &Command) -> Vec<Key> {
     let By::Device { user, device, n } = &command.by else {
         return match &command.action {
             Action::Seen { user, .. } => vec![UserKey(user.clone()).into()],
+            Action::Forget { user, device, .. } => vec![SendsKey(id, *device, user.clone()).into()],
             _ => vec![ConversationKey(id).into()],
         };
     };
@@ -152,6 +153,7 @@ fn about(action: &Action) -> About<'_> {
         | Action::Mark { .. }
         | Action::SetPolicy { .. }
         | Action::Trim { .. }
+        | Action::Forget { .. }
         | Action::Seen { .. } => About::default(),
     }
 }
@@ -167,13 +169,17 @@ pub fn fold(command: &Command, at: Timestamp, loaded: Loaded) -> Folded {
     let id = command.conversation;
     match (&command.by, &command.action) {
         (By::Relay, Action::Seen { user, at: heard }) => relay::seen(user, *heard, at, loaded),
+        (By::Relay, Action::Forget { user, device, before }) => {
+            relay::forget(SendsKey(id, *device, user.clone()), *before, loaded)
+        }
         (By::Relay, action) => relay::fold(id, action, loaded),
         (By::Device { user, .. }, Action::Mark { seq, number }) => mark::mark(id, user, *seq, *number, loaded),
         (By::Device { user, device, n }, action) => numbered(Step::new(command, user, *device, *n, at, loaded), action),
     }
 }
 
-/// Returns the recorded outcome of the send number, or decides it and records the outcome.
+/// Returns the recorded outcome of the send number, or decides it and records the outcome. Of a conversation that does not exist
+/// nothing is recorded, so a refusal there uses no number up.
 fn numbered(mut step: Step<'_>, action: &Action) -> Folded {
     let hash = content::hash(action);
     let (n, at) = (step.n, step.at);
@@ -184,7 +190,9 @@ fn numbered(mut step: Step<'_>, action: &Action) -> Folded {
         Numbered::Next => {
             let verdict = if step.is_damaged { Err(Code::STORED_DAMAGED) } else { decide(&mut step, action) };
             let recorded = step::record(verdict, at, hash);
-            step.sends.change().get_or_insert_default().push(recorded);
+            if step.exists() || step.is_damaged {
+                step.sends.change().get_or_insert_default().push(recorded);
+            }
             sends::outcome(n, &recorded)
         }
     };
@@ -203,7 +211,9 @@ fn decide(step: &mut Step<'_>, action: &Action) -> step::Verdict {
         Action::Remove { user, ban } => member::remove(step, user, *ban),
         Action::SetRole { user, role } => member::set_role(step, user, *role),
         Action::SetTitle { title } => member::set_title(step, title),
-        Action::SetPolicy { .. } | Action::Trim { .. } | Action::Seen { .. } => Err(Code::FORBIDDEN),
+        Action::SetPolicy { .. } | Action::Trim { .. } | Action::Forget { .. } | Action::Seen { .. } => {
+            Err(Code::FORBIDDEN)
+        }
         Action::Mark { .. } => unreachable!("read marks carry no number"),
     }
 }

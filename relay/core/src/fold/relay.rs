@@ -1,11 +1,11 @@
-//! Commands of a relay: policy, trimming and last-seen times. They have no outcome.
+//! Commands of a relay: policy, trimming, forgetting and last-seen times. They have no outcome.
 
 use quip_protocol::{ConversationId, UserId};
 
 use super::{Effect, Folded, Loaded};
 use crate::{
-    Action, ConversationRecord, Naming, Timestamp, UserRecord,
-    record::{ConversationKey, UserKey},
+    Action, ConversationRecord, Naming, SendsRecord, Timestamp, UserRecord,
+    record::{ConversationKey, SendsKey, UserKey},
 };
 
 pub(super) fn fold(id: ConversationId, action: &Action, mut loaded: Loaded) -> Folded {
@@ -33,6 +33,17 @@ fn change(old: &ConversationRecord, action: &Action) -> Option<(ConversationReco
         }
         _ => None,
     }
+}
+
+/// A device that was used meanwhile is not forgotten.
+pub(super) fn forget(key: SendsKey, before: Timestamp, mut loaded: Loaded) -> Folded {
+    let mut folded = Folded::default();
+    let mut sends = loaded.take::<SendsRecord>(key);
+    if sends.get().is_some_and(|sends| sends.last_used() < before) {
+        *sends.change() = None;
+    }
+    sends.put(&mut folded.writes, &mut folded.unchanged);
+    folded
 }
 
 /// Times up to `now` merge to the highest, so order and repetition do not matter. A stored time later than `now` is a wrong

@@ -32,6 +32,15 @@ pub trait Kind: Stored + Into<Record> + Sized {
         (from.left() == 0).then_some(key)
     }
 
+    /// Every key that the record of a key may be stored under.
+    fn stored_keys(key: &Self::Key) -> Vec<Vec<u8>> {
+        let key = Self::key(key);
+        match Self::PARTS {
+            0 => vec![key],
+            parts => (0..parts).map(|part| [&key[..], &[part]].concat()).collect(),
+        }
+    }
+
     /// Encodes the record. `changes` is the number of commands that changed it since it was last written.
     fn encode(&self, key: &Self::Key, changes: u64, write: &mut impl FnMut(&[u8], &[u8])) {
         let mut key = Self::key(key);
@@ -68,8 +77,8 @@ pub struct Part(pub u8);
 
 /// The bytes of a value.
 pub trait Stored: Sized {
-    /// Whether it is stored in parts, which are read and written separately.
-    const PARTS: bool = false;
+    /// In how many places its parts are stored, which are read and written separately; 0 = it is stored whole.
+    const PARTS: u8 = 0;
 
     #[doc(hidden)]
     fn put(&self, out: &mut Vec<u8>);

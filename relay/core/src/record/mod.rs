@@ -92,7 +92,14 @@ macro_rules! kinds {
             /// Whether its record is stored in parts, each under its own key.
             pub fn is_in_parts(&self) -> bool {
                 match self {
-                    $(Self::$name(_) => <$record as Stored>::PARTS,)*
+                    $(Self::$name(_) => <$record as Stored>::PARTS > 0,)*
+                }
+            }
+
+            /// Every key that its record may be stored under.
+            pub fn stored_keys(&self) -> Vec<Vec<u8>> {
+                match self {
+                    $(Self::$name(key) => <$record>::stored_keys(key),)*
                 }
             }
 

@@ -78,6 +78,14 @@ impl SendsRecord {
         }
     }
 
+    /// When the device was last heard here; 0 = never.
+    pub fn last_used(&self) -> Timestamp {
+        self.latest.back().map_or(0, |recorded| recorded.at)
+    }
+
+    /// The prefix of the keys of all send numbers.
+    pub const PREFIX: &'static [u8] = &[<Self as Kind>::NUMBER];
+
     /// The parts with numbers above `after`, each with its place.
     fn newer(&self, after: u64) -> impl Iterator<Item = (Part, Self)> {
         let oldest = self.last - self.latest.len() as u64;
@@ -90,7 +98,7 @@ impl SendsRecord {
 }
 
 impl Stored for SendsRecord {
-    const PARTS: bool = true;
+    const PARTS: u8 = PLACES as u8;
 
     fn put(&self, out: &mut Vec<u8>) {
         out.put_varint(self.last);

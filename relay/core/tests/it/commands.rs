@@ -41,6 +41,10 @@ fn actions() -> Vec<(Action, &'static str)> {
         (Action::SetPolicy { policy: Policy { history_open: true, joins_shown: false } }, "0c 01"),
         (Action::Trim { first_kept: 300 }, "0d ac02"),
         (Action::Seen { user: bob(), at: 300 }, "0e 03 626f62 ac02"),
+        (
+            Action::Forget { user: bob(), device: device(0xee), before: 300 },
+            "0f 03 626f62 eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee ac02",
+        ),
     ]
 }
 
@@ -92,7 +96,7 @@ fn authority_bits() {
 fn an_unknown_action_or_version_stops_the_log() {
     let mut bytes = by_relay(Action::Leave).encode();
     let last = bytes.len() - 1;
-    for action in [0, 15, 0x7f] {
+    for action in [0, 16, 0x7f] {
         bytes[last] = action;
         assert_eq!(Command::decode(&bytes), Err(CommandError::UnknownAction(action.into())));
     }

@@ -135,6 +135,12 @@ impl Model {
                     let seen = self.seen.entry(user.as_str().to_owned()).or_default();
                     *seen = (*heard).min(at).max(if *seen <= at { *seen } else { 0 });
                 }
+                if let Action::Forget { user, device, before } = &command.action {
+                    let told = self.told.entry((id, user.clone(), *device)).or_default();
+                    if told.last().is_some_and(|(_, outcome)| outcome.at < *before) {
+                        told.clear();
+                    }
+                }
                 self.standing_order(id, &command.action);
                 return None;
             }
@@ -171,7 +177,9 @@ impl Model {
                 Outcome { n, code: Code::DONE, seq, number, at }
             }
         };
-        self.told.get_mut(&(id, user.clone(), device)).unwrap().push((command.action.clone(), outcome));
+        if self.talks.contains_key(&id) {
+            self.told.get_mut(&(id, user.clone(), device)).unwrap().push((command.action.clone(), outcome));
+        }
         Some(outcome)
     }
 
@@ -198,7 +206,9 @@ impl Model {
         let name = user.as_str();
         match action {
             Action::Join(how) => return self.join(id, user, may, how, at),
-            Action::SetPolicy { .. } | Action::Trim { .. } | Action::Seen { .. } => return Err(Code::FORBIDDEN),
+            Action::SetPolicy { .. } | Action::Trim { .. } | Action::Forget { .. } | Action::Seen { .. } => {
+                return Err(Code::FORBIDDEN);
+            }
             _ => {}
         }
         let talk = self.talks.get_mut(&id).ok_or(Code::NOT_FOUND)?;
@@ -338,6 +348,7 @@ impl Model {
             | Action::Mark { .. }
             | Action::SetPolicy { .. }
             | Action::Trim { .. }
+            | Action::Forget { .. }
             | Action::Seen { .. } => {
                 unreachable!()
             }

@@ -85,6 +85,9 @@ fn action() -> impl Strategy<Value = Action> {
         1 => policy().prop_map(|policy| Action::SetPolicy { policy }),
         1 => seq().prop_map(|first_kept| Action::Trim { first_kept }),
         3 => (who(), 0..1000u64).prop_map(|(user, at)| Action::Seen { user, at }),
+        3 => (who(), 0..DEVICES, 0..1000u64).prop_map(|(user, of, before)| {
+            Action::Forget { user, device: device(of), before }
+        }),
     ]
 }
 
@@ -165,7 +168,11 @@ fn log(lines: &[Line], model: &mut Model, mut check: impl FnMut(&Command, u64, &
                 let action = aim(action.clone(), model.talks.get(&id), &user);
                 // Half of what is a relay's to ask is asked by one.
                 let by = match action {
-                    Action::SetPolicy { .. } | Action::Trim { .. } | Action::Seen { .. } if at % 2 == 0 => By::Relay,
+                    Action::SetPolicy { .. } | Action::Trim { .. } | Action::Forget { .. } | Action::Seen { .. }
+                        if at % 2 == 0 =>
+                    {
+                        By::Relay
+                    }
                     _ => By::Device { user, device, n },
                 };
                 let about_a_user = matches!((&by, &action), (By::Relay, Action::Seen { .. }));

@@ -1,7 +1,9 @@
 //! Send numbers.
 
 use bytes::Bytes;
-use quip_core::{Action, Authority, By, Command, Folded, JoinAs, Key, Loaded, Record, SendsRecord};
+use quip_core::{
+    Action, Authority, By, Command, Folded, JoinAs, Key, Kind as _, Loaded, Record, SendsRecord, record::SendsKey,
+};
 use quip_protocol::{Code, limit};
 
 use crate::world::{GRANTED, ROOM, World, changed, device, room, text, user};
@@ -117,12 +119,36 @@ fn devices_count_apart() {
 }
 
 #[test]
-fn a_command_to_a_missing_conversation_uses_its_number_up() {
+fn a_refusal_where_there_is_no_conversation_uses_no_number_up_and_leaves_nothing() {
     let mut world = World::default();
-    assert_eq!(world.apply(&post(1, "x"), 7).outcome.unwrap().code, Code::NOT_FOUND);
+    let poor = Authority { create: false, ..GRANTED };
+    let join = |n| Command { authority: poor, ..numbered("a", 1, n, Action::Join(JoinAs::Room(ROOM.into()))) };
+    for (command, code) in [(join(1), Code::NOT_FOUND), (post(1, "x"), Code::NOT_FOUND), (join(2), Code::MISSING)] {
+        assert_eq!(answered(&world.apply(&command, 7)), (code, 0));
+    }
+    assert!(world.stored.is_empty());
     world.apply(&numbered("b", 1, 1, Action::Join(JoinAs::Room(ROOM.into()))), 8);
-    assert_eq!(answered(&world.apply(&post(1, "x"), 9)), (Code::NOT_FOUND, 0));
-    assert_eq!(world.apply(&numbered("a", 1, 2, Action::Join(JoinAs::Existing)), 9).outcome.unwrap().code, Code::DONE);
+    assert_eq!(answered(&world.apply(&join(2), 9)), (Code::MISSING, 0));
+    assert_eq!(world.apply(&join(1), 9).outcome.unwrap().code, Code::DONE);
+    assert!(changed::<SendsRecord>(&world.apply(&numbered("c", 1, 1, Action::Leave), 9)), "now it is recorded");
+}
+
+#[test]
+fn a_device_that_was_silent_for_long_is_forgotten() {
+    let mut world = world(80);
+    let forget = |before| Command::forget(SendsKey(room(), device(1), user("a")), before);
+    let parts = |world: &World| world.stored.keys().filter(|key| key[0] == SendsRecord::NUMBER).count();
+    assert_eq!(parts(&world), 9);
+    let before = world.clone();
+    let kept = world.apply(&forget(1080), 9000);
+    assert!(kept.writes.is_empty() && kept.outcome.is_none() && kept.effects.is_empty(), "it was used then");
+    assert_eq!(world, before);
+    let forgotten = world.apply(&forget(1081), 9000);
+    assert_eq!((forgotten.writes.len(), parts(&world)), (1, 0), "no part is left");
+    assert!(world.apply(&forget(1081), 9000).writes.is_empty(), "nothing is there any more");
+    assert_eq!(answered(&world.apply(&post(81, "x"), 9001)), (Code::MISSING, 0));
+    assert_eq!(world.apply(&post(1, "first again"), 9001).outcome.unwrap().seq, 81);
+    assert_eq!(parts(&world), 1);
 }
 
 #[test]

@@ -10,10 +10,11 @@ use quip_protocol::{
     frame, limit,
     request::{History, List},
 };
-use quip_store::{EventPage, Members, PageLimit, ReadError, View};
+use quip_store::{EventPage, Members, PageLimit, ReadError, Silent, View};
 
 use super::{
     authority::Rights,
+    forgetting::{self, SilentPage},
     keys::{ConnectionKey, StreamKey},
 };
 
@@ -34,6 +35,8 @@ pub(super) enum Wanted {
     LastSeen(Vec<Command>),
     /// Members of these groups. A group with more than `most` has none here.
     GroupMembers { places: Vec<Place>, most: usize },
+    /// Devices whose send numbers are not used any more.
+    Silent(SilentPage),
 }
 
 /// What was wanted, now read.
@@ -45,6 +48,8 @@ pub(super) enum Got {
     LastSeen(Vec<Command>),
     /// A page of members for each group that the read came to.
     GroupMembers(Vec<Result<Members, ReadError>>),
+    /// A page of devices whose send numbers are not used any more.
+    Silent(Result<Silent, ReadError>),
 }
 
 /// What a stream wants from the store.
@@ -134,6 +139,9 @@ impl Read {
                 Got::LastSeen(commands)
             }
             Wanted::GroupMembers { places, most } => Got::GroupMembers(group_members(view, &places, most)),
+            Wanted::Silent(SilentPage { after, before }) => {
+                Got::Silent(view.silent(after.as_ref(), before, forgetting::LOOKS))
+            }
         })
     }
 }

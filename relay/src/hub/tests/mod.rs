@@ -2,6 +2,7 @@
 
 mod anything;
 mod delivery;
+mod forgetting;
 pub(super) mod lists;
 mod opening;
 mod people;
@@ -30,7 +31,7 @@ use quip_store::{Change, Committed, EventPage};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Hub, Mail, Phase, ReadDone, Setup,
+    Clock, Hub, Mail, Phase, ReadDone, Setup,
     deadlines::TICK,
     keys::{ConnectionKey, StreamKey},
     reads::{Found, Got, OpenRows, Query, Wanted},
@@ -76,6 +77,19 @@ fn group() -> ConversationId {
     ConversationId::group([7; 15])
 }
 
+fn hub(config: Config, clock: Clock, start: Instant) -> Hub<Lists> {
+    let authenticator = Authenticator::open(&config.auth, Path::new("/nonexistent")).unwrap();
+    let setup = Setup {
+        config: Arc::new(config),
+        authenticator,
+        generation: GENERATION,
+        clock,
+        everyone_left: Notify::new(),
+        last_seen_submitted: Notify::new(),
+    };
+    Hub::new(Arc::new(setup), Lists::default(), start)
+}
+
 impl Relay {
     fn new() -> Self {
         Self::with(|_| {})
@@ -88,16 +102,7 @@ impl Relay {
         config.auth = AuthConfig::Token(TokenConfig { keys: keys.clone(), ..TokenConfig::default() });
         change(&mut config);
         let start = Instant::now();
-        let authenticator = Authenticator::open(&config.auth, Path::new("/nonexistent")).unwrap();
-        let setup = Setup {
-            config: Arc::new(config),
-            authenticator,
-            generation: GENERATION,
-            clock: Arc::new(|| TIME),
-            everyone_left: Notify::new(),
-            last_seen_submitted: Notify::new(),
-        };
-        let hub = Hub::new(Arc::new(setup), Lists::default(), start);
+        let hub = hub(config, Arc::new(|| TIME), start);
         Self { hub, now: start, mint: MintKey::accepted_by(&keys, Path::new("/nonexistent")).unwrap() }
     }
 

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use quip_core::{Folded, Key, Loaded, Record};
 
-use super::table::Table;
+use super::table::{Changes, Table};
 use crate::{
     ReadError,
     engine::{Batch, Engine},
@@ -95,7 +95,7 @@ impl Cache {
     /// Writes every change, each key once.
     pub(super) fn write(&mut self, batch: &mut Batch) {
         for (key, record) in self.passing.drain() {
-            put(batch, &key, record.as_ref(), 1);
+            put(batch, &key, record.as_ref(), Changes { count: 1, removed: record.is_none() });
         }
         self.kept.finish(|key, record, changes| put(batch, key, record, changes));
     }
@@ -106,9 +106,13 @@ fn is_kept(key: &Key) -> bool {
     !matches!(key, Key::Event(_) | Key::Edits(_) | Key::Membership(_) | Key::Trim(_))
 }
 
-fn put(batch: &mut Batch, key: &Key, record: Option<&Record>, changes: u64) {
-    match record {
-        Some(record) => record.encode(key, changes, |key, value| batch.insert(key, value)),
-        None => batch.remove(&key.encode()),
+fn put(batch: &mut Batch, key: &Key, record: Option<&Record>, changes: Changes) {
+    let mut gone = if changes.removed { key.stored_keys() } else { Vec::new() };
+    if let Some(record) = record {
+        record.encode(key, changes.count, |key, value| {
+            gone.retain(|gone| gone != key);
+            batch.insert(key, value);
+        });
     }
+    gone.iter().for_each(|key| batch.remove(key));
 }

@@ -72,10 +72,17 @@ fn action(random: &mut StdRng, place: ConversationId, at: u64) -> Action {
         25 => Action::SetTitle { title: format!("title {at}") },
         26 => Action::Mark { seq: target, number: target },
         27 if random.random_bool(0.2) => Action::Trim { first_kept: target / 2 },
+        28 if random.random_bool(0.2) => {
+            let device = DeviceId([random.random_range(0..2); 16]);
+            Action::Forget { user: user(random), device, before: u64::MAX }
+        }
         28 => Action::Seen { user: user(random), at: random.random_range(0..1 << 40) },
-        _ if place == places()[0] => Action::Join(JoinAs::Room(ROOM.to_owned())),
-        _ => Action::Join(JoinAs::NewGroup),
+        _ => join(place),
     }
+}
+
+fn join(place: ConversationId) -> Action {
+    Action::Join(if place == places()[0] { JoinAs::Room(ROOM.to_owned()) } else { JoinAs::NewGroup })
 }
 
 /// Commands of three users with two devices each in two conversations; some come again.
@@ -86,8 +93,14 @@ fn log(seed: u64, length: u64) -> Vec<Ordered> {
     for position in 1..=length {
         let place = places()[random.random_range(0..2)];
         let (user, device) = (user(random), DeviceId([random.random_range(0..2); 16]));
-        let action = action(random, place, position);
-        let by = match action {
+        // A device begins with a join: a refusal where there is no conversation would use no number up.
+        let is_first = last.get(&(place, user.clone(), device)).is_none_or(|last| *last == 0);
+        let action = if is_first { join(place) } else { action(random, place, position) };
+        let by = match &action {
+            Action::Forget { user, device, .. } => {
+                last.insert((place, user.clone(), *device), 0);
+                By::Relay
+            }
             Action::Trim { .. } | Action::Seen { .. } => By::Relay,
             Action::Mark { .. } => By::Device { user, device, n: 0 },
             _ => {

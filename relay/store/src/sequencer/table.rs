@@ -16,8 +16,17 @@ pub(super) struct Table<K, V> {
 
 struct Slot<V> {
     record: Option<V>,
-    /// How often it was changed since it was last written.
-    changes: u64,
+    /// What was done to it since it was last written.
+    changes: Changes,
+}
+
+/// What was done to a record since it was last written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Changes {
+    /// How often it was changed.
+    pub(super) count: u64,
+    /// It was removed, and may be another one by now.
+    pub(super) removed: bool,
 }
 
 impl<K: Hash + Eq + Clone, V> Table<K, V> {
@@ -35,7 +44,7 @@ impl<K: Hash + Eq + Clone, V> Table<K, V> {
             Some(slot) => slot.record,
             None => read(key)?,
         };
-        self.young.insert(key.clone(), Slot { record: None, changes: 0 });
+        self.young.insert(key.clone(), Slot { record: None, changes: Changes::default() });
         Ok(record)
     }
 
@@ -46,15 +55,16 @@ impl<K: Hash + Eq + Clone, V> Table<K, V> {
         };
         slot.record = record;
         if is_changed {
-            slot.changes += 1;
-            if slot.changes == 1 {
+            slot.changes.count += 1;
+            slot.changes.removed |= slot.record.is_none();
+            if slot.changes.count == 1 {
                 self.changed.push(key);
             }
         }
     }
 
-    /// Hands out every changed record once, with how often it was changed.
-    pub(super) fn finish(&mut self, mut write: impl FnMut(&K, Option<&V>, u64)) {
+    /// Hands out every changed record once, with what was done to it.
+    pub(super) fn finish(&mut self, mut write: impl FnMut(&K, Option<&V>, Changes)) {
         for key in self.changed.drain(..) {
             if let Some(slot) = self.young.get_mut(&key) {
                 write(&key, slot.record.as_ref(), std::mem::take(&mut slot.changes));
@@ -99,8 +109,24 @@ mod tests {
         table.put(8, record, false);
         let mut written = Vec::new();
         table.finish(|key, record, changes| written.push((*key, record.copied(), changes)));
-        assert_eq!((written, reads), (vec![(7, Some(3), 3)], vec![7, 8]));
+        let changes = Changes { count: 3, removed: false };
+        assert_eq!((written, reads), (vec![(7, Some(3), changes)], vec![7, 8]));
         table.finish(|_, _, _| panic!("nothing has changed since"));
+    }
+
+    #[test]
+    fn one_that_was_removed_and_made_again_is_known_to_be_another() {
+        let (mut table, mut reads) = (Table::new(10), Vec::new());
+        for record in [None, Some(1)] {
+            take(&mut table, 7, &mut reads);
+            table.put(7, record, true);
+        }
+        let mut written = Vec::new();
+        table.finish(|_, record, changes| written.push((record.copied(), changes)));
+        assert_eq!(written, [(Some(1), Changes { count: 2, removed: true })]);
+        take(&mut table, 7, &mut reads);
+        table.put(7, Some(2), true);
+        table.finish(|_, _, changes| assert!(!changes.removed, "that was before"));
     }
 
     #[test]

@@ -9,4 +9,5 @@ mod pages;
 mod readers;
 mod seen;
 mod sequencer;
+mod silent;
 mod trims;
