@@ -8,7 +8,7 @@ use quip_tests::relay::Relay;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 #[tokio::test]
-async fn a_self_signed_authority_is_trusted_when_it_is_pinned_and_otherwise_everyone_is_told() -> Result<()> {
+async fn a_self_signed_authority_is_trusted_when_it_is_pinned_and_otherwise_both_sides_say_why() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     let mut params = CertificateParams::new(["localhost".to_owned()])?;
