@@ -62,7 +62,13 @@ fn check_says_what_is_wrong() {
         (1, "error: cannot read the key no.pem: No such file or directory (os error 2)\n")
     );
     let (code, _, error) = check("[tls]\ncert = \"no.pem\"\nkey = \"no.key\"\n");
-    assert_eq!((code, error.as_str()), (1, "error: cannot read no.pem: No such file or directory (os error 2)\n"));
+    assert_eq!(
+        (code, error.as_str()),
+        (
+            1,
+            "error: cannot read no.pem: No such file or directory (os error 2); check the disk and the rights on the folder\n"
+        )
+    );
 }
 
 #[test]

@@ -297,7 +297,7 @@ async fn a_stream_that_is_behind_ends_with_the_removal_though_its_user_is_back()
     let id = ConversationId::group(rand::random());
     let (mut at_alice, _) = alice.enter(&Target::NewGroup(id)).await?;
     at_alice.done(&Add { n: 2, user: "bob" }).await?;
-    let (mut at_bob, _) = bob.reopen(&Target::Id(id), FROM_THE_START).await?;
+    let (mut at_bob, opening) = bob.reopen(&Target::Id(id), FROM_THE_START).await?;
     // Bob reads nothing, so that all of this is decided before his stream has come to it.
     for n in 3..40 {
         at_alice.done(&Post { n, kind: kind::DATA, body: Blob(&[b'x'; 1000]) }).await?;
@@ -311,8 +311,9 @@ async fn a_stream_that_is_behind_ends_with_the_removal_though_its_user_is_back()
     let seen: Vec<Seen> = frames.iter().filter_map(|frame| frame.seen()).collect();
     assert_eq!(seen.last().map(|event| (event.seq, event.kind)), Some((40, kind::REMOVED)), "{}", seen.len());
     assert_eq!(code, Code::ENDED);
-    let (mut again, opening) = bob.reopen(&Target::Id(id), FROM_THE_START).await?;
-    assert_eq!((opening.first_kept, opening.role), (42, 1));
+    let on = Start::After { generation: opening.generation, seq: 40 };
+    let (mut again, opening) = bob.reopen(&Target::Id(id), on).await?;
+    assert_eq!((opening.first_kept, opening.start, opening.role), (2, 42, 1));
     assert_eq!(again.frame().await?.to::<Skip>().map(|skip| skip.to), Some(41));
     assert_eq!((again.seen().await?.kind, again.seen().await?.body), (kind::ADDED, b"for bob again".to_vec()));
     Ok(())

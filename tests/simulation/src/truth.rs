@@ -132,11 +132,18 @@ impl Conversation {
         })
     }
 
-    /// Whether an event was the first that a user could see, at some time until `now`: of a membership, or of what was kept.
+    /// Whether an event was the first that a user could see, at some time until `now`: of a membership, or of what was kept. To
+    /// one who has left and to whom nothing is kept, it is the one behind the end.
     pub fn is_first(&self, user: &UserId, seq: u64, now: Duration) -> bool {
         let kept = || [1].into_iter().chain(self.trimmed.iter().filter(|(at, _)| *at <= now).map(|(_, until)| *until));
-        self.seen_between(user, Duration::ZERO, now)
-            .any(|visible| seq == visible.from || (seq > visible.from && kept().any(|first| first == seq)))
+        let nothing_left = |visible: &Visible| {
+            let kept = self.first_kept(now);
+            !self.ranges(user, visible.since).any(|(from, to)| from.max(kept) <= to)
+        };
+        self.seen_between(user, Duration::ZERO, now).any(|visible| {
+            let is_kept = || seq > visible.from && kept().any(|first| first == seq);
+            seq == visible.from || is_kept() || (seq == visible.to.saturating_add(1) && nothing_left(visible))
+        })
     }
 
     /// Whether a user could see none of the events behind `before` up to `to`, after one of the changes to what they may see until

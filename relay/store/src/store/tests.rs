@@ -160,7 +160,7 @@ fn another_format_is_refused_and_nothing_is_changed() {
     let journal = folder.path().join("db/1.jnl");
     fs::write(&journal, b"what another version needs").unwrap();
     let format = folder.path().join("format");
-    for (found, says) in [(Some("6\n"), "6"), (Some(""), "\"\""), (None, "4 or lower")] {
+    for (found, says) in [(Some("99\n"), "99"), (Some(""), "\"\""), (None, "4 or lower")] {
         match found {
             Some(text) => fs::write(&format, text).unwrap(),
             None => fs::remove_file(&format).unwrap(),
