@@ -3,7 +3,7 @@
 //! The bytes after the last field of a body are a list of extensions until the body ends. A field that is added to a message
 //! is an extension. An odd id may be skipped; an even one must be understood.
 
-use crate::frame::{read_varint, write_varint};
+use crate::varint;
 
 /// One extension. On the wire: varint id, varint length, that many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Extension<'a> {
 
 impl Extension<'_> {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        write_varint(self.id, out);
-        write_varint(self.content.len() as u64, out);
+        varint::write(self.id, out);
+        varint::write(self.content.len() as u64, out);
         out.extend_from_slice(self.content);
     }
 }
@@ -35,8 +35,8 @@ pub(crate) fn read(mut rest: &[u8]) -> impl Iterator<Item = Option<Extension<'_>
 }
 
 fn split(bytes: &[u8]) -> Option<(Extension<'_>, &[u8])> {
-    let (id, at) = read_varint(bytes).ok()??;
-    let (length, head) = read_varint(&bytes[at..]).ok()??;
+    let (id, at) = varint::read(bytes).ok()??;
+    let (length, head) = varint::read(&bytes[at..]).ok()??;
     let (content, rest) = bytes[at + head..].split_at_checked(usize::try_from(length).ok()?)?;
     Some((Extension { id, content }, rest))
 }

@@ -1,8 +1,6 @@
 //! Frames: varint length, varint type, body.
 //!
-//! The length counts the type and the body. Varints are unsigned LEB128 as in postcard: seven bits a
-//! byte, least significant first, the top bit set on every byte but the last, at most ten bytes.
-//! Writers use the shortest form. The length is checked before anything is buffered.
+//! The length counts the type and the body. It is checked before anything is buffered.
 //!
 //! After the last field of a body may come extensions, see [`crate::extension`].
 
@@ -13,6 +11,7 @@ use thiserror::Error;
 use crate::{
     Code,
     extension::{self, Extension},
+    varint,
 };
 
 /// A message that is sent as one frame.
@@ -69,6 +68,12 @@ pub enum DecodeError {
     Unexpected(u64),
 }
 
+impl From<varint::TooLong> for FrameError {
+    fn from(_: varint::TooLong) -> Self {
+        Self::Malformed
+    }
+}
+
 impl FrameError {
     /// The code to close with.
     pub fn code(self) -> Code {
@@ -96,7 +101,7 @@ impl DecodeError {
 /// # Errors
 /// If the header is malformed or the length is over the limit, even before the body has arrived.
 pub fn split(buffer: &[u8], limit: usize) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
-    let Some((length, head)) = read_varint(buffer)? else { return Ok(None) };
+    let Some((length, head)) = varint::read(buffer)? else { return Ok(None) };
     if length > limit as u64 {
         return Err(FrameError::TooLarge { length, limit });
     }
@@ -126,7 +131,7 @@ pub fn decode<'a, M: Message + Deserialize<'a>>(body: &'a [u8]) -> Result<M, Dec
 
 /// The first varint of a body. Every command with a send number begins with that number, known to this crate or not.
 pub fn first_varint(body: &[u8]) -> Option<u64> {
-    read_varint(body).ok().flatten().map(|(value, _)| value)
+    varint::read(body).ok().flatten().map(|(value, _)| value)
 }
 
 /// Appends a message as a frame.
@@ -152,11 +157,11 @@ pub fn encode_extended<M: Message>(message: &M, extensions: &[Extension<'_>], ou
 /// Appends a frame of any type, whose body `write` appends.
 pub(crate) fn encode_as(kind: u64, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    write_varint(kind, out);
+    varint::write(kind, out);
     write(out);
     let length = out.len() - start;
     let mut head = Vec::with_capacity(3);
-    write_varint(length as u64, &mut head);
+    varint::write(length as u64, &mut head);
     out.resize(out.len() + head.len(), 0);
     out.copy_within(start..start + length, start + head.len());
     out[start..start + head.len()].copy_from_slice(&head);
@@ -175,7 +180,7 @@ pub fn to_bytes<M: Message>(message: &M) -> Bytes {
 /// If the message cannot be serialised. All types of this crate can be.
 pub fn to_datagram<M: Message>(message: &M) -> Bytes {
     let mut out = Vec::with_capacity(128);
-    write_varint(M::TYPE, &mut out);
+    varint::write(M::TYPE, &mut out);
     postcard::to_extend(message, out).expect("plain data serialises into a Vec").into()
 }
 
@@ -184,28 +189,6 @@ pub fn to_datagram<M: Message>(message: &M) -> Bytes {
 /// # Errors
 /// If the type is missing or malformed.
 pub fn from_datagram(datagram: &[u8]) -> Result<Frame<'_>, FrameError> {
-    let (kind, at) = read_varint(datagram)?.ok_or(FrameError::Malformed)?;
+    let (kind, at) = varint::read(datagram)?.ok_or(FrameError::Malformed)?;
     Ok(Frame { kind, body: &datagram[at..] })
-}
-
-pub(crate) fn read_varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
-    let mut value = 0u64;
-    for (i, byte) in bytes.iter().enumerate() {
-        if i == 9 && *byte > 1 {
-            return Err(FrameError::Malformed);
-        }
-        value |= u64::from(byte & 0x7f) << (7 * i);
-        if byte & 0x80 == 0 {
-            return Ok(Some((value, i + 1)));
-        }
-    }
-    Ok(None)
-}
-
-pub(crate) fn write_varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }

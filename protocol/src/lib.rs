@@ -21,6 +21,7 @@ pub mod limit;
 pub mod message;
 pub mod request;
 pub mod session;
+mod varint;
 
 pub use code::{Code, Retry};
 pub use event::Event;
