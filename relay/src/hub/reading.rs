@@ -1,14 +1,14 @@
 //! Reads of the store: whose turn it is, and what the answers are for.
 
 use quip_protocol::Code;
-use quip_store::Busy;
+use quip_store::{Busy, EventPage, ReadError};
 
 use super::{
     Hub,
     keys::{ConnectionKey, StreamKey},
     links::ReadFor,
     port::Port,
-    reads::{Found, Got, Query, Read, ReadDone, Wanted},
+    reads::{Found, Got, PageOf, Query, Read, ReadDone, Wanted, read_code},
 };
 
 impl<P: Port> Hub<P> {
@@ -22,12 +22,25 @@ impl<P: Port> Hub<P> {
 
     /// Has something read, unless the readers are busy.
     pub(super) fn try_ask(&mut self, purpose: ReadFor, query: Query) -> Result<(), Busy> {
+        if self.shares(purpose, &query) {
+            return Ok(());
+        }
         let Some((connection, query)) = self.links.begin_read(purpose, query) else { return Ok(()) };
         self.read_for(connection, purpose, query).inspect_err(|Busy| drop(self.links.next_read(connection)))
     }
 
     fn read_for(&mut self, connection: ConnectionKey, purpose: ReadFor, query: Query) -> Result<(), Busy> {
-        self.port.read(Read(Wanted::ForStream { connection, stream: purpose.stream(), query }))
+        let stream = purpose.stream();
+        let page = if let Query::Page(page) = query { Some(page) } else { None };
+        self.port.read(Read(Wanted::ForStream { connection, stream, query }))?;
+        page.into_iter().for_each(|page| self.rooms.begin_page(stream, page));
+        Ok(())
+    }
+
+    /// True when what a stream wants is being read for another one. Only a read that has begun is shared: nobody waits for
+    /// another's turn.
+    fn shares(&mut self, purpose: ReadFor, query: &Query) -> bool {
+        matches!(query, Query::Page(page) if self.rooms.share_page(purpose.stream(), *page))
     }
 
     /// A read is done.
@@ -45,16 +58,21 @@ impl<P: Port> Hub<P> {
 
     /// A connection's next read begins.
     fn read_next(&mut self, connection: ConnectionKey) {
-        while let Some((purpose, query)) = self.links.next_read(connection)
-            && self.read_for(connection, purpose, query).is_err()
-        {
-            self.not_read(purpose);
+        while let Some((purpose, query)) = self.links.next_read(connection) {
+            if self.shares(purpose, &query) {
+                continue;
+            }
+            match self.read_for(connection, purpose, query) {
+                Ok(()) => return,
+                Err(Busy) => self.not_read(purpose),
+            }
         }
     }
 
     fn found(&mut self, stream: StreamKey, found: Found) {
         match found {
             Found::Warm(command) => self.warmed(stream, *command),
+            Found::Page(of, page) => self.page(stream, of, page),
             // Nobody waits for anything else.
             _ if self.links.role(stream).is_none() => {}
             Found::Rows(rows) => {
@@ -63,18 +81,22 @@ impl<P: Port> Hub<P> {
                 let opening = self.rooms.rows(stream, rows, &session.rights);
                 self.go_on_opening(stream, opening);
             }
-            Found::Page(page) => self.page(stream, page),
             Found::Frames(frames) => self.answer(stream, &frames),
             Found::Present(members) => self.answer_presence(stream, members),
         }
     }
 
-    /// A follower's next events were read.
-    fn page(&mut self, stream: StreamKey, page: Result<quip_store::EventPage, quip_store::ReadError>) {
-        let Some(out) = self.links.out(stream) else { return };
-        match self.rooms.page(stream, page, out) {
-            Ok(()) => self.pump(stream),
-            Err(code) => self.end(stream, code, 0),
+    /// A page was read for a stream, and for others that wait for the same.
+    fn page(&mut self, stream: StreamKey, of: PageOf, page: Result<EventPage, ReadError>) {
+        let page = page.map_err(|error| {
+            tracing::error!(%error, "followers cannot catch up");
+            read_code(&error)
+        });
+        for waiting in self.rooms.end_page(stream, of) {
+            let Some(out) = self.links.out(waiting) else { continue };
+            if let Err(code) = self.rooms.page(waiting, page.as_ref().map_err(|code| *code), out) {
+                self.end(waiting, code, 0);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     keys::StreamKey,
     links::Over,
     port::{Port, Priority},
-    reads::encode_end,
+    reads::{Query, encode_end},
     rooms::{Filled, Left},
 };
 
@@ -19,9 +19,9 @@ impl<P: Port> Hub<P> {
                 match self.rooms.fill(stream, out) {
                     Filled::Same => {}
                     Filled::Follows(priority) => self.port.set_priority(stream, priority),
-                    Filled::Behind(query) => {
+                    Filled::Behind(page) => {
                         self.port.set_priority(stream, Priority::CatchingUp);
-                        self.ask(stream, query);
+                        self.ask(stream, Query::Page(page));
                     }
                     Filled::Complete => return self.end(stream, Code::ENDED, 0),
                 }

@@ -52,7 +52,7 @@ impl<P: Port> Hub<P> {
         self.links.share_send_window(&mut self.port);
         self.links.forget_rates(self.now);
         self.deadlines.begin_sweep(self.links.connections());
-        self.rooms.forget_rings();
+        self.rooms.sweep();
     }
 
     fn look_at(&mut self, at: ConnectionKey) {

@@ -57,8 +57,8 @@ pub(super) enum Got {
 pub(super) enum Query {
     /// The rows that opening needs. `companions` is the largest group whose members see each other's presence live.
     Rows { id: ConversationId, user: UserId, device: DeviceId, companions: usize, at: Option<KnownEvent> },
-    /// Events `first..=last`, as one chunk that a stream writes without copying.
-    Page { id: ConversationId, first: u64, last: u64, bytes: usize },
+    /// A follower's next events, as one chunk that streams write without copying.
+    Page(PageOf),
     /// The rows of a command in memory.
     Warm(Box<Command>),
     /// A page of history.
@@ -69,6 +69,14 @@ pub(super) enum Query {
     Members { rights: Rights, of: MembersOf },
     /// Members whose presence is asked for.
     Present { rights: Rights, of: MembersOf },
+}
+
+/// A conversation's events `first..=last`, or the first of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PageOf {
+    pub(super) id: ConversationId,
+    pub(super) first: u64,
+    pub(super) last: u64,
 }
 
 /// Which members.
@@ -93,8 +101,8 @@ pub(super) struct KnownEvent {
 pub(super) enum Found {
     /// `None` when there is no such conversation.
     Rows(Result<Option<Box<OpenRows>>, ReadError>),
-    /// The next events of a follower.
-    Page(Result<EventPage, ReadError>),
+    /// Events for followers.
+    Page(PageOf, Result<EventPage, ReadError>),
     /// The rows of this command are in memory.
     Warm(Box<Command>),
     /// A whole answer to a request.
@@ -124,6 +132,8 @@ pub(super) struct OpenRows {
 
 /// How long a client waits before it asks again where nothing better is known, in milliseconds.
 pub(super) const RETRY_AFTER_MS: u64 = 100;
+/// Bytes of one page for followers that catch up.
+const PAGE_BYTES: usize = 16 << 10;
 /// Members in one page of a group, and in all pages of one read but for the last.
 const GROUP_MEMBERS: usize = 256;
 
@@ -158,7 +168,7 @@ impl Query {
                     }),
                 )
             }
-            Self::Page { id, first, last, bytes } => Found::Page(pages::forward(view, id, first..=last, bytes)),
+            Self::Page(of) => Found::Page(of, pages::forward(view, of.id, of.first..=of.last, PAGE_BYTES)),
             Self::Warm(command) => {
                 view.warm(&quip_core::keys(&command));
                 Found::Warm(command)

@@ -85,7 +85,7 @@ impl Rooms {
             return Some(Decided::Opening(stream, self.joined(stream, outcome)));
         }
         // A page may have brought the event before the batch did.
-        let at_head = follower.delivery.live && follower.delivery.cursor < outcome.seq && !blocked(stream);
+        let at_head = follower.delivery.place.is_live() && follower.delivery.cursor < outcome.seq && !blocked(stream);
         follower.sends.decided(outcome, change.event.is_some(), at_head);
         Some(Decided::Answered(stream))
     }

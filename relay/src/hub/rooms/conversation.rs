@@ -1,6 +1,6 @@
 //! A conversation that is open on some streams here.
 
-use super::ring::Ring;
+use super::audience::Audience;
 use crate::hub::keys::StreamKey;
 
 slotmap::new_key_type! {
@@ -13,10 +13,10 @@ slotmap::new_key_type! {
 pub(super) struct Conversation {
     /// The newest event that is known here.
     pub(super) head: u64,
-    /// Its latest events.
-    pub(super) ring: Ring,
     /// Streams that have it open.
     pub(super) followers: Vec<StreamKey>,
+    /// Those of them that take events from memory.
+    pub(super) audience: Audience,
     /// The name of a room, once it is known.
     pub(super) room: Option<String>,
     /// It waits for turns.
@@ -32,6 +32,13 @@ impl Conversation {
     pub(super) fn add(&mut self, stream: StreamKey) {
         self.followers.push(stream);
         self.left += usize::from(self.left > 0);
+    }
+
+    /// The newest event is this one from now on.
+    pub(super) fn set_head(&mut self, head: u64) {
+        if std::mem::replace(&mut self.head, head) != head {
+            self.audience.event();
+        }
     }
 
     /// Every follower gets a turn from now on.

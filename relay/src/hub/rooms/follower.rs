@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use quip_core::{Authority, Interval};
 use quip_protocol::{ConversationId, DeviceId, UserId, conversation::Start};
 
-use super::{conversation::ConversationKey, marks::Marks, sends::Sends, warmth::Warmth};
+use super::{audience::Place, conversation::ConversationKey, marks::Marks, sends::Sends, warmth::Warmth};
 use crate::hub::{keys::ConnectionKey, reads::KnownEvent};
 
 /// Whose stream it is.
@@ -65,8 +65,8 @@ pub(super) struct Delivery {
     pub(super) until: u64,
     /// Events behind the cursor that are not for the user, since they were no member then.
     pub(super) holes: VecDeque<Interval>,
-    /// Follows from memory: the next event is the conversation's next one, or in its ring.
-    pub(super) live: bool,
+    /// Among those that take events from memory.
+    pub(super) place: Place,
     /// A page was asked for.
     pub(super) reading: bool,
 }
@@ -110,7 +110,13 @@ impl Follower {
             seat,
             authority,
             opening: Progress { phase: Phase::Opening, start, known: None, joined_at: 0, outdated: false },
-            delivery: Delivery { cursor: 0, until: u64::MAX, holes: VecDeque::new(), live: false, reading: false },
+            delivery: Delivery {
+                cursor: 0,
+                until: u64::MAX,
+                holes: VecDeque::new(),
+                place: Place::default(),
+                reading: false,
+            },
             marks: Marks::default(),
             warmth: Warmth::default(),
             watching: None,

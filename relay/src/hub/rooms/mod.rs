@@ -1,12 +1,15 @@
 //! Open conversations: their latest events, the streams that follow them, and those of them that are behind.
 
+mod audience;
 mod commands;
 mod conversation;
 mod delivery;
 mod follower;
 mod marks;
 mod opening;
+mod pages;
 mod ring;
+mod ring_memory;
 mod sends;
 mod warmth;
 
@@ -33,7 +36,8 @@ use super::{
 use crate::config::Config;
 use conversation::{Conversation, ConversationKey};
 use follower::Follower;
-use ring::RingMemory;
+use pages::Pages;
+use ring_memory::RingMemory;
 
 /// Open conversations and their followers.
 pub(super) struct Rooms {
@@ -44,6 +48,9 @@ pub(super) struct Rooms {
     senders: HashMap<(ConversationId, UserId, DeviceId), StreamKey>,
     /// Conversations with followers that may be behind.
     behind: VecDeque<ConversationKey>,
+    /// Followers with a page to write.
+    paged: VecDeque<StreamKey>,
+    pages: Pages,
     memory: RingMemory,
     /// Of the sequencer's cache, as far as is known here.
     cache_epoch: u64,
@@ -81,6 +88,8 @@ impl Rooms {
             followers: SecondaryMap::new(),
             senders: HashMap::new(),
             behind: VecDeque::new(),
+            paged: VecDeque::new(),
+            pages: Pages::default(),
             memory: RingMemory::new(limits.ring_bytes_per_conversation, limits.ring_bytes),
             cache_epoch: 0,
             generation,
@@ -103,16 +112,16 @@ impl Rooms {
     pub(super) fn event(&mut self, id: ConversationId, event: &NewEvent) {
         let Some(key) = self.by_id.get(&id).copied() else { return };
         let Some(conversation) = self.conversations.get_mut(key) else { return };
-        conversation.head = event.seq;
-        self.memory.push(&mut conversation.ring, event.seq, event.record.frame.clone());
+        conversation.set_head(event.seq);
+        self.memory.push(key, event.seq, event.record.frame.clone(), conversation.audience.needs_memory());
         self.fall_behind(key);
     }
 
     /// An event has another frame from now on.
     pub(super) fn rewritten(&mut self, id: ConversationId, seq: u64, frame: &Bytes) {
-        let conversation = self.by_id.get(&id).and_then(|key| self.conversations.get_mut(*key));
-        if let Some(conversation) = conversation {
-            self.memory.replace(&mut conversation.ring, seq, frame.clone());
+        self.pages.rewritten(id, seq);
+        if let Some(key) = self.by_id.get(&id) {
+            self.memory.replace(*key, seq, frame.clone());
         }
     }
 
@@ -187,7 +196,7 @@ impl Rooms {
 
     /// A stream no longer follows.
     pub(super) fn leave(&mut self, stream: StreamKey) -> Option<Left> {
-        let follower = self.followers.remove(stream)?;
+        let mut follower = self.followers.remove(stream)?;
         let Seat { connection, user, device } = follower.seat;
         let sender = (follower.id, user, device);
         if self.senders.get(&sender) == Some(&stream) {
@@ -197,8 +206,10 @@ impl Rooms {
             conversation.followers.retain(|other| *other != stream);
             // Those behind the one that left have moved up.
             conversation.look_at_all();
+            conversation.audience.leave(&mut follower.delivery.place);
+            self.memory.set_needed(follower.conversation, conversation.audience.needs_memory());
             if conversation.followers.is_empty() {
-                self.memory.clear(&mut conversation.ring);
+                self.memory.forget(follower.conversation);
                 self.conversations.remove(follower.conversation);
                 self.by_id.remove(&follower.id);
             }
@@ -206,20 +217,21 @@ impl Rooms {
         Some(Left { connection, watched: follower.watching.unwrap_or_default() })
     }
 
-    /// Forgets the rings of conversations whose followers have everything.
-    pub(super) fn forget_rings(&mut self) {
-        for conversation in self.conversations.values_mut() {
-            if conversation.ring.is_empty() || conversation.queued {
+    /// A sweep begins: followers that were blocked for all of the last one are live no longer, and rings that no live
+    /// follower needs are forgotten.
+    pub(super) fn sweep(&mut self) {
+        for (key, conversation) in &mut self.conversations {
+            if !conversation.audience.needs_memory() {
                 continue;
             }
-            let needs = |stream: &StreamKey| {
-                let follower = self.followers.get(*stream);
-                follower.is_some_and(|follower| follower.delivery.live && follower.delivery.cursor < conversation.head)
-            };
-            if !conversation.followers.iter().any(needs) {
-                self.memory.clear(&mut conversation.ring);
+            for stream in &conversation.followers {
+                if let Some(follower) = self.followers.get_mut(*stream) {
+                    conversation.audience.sweep(&mut follower.delivery.place);
+                }
             }
+            self.memory.set_needed(key, conversation.audience.needs_memory());
         }
+        self.memory.forget_unneeded();
     }
 
     /// No conversation is open, and no memory is held for any.
@@ -228,6 +240,18 @@ impl Rooms {
         assert!(self.conversations.is_empty() && self.by_id.is_empty());
         assert!(self.followers.is_empty() && self.senders.is_empty());
         assert_eq!(self.memory.held(), 0);
+    }
+
+    /// What is counted of live followers and of memory is what is there.
+    #[cfg(test)]
+    pub(super) fn assert_counted(&self) {
+        self.memory.assert_consistent();
+        for (key, conversation) in &self.conversations {
+            let followers = conversation.followers.iter().filter_map(|stream| self.followers.get(*stream));
+            conversation.audience.assert_is(followers.map(|follower| &follower.delivery.place));
+            let needed = self.memory.needed(key);
+            assert!(needed.is_none_or(|needed| needed == conversation.audience.needs_memory()));
+        }
     }
 
     /// A conversation has followers that may have something to write.
@@ -257,7 +281,7 @@ mod tests {
             authority::Rules,
             out::Out,
             port::Priority,
-            reads::{OpenRows, Query},
+            reads::{OpenRows, PageOf, Query},
         },
     };
 
@@ -284,6 +308,8 @@ mod tests {
             assert!(matches!(opening, Opening::Read(Query::Rows { .. })), "{opening:?}");
             let opening = self.rooms.rows(stream, Ok(Some(Box::new(rows(head)))), &self.rights);
             assert!(matches!(opening, Opening::Open { .. }), "{opening:?}");
+            let mut out = Out::default();
+            assert!(matches!(self.rooms.fill(stream, &mut out), Filled::Follows(_)) && out.is_empty());
             stream
         }
 
@@ -359,13 +385,14 @@ mod tests {
         all.commit(1..=20);
         let mut out = Out::default();
         let filled = all.rooms.fill(stream, &mut out);
-        let Filled::Behind(Query::Page { first: 1, last: 20, .. }) = filled else { panic!("{filled:?}") };
+        let Filled::Behind(PageOf { first: 1, last: 20, .. }) = filled else { panic!("{filled:?}") };
         assert!(matches!(all.rooms.fill(stream, &mut out), Filled::Same), "while it is read");
         let page = EventPage { first: 1, last: 18, count: 18, frames: vec![7; 1800].into() };
-        assert_eq!(all.rooms.page(stream, Ok(page), &mut out), Ok(()));
+        assert_eq!(all.rooms.page(stream, Ok(&page), &mut out), Ok(()));
+        assert!(all.rooms.next_turns().contains(&stream));
         let mut rest = Out::default();
         assert!(matches!(all.rooms.fill(stream, &mut rest), Filled::Follows(Priority::Live)) && !rest.is_empty());
-        assert_eq!(all.rooms.page(stream, Ok(EventPage::default()), &mut out), Err(Code::BUSY), "trimmed meanwhile");
+        assert_eq!(all.rooms.page(stream, Ok(&EventPage::default()), &mut out), Err(Code::BUSY), "trimmed meanwhile");
     }
 
     #[test]
@@ -373,15 +400,15 @@ mod tests {
         let mut all = Fixture::new(|_| {});
         let streams = [all.open("ann", 0, Start::Now), all.open("bob", 0, Start::Now)];
         all.commit(1..=3);
-        all.rooms.forget_rings();
+        all.rooms.sweep();
         all.rooms.next_turns();
         for stream in streams {
             all.rooms.fill(stream, &mut Out::default());
         }
         let key = all.rooms.by_id[&group()];
-        assert!(!all.rooms.conversations[key].ring.is_empty());
-        all.rooms.forget_rings();
-        assert!(all.rooms.conversations[key].ring.is_empty());
+        assert!(all.rooms.memory.get(key, 3).is_some());
+        all.rooms.sweep();
+        assert_eq!(all.rooms.memory.held(), 0);
         all.commit(4..=5);
         for stream in streams {
             assert_eq!(all.rooms.leave(stream).map(|left| left.watched), Some(Vec::new()));

@@ -226,7 +226,8 @@ impl Rooms {
         follower.watching = rows.companions.as_ref().map(|all| all.iter().map(|(user, _)| user.clone()).collect());
         let mut present = 0;
         if let Some(conversation) = self.conversations.get_mut(follower.conversation) {
-            conversation.head = conversation.head.max(rows.conversation.head);
+            conversation.set_head(conversation.head.max(rows.conversation.head));
+            self.memory.set_needed(follower.conversation, conversation.audience.needs_memory());
             present = conversation.followers.len() as u64;
         }
         let mut frames = Vec::new();

@@ -33,7 +33,26 @@ struct Seen {
     clients: Vec<Client>,
     /// Each with its connection and QUIC's number for it.
     streams: Vec<(Client, StreamKey, u64)>,
-    head: u64,
+    /// Of each group.
+    heads: [u64; 3],
+}
+
+impl Seen {
+    /// The newest event of a conversation.
+    fn head(&self, id: ConversationId) -> u64 {
+        groups().iter().position(|group| *group == id).map_or(3, |place| self.heads[place])
+    }
+
+    /// A group has another event.
+    fn next(&mut self, id: ConversationId) -> u64 {
+        let place = groups().iter().position(|group| *group == id).unwrap();
+        self.heads[place] += 1;
+        self.heads[place]
+    }
+}
+
+fn groups() -> [ConversationId; 3] {
+    [7, 8, 9].map(|number| ConversationId::group([number; 15]))
 }
 
 const NAMES: [&str; 3] = ["ann", "bob", "eve"];
@@ -103,18 +122,19 @@ fn step(relay: &mut Relay, seen: &mut Seen, dice: &mut Dice) {
 fn say_something(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
     let Some((client, stream, id)) = dice.pick(&seen.streams) else { return };
     let n = 1 + dice.roll(20) as u64;
+    let group = dice.pick(&groups()).unwrap();
     let target = [
-        Target::Id(group()),
-        Target::Id(group()),
-        Target::Id(group()),
+        Target::Id(group),
+        Target::Id(group),
+        Target::Id(group),
         Target::Direct(user(dice.pick(&NAMES).unwrap())),
         Target::Room(quip_protocol::RoomName::parse("lobby:main").unwrap()),
-        Target::NewGroup(group()),
+        Target::NewGroup(group),
     ]
     .into_iter()
     .nth(dice.roll(6))
     .unwrap();
-    let seq = seen.head.saturating_sub(dice.roll(40) as u64) + 1;
+    let seq = seen.head(group).saturating_sub(dice.roll(40) as u64) + 1;
     let start = dice.pick(&[Start::Now, Start::Last(9), Start::After { generation: GENERATION, seq }]).unwrap();
     let join = dice.pick(&[0, 0, 0, n]).unwrap();
     // Mostly what belongs there.
@@ -133,7 +153,7 @@ fn say_something(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
         5 => frame::to_bytes(&Mark { seq: n, number: n }),
         6 => frame::to_bytes(&Leave { n }),
         7 => frame::to_bytes(&List { after: ConversationId([0; 16]), limit: n }),
-        _ => frame::to_bytes(&AskMembers { conversation: group(), after: "", limit: n }),
+        _ => frame::to_bytes(&AskMembers { conversation: group, after: "", limit: n }),
     };
     if dice.roll(40) == 0 && relay.hub.takes_input(client.session) {
         let name = relay.hub.links.session(client.at).unwrap().rights.user().to_string();
@@ -168,7 +188,7 @@ fn answer_a_read(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
         return relay.hub.mail(Mail::Read(ReadDone(got)));
     }
     let reads = &mut relay.world().reads;
-    let pages: Vec<_> = reads.iter().filter(|(.., query)| matches!(query, Query::Page { .. })).collect();
+    let pages: Vec<_> = reads.iter().filter(|(.., query)| matches!(query, Query::Page(_))).collect();
     assert!(
         pages.iter().all(|(_, stream, _)| pages.iter().filter(|(_, other, _)| other == stream).count() == 1),
         "two pages for one stream"
@@ -180,17 +200,18 @@ fn answer_a_read(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
             let (head, naming) = match id.kind() {
                 Some(quip_protocol::Kind::Room) => (3, Naming::Room("lobby:main".to_owned(), String::new())),
                 Some(quip_protocol::Kind::Direct) => (3, Naming::Direct(user("ann"), user("bob"))),
-                _ => (seen.head, Naming::Group(String::new())),
+                _ => (seen.head(id), Naming::Group(String::new())),
             };
             let companions = NAMES.iter().map(|name| (user(name), 0)).take(dice.roll(4)).collect();
             let member = (dice.roll(8) > 0).then(present);
             let rows = OpenRows { companions: Some(companions), ..rows(row(head, naming), member) };
             Found::Rows(Ok((dice.roll(8) > 0).then(|| Box::new(rows))))
         }
-        Query::Page { first, last, .. } => {
+        Query::Page(of) => {
+            let PageOf { first, last, .. } = of;
             let to = last.min(first + dice.roll(5) as u64);
             let frames: Vec<u8> = (first..=to).flat_map(event_frame).collect();
-            Found::Page(Ok(EventPage { first, last: to, count: (to - first + 1) as usize, frames: frames.into() }))
+            Found::Page(of, Ok(EventPage { first, last: to, count: (to - first + 1) as usize, frames: frames.into() }))
         }
         Query::Warm(command) => Found::Warm(command),
         Query::Present { .. } => Found::Present(Ok((vec![(user("ann"), 0)], false))),
@@ -209,20 +230,32 @@ fn commit_something(relay: &mut Relay, seen: &mut Seen, dice: &mut Dice) {
     for command in submitted {
         let By::Device { n, .. } = command.by else { continue };
         let code = dice.pick(&[Code::DONE, Code::DONE, Code::FORBIDDEN]).unwrap();
-        let becomes_event = code == Code::DONE && command.conversation == group() && n > 0;
-        seen.head += u64::from(becomes_event);
-        let change = event(seen.head);
-        let outcome = (n > 0).then_some(Outcome { n, code, seq: seen.head, number: seen.head, at: TIME });
-        let event = change.event.filter(|_| becomes_event);
+        let becomes_event = code == Code::DONE && groups().contains(&command.conversation) && n > 0;
+        let seq = if becomes_event { seen.next(command.conversation) } else { 0 };
+        let outcome = (n > 0).then_some(Outcome { n, code, seq, number: seq, at: TIME });
+        let event = event_in(command.conversation, seq).event.filter(|_| becomes_event);
         changes.push(Change { conversation: command.conversation, by: command.by, outcome, event, effects: vec![] });
     }
     for _ in 0..dice.roll(30) {
-        seen.head += 1;
+        let group = dice.pick(&groups()).unwrap();
+        let seq = seen.next(group);
         let name = dice.pick(&NAMES).unwrap();
-        let to = dice.pick(&[u64::MAX, u64::MAX, seen.head]).unwrap();
-        let visible = Effect::Visible { user: user(name), from: 1, to, role: 1 };
-        let effects = if dice.roll(40) == 0 { vec![visible] } else { Vec::new() };
-        changes.push(Change { effects, ..event(seen.head) });
+        let to = dice.pick(&[u64::MAX, u64::MAX, seq]).unwrap();
+        let mut change = event_in(group, seq);
+        match dice.roll(40) {
+            0 => change.effects.push(Effect::Visible { user: user(name), from: 1, to, role: 1 }),
+            1 => {
+                let seq = 1 + dice.roll(seq as usize) as u64;
+                let record = change.event.clone().unwrap().record;
+                change.effects.push(Effect::Rewritten {
+                    seq,
+                    record: quip_core::EventRecord { frame: event_frame(seq), ..record },
+                });
+            }
+            2 => change.event.as_mut().unwrap().record.frame = Bytes::new(),
+            _ => {}
+        }
+        changes.push(change);
     }
     relay.commit(changes);
 }
@@ -250,6 +283,7 @@ fn anything_may_happen_and_in_the_end_nothing_is_left() {
     for seed in 1..=150_u64 {
         let mut relay = Relay::with(|config| {
             config.limits.ring_bytes_per_conversation = 700;
+            config.limits.ring_bytes = 1500;
             config.limits.unanswered_per_stream = 12;
             config.limits.reads_per_connection = 2;
         });
@@ -257,6 +291,7 @@ fn anything_may_happen_and_in_the_end_nothing_is_left() {
         let (mut seen, mut dice) = (Seen::default(), Dice(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed)));
         for _ in 0..400 {
             step(&mut relay, &mut seen, &mut dice);
+            relay.hub.assert_counted();
         }
         for (_, stream, _) in &seen.streams {
             let said = relay.said_so_far(*stream);

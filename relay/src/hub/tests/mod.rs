@@ -7,6 +7,7 @@ pub(super) mod lists;
 mod opening;
 mod people;
 mod sessions;
+mod sharing;
 
 use std::{
     path::Path,
@@ -34,7 +35,7 @@ use super::{
     Clock, Hub, Mail, Phase, ReadDone, Setup,
     deadlines::TICK,
     keys::{ConnectionKey, StreamKey},
-    reads::{Found, Got, OpenRows, Query, Wanted},
+    reads::{Found, Got, OpenRows, PageOf, Query, Wanted},
 };
 use crate::{
     auth::{Authenticator, MintKey, TokenRequest, mint},
@@ -66,6 +67,11 @@ impl Hub<Lists> {
         assert_eq!(self.links.connections().count(), 0);
         self.rooms.assert_empty();
         self.people.assert_nobody_watches();
+    }
+
+    /// What is counted is what is there.
+    fn assert_counted(&self) {
+        self.rooms.assert_counted();
     }
 }
 
@@ -182,7 +188,12 @@ impl Relay {
 
     /// Opens the group, of which the user is a member, with `head` events.
     fn open(&mut self, client: Client, head: u64, start: Start) -> StreamKey {
-        let stream = self.ask(client, 1, &Target::Id(group()), 0, start);
+        self.open_one(client, group(), head, start)
+    }
+
+    /// Opens a group, of which the user is a member, with `head` events.
+    fn open_one(&mut self, client: Client, id: ConversationId, head: u64, start: Start) -> StreamKey {
+        let stream = self.ask(client, 1, &Target::Id(id), 0, start);
         self.found_rows(rows(group_row(head), Some(present())));
         assert!(matches!(&self.said(stream)[..], [ToSee::Opened(_), ..]));
         stream
@@ -198,11 +209,13 @@ impl Relay {
     /// Answers the oldest read, which is for a page, with `count` events. Gives the first and last that were asked for.
     fn found_page(&mut self, count: u64) -> (u64, u64) {
         let (connection, stream, query) = self.world().reads.pop_front().expect("a read");
-        let Query::Page { first, last, .. } = query else { panic!("{query:?}") };
+        let Query::Page(of) = query else { panic!("{query:?}") };
+        let PageOf { first, last, .. } = of;
         let to = last.min(first + count - 1);
         let frames: Vec<u8> = (first..=to).flat_map(event_frame).collect();
         let page = EventPage { first, last: to, count: (to - first + 1) as usize, frames: frames.into() };
-        self.found(connection, stream, Found::Page(Ok(page)));
+        self.found(connection, stream, Found::Page(of, Ok(page)));
+        self.turns();
         (first, last)
     }
 
@@ -318,9 +331,14 @@ fn event_frame(seq: u64) -> Bytes {
 
 /// Event `seq` of the group, by bob.
 fn event(seq: u64) -> Change {
+    event_in(group(), seq)
+}
+
+/// Event `seq` of a group, by bob.
+fn event_in(conversation: ConversationId, seq: u64) -> Change {
     let row = EventRecord { user: user("bob"), device: DeviceId([9; 16]), n: seq, frame: event_frame(seq) };
     let event = NewEvent { seq, number: seq, at: TIME, kind: kind::TEXT, record: row };
-    Change { conversation: group(), by: By::Relay, outcome: None, event: Some(event), effects: Vec::new() }
+    Change { conversation, by: By::Relay, outcome: None, event: Some(event), effects: Vec::new() }
 }
 
 /// Event `seq` of the group, which command `n` of a user's device 1 became.
