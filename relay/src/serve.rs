@@ -78,7 +78,7 @@ pub fn serve(config: Config, started: impl FnOnce(&Started)) -> Result<(), Serve
             tracing::warn!(
                 "[cluster] is experimental: presence is not shared between relays, and the stream grows for ever"
             );
-            let (submit, order) = jetstream(cluster, config.limits)?;
+            let (submit, order) = jetstream(cluster, config.limits, config.clock)?;
             Ok((submit as _, order))
         }
         None => {

@@ -9,7 +9,7 @@ use std::{
 use async_nats::{HeaderMap, StatusCode, Subscriber, header::NATS_MESSAGE_ID, jetstream};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use quip_order::Ordered;
+use quip_order::{Clock, JUMP, Ordered};
 use quip_protocol::ConversationId;
 use serde::Deserialize;
 use tokio::{
@@ -35,6 +35,7 @@ pub(crate) struct Begin {
 /// What the engine is given when it starts.
 pub(crate) struct Start {
     pub(crate) config: ClusterConfig,
+    pub(crate) clock: Clock,
     pub(crate) shared: Arc<Shared>,
     /// Takes the generation of the stream.
     pub(crate) opened: mpsc::Sender<Result<u64, ClusterError>>,
@@ -43,7 +44,7 @@ pub(crate) struct Start {
 
 /// Runs until the order is closed or cannot go on.
 pub(crate) async fn run(start: Start) -> Result<(), ClusterError> {
-    let Start { config, shared, opened, begin } = start;
+    let Start { config, clock, shared, opened, begin } = start;
     let patience = config.patience;
     let opening = async {
         let link = Link::open(&config).await?;
@@ -93,7 +94,9 @@ pub(crate) async fn run(start: Start) -> Result<(), ClusterError> {
         due: found.last,
         inbox: format!("{inbox}."),
         answers,
+        clock,
         complaints: Rarely::default(),
+        wrong_times: Rarely::default(),
         has_complained: false,
     };
     tokio::select! {
@@ -168,7 +171,10 @@ struct Engine {
     /// The beginning of the subjects that acknowledgements come to.
     inbox: String,
     answers: Subscriber,
+    clock: Clock,
     complaints: Rarely,
+    /// Lines about servers whose clock is ahead.
+    wrong_times: Rarely,
     /// So that the end of the trouble is said too.
     has_complained: bool,
 }
@@ -278,7 +284,7 @@ impl Engine {
         while self.unknown.len() < WINDOW && self.unknown_bytes < WINDOW_BYTES {
             let Some(command) = self.shared.intake.take() else { return };
             self.count += 1;
-            let message = message::encode(&command);
+            let message = message::encode(&command, (self.clock)());
             self.unknown_bytes += message.len();
             let (conversation, weight) = (command.conversation, command.weight());
             let due = Instant::now() + ANSWER_WITHIN;
@@ -387,13 +393,20 @@ impl Engine {
             Arrival::Lost => return Ok(Some("messages were lost on the way".to_owned())),
             Arrival::Gap => return Err(ClusterError::Gap { stream: stream(), missing: self.place.position + 1 }),
         }
-        let command = message::decode(&message.payload).map_err(|unreadable| match unreadable {
+        let (sent, command) = message::decode(&message.payload).map_err(|unreadable| match unreadable {
             Unreadable::Empty => ClusterError::Stranger { stream: stream(), position },
             Unreadable::Form(form) => ClusterError::Form { stream: stream(), position, form },
             Unreadable::Command(source) => ClusterError::Command { stream: stream(), position, source },
         })?;
-        let at = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        into.push(Ordered { position, at, command });
+        let published = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        if published > (self.clock)() + JUMP.as_millis() as u64 && self.wrong_times.may() {
+            tracing::warn!(
+                stream = self.log.name,
+                "the clock of a NATS server is more than {JUMP:?} ahead of this relay's; messages get the time at which they were \
+                 sent and {JUMP:?}; check the clocks"
+            );
+        }
+        into.push(Ordered { position, at: message::ordered_at(published, sent), command });
         if let Some(n) = self.own(message) {
             self.known(n);
         }

@@ -1,7 +1,7 @@
 //! The order of several relays: one stream of NATS JetStream. Experimental: one partition, no purging, no shared presence.
 //!
 //! Each relay publishes its commands to the stream and folds what the stream has, in the stream's order and with the stream's
-//! times. A message's number in the stream is its position. Accepted is what came back from the stream, whose servers must sync
+//! times, which are at most a minute after the time of sending. A message's number in the stream is its position. Accepted is what came back from the stream, whose servers must sync
 //! before they acknowledge; that is checked, as is everything else that makes a stream a log, at each connection and once a
 //! minute. A command without an answer is published again with the same id. What comes twice all the same is the fold's business.
 //!
@@ -27,7 +27,7 @@ use std::{
 };
 
 use quip_core::Command;
-use quip_order::{Batch, BatchLimit, Limits, Next, Order, OrderError, Positions, Submit, SubmitError};
+use quip_order::{Batch, BatchLimit, Clock, Limits, Next, Order, OrderError, Positions, Submit, SubmitError};
 use tokio::sync::oneshot;
 
 use self::{
@@ -60,15 +60,20 @@ pub struct ClusterConfig {
 /// The oldest NATS server that works.
 pub const LEAST_SERVER: &str = "2.15.0";
 
-/// Finds the stream or makes it, and returns the two ends of the order. The limits are on commands whose outcome is not known.
+/// Finds the stream or makes it, and returns the two ends of the order. The limits are on commands whose outcome is not known;
+/// the clock says when each was sent.
 ///
 /// # Errors
 /// When the servers cannot be reached, or servers or stream cannot be relied upon.
-pub fn jetstream(config: ClusterConfig, limits: Limits) -> Result<(Arc<JetStream>, Box<dyn Order>), ClusterError> {
+pub fn jetstream(
+    config: ClusterConfig,
+    limits: Limits,
+    clock: Clock,
+) -> Result<(Arc<JetStream>, Box<dyn Order>), ClusterError> {
     let shared = Arc::new(Shared { intake: Intake::new(limits), outlet: Outlet::default() });
     let (opened, is_open) = mpsc::channel();
     let (begin, begun) = oneshot::channel();
-    let start = Start { config, shared: shared.clone(), opened, begin: begun };
+    let start = Start { config, clock, shared: shared.clone(), opened, begin: begun };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ends = Ends(shared.clone());
     thread::Builder::new().name("quip-jetstream".to_owned()).spawn(move || {

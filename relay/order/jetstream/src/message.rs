@@ -1,19 +1,27 @@
 //! A command as a message of the stream, and the place of a message in the log.
 //!
-//! A message is a byte for its form, 1, and the command (`Command::encode`). Its header `Nats-Msg-Id` is the incarnation of the
+//! A message is a byte for its form, 2, the time at which it was sent (u64, little-endian) and the command (`Command::encode`). Its header `Nats-Msg-Id` is the incarnation of the
 //! relay that published it, a hyphen and that relay's own count, so that the stream drops what this relay publishes again.
 
 use bytes::Bytes;
-use quip_core::{Command, CommandError, command::BESIDE};
+use quip_core::{Command, CommandError, Timestamp, command::BESIDE};
+use quip_order::JUMP;
 
 /// The form of a message, in its first byte.
-pub(crate) const FORM: u8 = 1;
+pub(crate) const FORM: u8 = 2;
 
-pub(crate) fn encode(command: &Command) -> Bytes {
-    let mut bytes = Vec::with_capacity(1 + command.weight() + BESIDE);
+pub(crate) fn encode(command: &Command, sent: Timestamp) -> Bytes {
+    let mut bytes = Vec::with_capacity(1 + 8 + command.weight() + BESIDE);
     bytes.push(FORM);
+    bytes.extend_from_slice(&sent.to_le_bytes());
     command.encode_to(&mut bytes);
     bytes.into()
+}
+
+/// When a command was ordered. All relays come to the same, and no server whose clock is ahead gives a command a time that is
+/// far from the one at which it was sent.
+pub(crate) fn ordered_at(published: Timestamp, sent: Timestamp) -> Timestamp {
+    published.min(sent.saturating_add(JUMP.as_millis() as u64))
 }
 
 /// Why a message is not a command of this version.
@@ -24,10 +32,15 @@ pub(crate) enum Unreadable {
     Command(CommandError),
 }
 
-pub(crate) fn decode(payload: &[u8]) -> Result<Command, Unreadable> {
+/// A command, and when it was sent.
+pub(crate) fn decode(payload: &[u8]) -> Result<(Timestamp, Command), Unreadable> {
     match payload.split_first() {
         None => Err(Unreadable::Empty),
-        Some((&FORM, command)) => Command::decode(command).map_err(Unreadable::Command),
+        Some((&FORM, rest)) => {
+            let (sent, command) = rest.split_first_chunk().ok_or(Unreadable::Command(CommandError::Malformed))?;
+            let command = Command::decode(command).map_err(Unreadable::Command)?;
+            Ok((u64::from_le_bytes(*sent), command))
+        }
         Some((&form, _)) => Err(Unreadable::Form(form)),
     }
 }
@@ -108,11 +121,22 @@ mod tests {
     #[test]
     fn reads_what_it_wrote_and_nothing_else() {
         let command = Command::seen(UserId::parse("ann").unwrap(), 5);
-        let message = encode(&command);
-        assert_eq!(decode(&message), Ok(command));
+        let message = encode(&command, 0x0102);
+        assert_eq!(message[..9], [2, 2, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(decode(&message), Ok((0x0102, command)));
         assert_eq!(decode(&[]), Err(Unreadable::Empty));
         assert_eq!(decode(&[9, 1]), Err(Unreadable::Form(9)));
         assert_eq!(decode(&message[..5]), Err(Unreadable::Command(CommandError::Malformed)));
-        assert_eq!(decode(&[FORM, 77]), Err(Unreadable::Command(CommandError::UnknownVersion(77))));
+        assert_eq!(decode(&message[..15]), Err(Unreadable::Command(CommandError::Malformed)));
+        let other = [&message[..9], &[77]].concat();
+        assert_eq!(decode(&other), Err(Unreadable::Command(CommandError::UnknownVersion(77))));
+    }
+
+    #[test]
+    fn a_server_whose_clock_is_ahead_is_not_believed() {
+        let sent = 1_800_000_000_000;
+        for (published, at) in [(sent - 5, sent - 5), (sent + 7, sent + 7), (u64::MAX, sent + 60_000)] {
+            assert_eq!(ordered_at(published, sent), at);
+        }
     }
 }

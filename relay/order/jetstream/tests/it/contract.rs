@@ -1,7 +1,7 @@
 //! The suite of all engines.
 
 use quip_jetstream::{ClusterConfig, jetstream};
-use quip_order::Limits;
+use quip_order::{Limits, system_clock};
 
 use crate::{
     config,
@@ -14,7 +14,7 @@ pub(crate) struct OneStream(pub(crate) ClusterConfig);
 
 impl Engine for OneStream {
     fn open(&self) -> Ends {
-        let (submit, order) = jetstream(self.0.clone(), Limits::default()).unwrap();
+        let (submit, order) = jetstream(self.0.clone(), Limits::default(), system_clock()).unwrap();
         (submit, order)
     }
 }

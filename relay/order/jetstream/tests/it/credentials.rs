@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use nkeys::KeyPair;
 use quip_jetstream::{ClusterConfig, ClusterError, jetstream};
-use quip_order::Limits;
+use quip_order::{Limits, system_clock};
 
 use crate::{config, contract::OneStream, server::Servers, suite::filled};
 
@@ -70,11 +70,11 @@ fn a_relay_shows_its_credentials_and_checks_the_server() {
     };
     assert!(filled(&OneStream(config.clone()), 100, 0).0.len() >= 100);
     for credentials in [None, Some(file("stranger.creds")), Some(file("empty.creds")), Some(file("missing.creds"))] {
-        let refused = jetstream(ClusterConfig { credentials, ..config.clone() }, Limits::default());
+        let refused = jetstream(ClusterConfig { credentials, ..config.clone() }, Limits::default(), system_clock());
         let error = refused.err().expect("a stranger");
         assert!(matches!(error, ClusterError::Credentials(_)), "{error}");
     }
-    let refused = jetstream(ClusterConfig { ca: None, ..config }, Limits::default());
+    let refused = jetstream(ClusterConfig { ca: None, ..config }, Limits::default(), system_clock());
     let error = refused.err().expect("a server that nobody knows");
     assert!(matches!(error, ClusterError::Unreachable(_)), "{error}");
     println!("{error}");

@@ -11,7 +11,7 @@ use std::{
 };
 
 use quip_jetstream::{ClusterConfig, jetstream};
-use quip_order::{Batch, BatchLimit, Limits, Next, Ordered, Positions, Submit, SubmitError};
+use quip_order::{Batch, BatchLimit, Clock, Limits, Next, Ordered, Positions, Submit, SubmitError, system_clock};
 
 use crate::{
     config,
@@ -28,7 +28,7 @@ struct Relay {
 
 impl Relay {
     fn start(config: &ClusterConfig) -> Self {
-        let (submit, mut order) = jetstream(config.clone(), Limits::default()).unwrap();
+        let (submit, mut order) = jetstream(config.clone(), Limits::default(), system_clock()).unwrap();
         order.start(&Positions::default()).unwrap();
         let reader = thread::spawn(move || {
             let (mut seen, mut batch) = (BTreeMap::new(), Batch::default());
@@ -52,7 +52,7 @@ impl Relay {
 
 /// Everything that the stream has now.
 fn everything(config: &ClusterConfig) -> BTreeMap<u64, Ordered> {
-    let (_submit, mut order) = jetstream(config.clone(), Limits::default()).unwrap();
+    let (_submit, mut order) = jetstream(config.clone(), Limits::default(), system_clock()).unwrap();
     let heads = order.start(&Positions::default()).unwrap();
     let (mut seen, mut batch, start) = (BTreeMap::new(), Batch::default(), Instant::now());
     while (seen.len() as u64) < heads.of(0) {
@@ -188,7 +188,7 @@ fn relays_that_begin_at_once_agree_on_the_generation() {
             let (config, barrier) = (config.clone(), barrier.clone());
             thread::spawn(move || {
                 barrier.wait();
-                jetstream(config, Limits::default()).unwrap().1.generation()
+                jetstream(config, Limits::default(), system_clock()).unwrap().1.generation()
             })
         };
         let generations: Vec<_> =
@@ -198,10 +198,31 @@ fn relays_that_begin_at_once_agree_on_the_generation() {
 }
 
 #[test]
+fn a_server_whose_clock_is_ahead_gives_no_command_a_time_far_from_its_own() {
+    let Some(servers) = Servers::alone() else { return };
+    let config = config(&servers);
+    let right = system_clock();
+    // For this relay, the server's clock is 40 days ahead.
+    let now = right();
+    let behind: Clock = Arc::new(move || now - 40 * 24 * 3_600_000);
+    for (n, clock) in [(1, right), (2, behind)] {
+        let (submit, mut order) = jetstream(config.clone(), Limits::default(), clock).unwrap();
+        order.start(&Positions::default()).unwrap();
+        submit.submit(post(1, n, 10)).unwrap();
+        submit.close();
+        drain(&mut *order, &mut BTreeMap::new());
+    }
+    // Whoever reads it comes to the same.
+    let times: Vec<_> = everything(&config).into_values().map(|ordered| ordered.at).collect();
+    assert!(times[0].abs_diff(now) < 60_000, "{times:?}");
+    assert_eq!(times[1], now - 40 * 24 * 3_600_000 + 60_000);
+}
+
+#[test]
 fn nobody_waits_for_a_dead_server() {
     let Some(mut servers) = Servers::alone() else { return };
     let config = config(&servers);
-    let (submit, mut order) = jetstream(config.clone(), Limits::default()).unwrap();
+    let (submit, mut order) = jetstream(config.clone(), Limits::default(), system_clock()).unwrap();
     order.start(&Positions::default()).unwrap();
     servers.kill(0);
     let start = Instant::now();

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use quip_jetstream::jetstream;
-use quip_order::{Batch, BatchLimit, Limits, Next, Order, Positions, Submit};
+use quip_order::{Batch, BatchLimit, Limits, Next, Order, Positions, Submit, system_clock};
 
 use crate::{config, server::Servers, suite::post};
 
 /// From submitting to having it back, one command at a time and many at once.
 fn figures(servers: &Servers, name: &str) {
     let limits = Limits { conversation_commands: usize::MAX, conversation_bytes: usize::MAX, total_bytes: 1 << 30 };
-    let (submit, mut order) = jetstream(config(servers), limits).unwrap();
+    let (submit, mut order) = jetstream(config(servers), limits, system_clock()).unwrap();
     order.start(&Positions::default()).unwrap();
     let mut alone: Vec<_> = (1..=2000)
         .map(|n| {

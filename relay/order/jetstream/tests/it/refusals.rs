@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
 use quip_jetstream::{ClusterConfig, ClusterError, jetstream as open};
-use quip_order::{Batch, BatchLimit, Limits, Next, Order, OrderError};
+use quip_order::{Batch, BatchLimit, Limits, Next, Order, OrderError, system_clock};
 
 use crate::{
     config,
@@ -19,7 +19,7 @@ fn hasty(servers: &Servers) -> ClusterConfig {
 }
 
 fn refused(config: ClusterConfig) -> ClusterError {
-    match open(config, Limits::default()) {
+    match open(config, Limits::default(), system_clock()) {
         Ok(_) => panic!("it was taken"),
         Err(error) => error,
     }
@@ -45,7 +45,7 @@ fn stopped(order: &mut dyn Order) -> String {
 }
 
 fn start(config: ClusterConfig, after: u64) -> Result<u64, String> {
-    let (_submit, mut order) = open(config, Limits::default()).unwrap();
+    let (_submit, mut order) = open(config, Limits::default(), system_clock()).unwrap();
     order.start(&at(after)).map(|heads| heads.of(0)).map_err(|error| error.to_string())
 }
 
@@ -77,7 +77,7 @@ fn the_stream_must_be_a_log_of_this_kind() {
     assert!(matches!(&error, ClusterError::Foreign(stream) if *stream == name), "{error}");
 
     let config = hasty(&servers);
-    drop(open(config.clone(), Limits::default()).unwrap());
+    drop(open(config.clone(), Limits::default(), system_clock()).unwrap());
     let name = format!("{}_0", config.stream);
     meddle(&servers, async |context| {
         let old = context.get_stream(&name).await.unwrap().cached_info().config.clone();
@@ -129,9 +129,10 @@ fn a_hole_stops_the_order() {
 #[test]
 fn a_message_that_is_not_understood_stops_the_order() {
     let Some(servers) = Servers::alone() else { return };
-    for (payload, says) in [(&b""[..], "not from a relay"), (b"\x09hello", "form 9"), (b"\x01\x4d", "version 77")] {
+    let version = b"\x02\0\0\0\0\0\0\0\0\x4d";
+    for (payload, says) in [(&b""[..], "not from a relay"), (b"\x09hello", "form 9"), (version, "version 77")] {
         let config = config(&servers);
-        let (_submit, mut order) = open(config.clone(), Limits::default()).unwrap();
+        let (_submit, mut order) = open(config.clone(), Limits::default(), system_clock()).unwrap();
         order.start(&at(0)).unwrap();
         let subject = format!("{}_0", config.stream);
         meddle(&servers, async |context| context.publish(subject, payload.into()).await.unwrap().await.unwrap());
@@ -144,7 +145,7 @@ fn a_message_that_is_not_understood_stops_the_order() {
 fn a_stream_that_is_changed_stops_the_order() {
     let Some(servers) = Servers::alone() else { return };
     let config = hasty(&servers);
-    let (_submit, mut order) = open(config.clone(), Limits::default()).unwrap();
+    let (_submit, mut order) = open(config.clone(), Limits::default(), system_clock()).unwrap();
     order.start(&at(0)).unwrap();
     let name = format!("{}_0", config.stream);
     meddle(&servers, async |context| {
@@ -173,7 +174,7 @@ fn a_stream_that_was_lost_or_made_again_stops_the_order() {
     let error = stopped(&mut *order);
     assert!(error.contains("is gone"), "{error}");
 
-    let (_submit, mut order) = open(config, Limits::default()).unwrap();
+    let (_submit, mut order) = open(config, Limits::default(), system_clock()).unwrap();
     order.start(&at(0)).unwrap();
     servers.kill(0);
     servers.wipe(0);
