@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use quip_tests::{
     proxy::Proxy,
-    raw::{Raw, RawOptions},
+    raw::{Raw, RawOptions, raw_frame},
     relay::Relay,
     talk::until,
 };
@@ -20,17 +20,16 @@ async fn waits<F: Future>(future: F) -> bool {
 
 #[tokio::test]
 async fn what_is_sent_ahead_is_bounded_on_a_stream_and_on_a_connection() -> Result<()> {
-    let limits = "stream_receive_window_bytes = \"16KiB\"\nconnection_receive_window_bytes = \"40KiB\"\n";
+    let limits = "stream_receive_window_bytes = \"64KiB\"\nconnection_receive_window_bytes = \"128KiB\"\n\
+                  unanswered_bytes_per_connection = \"64KiB\"\n";
     let relay = Relay::with(&format!("[limits]\nunauthenticated = \"60s\"\n{limits}"))?;
     let silent = Raw::connect(&relay).await?;
-    // Nothing but the session is read before a hello, so that what is taken is what there is room for.
-    let _session = silent.stream().await?;
+    // Before a hello no more is read than a first frame, so that what is taken is what there is room for.
     let (mut one, mut two, mut three) = (silent.stream().await?, silent.stream().await?, silent.stream().await?);
-    one.bytes(&[0; 16 << 10]).await?;
-    assert!(waits(one.bytes(&[0])).await, "a stream takes 16 KiB");
-    two.bytes(&[0; 16 << 10]).await?;
-    three.bytes(&[0; 8 << 10]).await?;
-    assert!(waits(three.bytes(&[0])).await, "a connection takes 40 KiB");
+    let frames = raw_frame(0x3d, &[0; 126]).repeat(640);
+    assert!(waits(one.bytes(&frames)).await, "a stream takes 64 KiB, not 80");
+    two.bytes(&frames[..50 << 10]).await?;
+    assert!(waits(three.bytes(&frames[..40 << 10])).await, "a connection takes 128 KiB, not 154");
     Ok(())
 }
 
