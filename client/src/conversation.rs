@@ -183,7 +183,7 @@ impl Sender {
         self.command(|n| to_bytes(&Edit { n, target: seq, body: Blob(content) })).await
     }
 
-    /// Deletes the content of a message and all its edits, or of one edit.
+    /// Deletes the content of a message and all its edits, or of one edit. Own ones need not be visible.
     pub async fn delete(&self, seq: u64) -> Result<Receipt, SendError> {
         self.command(|n| to_bytes(&Delete { n, target: seq })).await
     }
@@ -194,7 +194,8 @@ impl Sender {
         self.command(|n| to_bytes(&React { n, target: seq, add, reaction })).await
     }
 
-    /// Leaves the conversation, which ends after that event.
+    /// Leaves the conversation, which ends after that event. The last owner makes another member owner first
+    /// ([`quip_protocol::Code::LAST_OWNER`]).
     pub async fn leave(&self) -> Result<Receipt, SendError> {
         self.command(|n| to_bytes(&Leave { n })).await
     }
