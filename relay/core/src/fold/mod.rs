@@ -179,7 +179,7 @@ pub fn fold(command: &Command, at: Timestamp, loaded: Loaded) -> Folded {
 }
 
 /// Returns the recorded outcome of the send number, or decides it and records the outcome. Of a conversation that does not exist
-/// nothing is recorded, so a refusal there uses no number up.
+/// nothing is recorded, so a refusal there uses no number up. One whose record is damaged does exist.
 fn numbered(mut step: Step<'_>, action: &Action) -> Folded {
     let hash = content::hash(action);
     let (n, at) = (step.n, step.at);
