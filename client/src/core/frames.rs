@@ -60,7 +60,7 @@ pub(super) fn event(command: &Bytes) -> Option<(u64, Bytes)> {
 pub(super) fn append_open(open: &Open<'_>, out: &mut Vec<u8>) {
     let random = open.channel.to_le_bytes();
     let extensions = [grease::extension(&random)];
-    let some = if open.channel % GREASE == 0 { &extensions[..] } else { &[] };
+    let some = if open.channel.is_multiple_of(GREASE) { &extensions[..] } else { &[] };
     frame::encode_extended(open, some, out);
 }
 

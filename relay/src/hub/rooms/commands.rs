@@ -62,7 +62,7 @@ impl Rooms {
 
     /// True when more answers wait on a stream than a client that obeys the limit of unanswered commands can leave there.
     pub(in crate::hub) fn is_unread(&self, stream: StreamKey) -> bool {
-        let most = self.config.limits.unanswered_per_stream as usize;
+        let most = self.config.limits.unanswered_per_stream;
         self.followers.get(stream).is_some_and(|follower| follower.sends.unsaid() > most)
     }
 
