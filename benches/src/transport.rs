@@ -51,7 +51,12 @@ pub(crate) type Fingerprint = [u8; 32];
 
 /// Settings of a generator client that keeps up to `streams` conversation streams open.
 pub(crate) fn client_config(pin: Fingerprint, alpn: &[u8], streams: u32) -> Result<ClientConfig> {
-    quic_client(client_tls(pin, alpn)?, streams)
+    quic_client(client_tls(pin, alpn)?, streams, STREAM_WINDOW)
+}
+
+/// As [`client_config`], of a client that takes at most `window` bytes on a stream before it reads on; no more than others.
+pub(crate) fn window_config(pin: Fingerprint, alpn: &[u8], streams: u32, window: u32) -> Result<ClientConfig> {
+    quic_client(client_tls(pin, alpn)?, streams, window)
 }
 
 /// As [`client_config`], for many clients: every handshake is a full one, as for separate devices, and the server's signature is
@@ -59,14 +64,15 @@ pub(crate) fn client_config(pin: Fingerprint, alpn: &[u8], streams: u32) -> Resu
 pub(crate) fn crowd_config(pin: Fingerprint, alpn: &[u8], streams: u32) -> Result<ClientConfig> {
     let mut tls = pinned_tls(Pinned { checks_signature: false, ..Pinned::new(pin) }, alpn)?;
     tls.resumption = Resumption::disabled();
-    quic_client(tls, streams)
+    quic_client(tls, streams, STREAM_WINDOW)
 }
 
-fn quic_client(tls: rustls::ClientConfig, streams: u32) -> Result<ClientConfig> {
+fn quic_client(tls: rustls::ClientConfig, streams: u32, window: u32) -> Result<ClientConfig> {
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     let mut transport = base()?;
     // Never less than all stream windows together, so that one full stream cannot stop the rest.
     transport
+        .stream_receive_window(VarInt::from_u32(window))
         .receive_window(VarInt::from_u32(STREAM_WINDOW * streams.max(4)))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .keep_alive_interval(Some(KEEP_ALIVE));

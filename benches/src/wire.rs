@@ -58,6 +58,12 @@ impl Clients {
         Self::on(transport::endpoint(LOOPBACK, None)?, relay, transport::client_config, streams)
     }
 
+    /// As [`Clients::new`], with at most `window` bytes on a stream before they read on.
+    pub(crate) fn with_window(relay: &Relay, streams: u32, window: u32) -> Result<Self> {
+        let config = |pin, alpn: &[u8], streams| transport::window_config(pin, alpn, streams, window);
+        Self::on(transport::endpoint(LOOPBACK, None)?, relay, config, streams)
+    }
+
     /// As [`Clients::new`], for many handshakes; see [`transport::crowd_config`].
     pub(crate) fn crowd(relay: &Relay, streams: u32) -> Result<Self> {
         Self::on(transport::endpoint(LOOPBACK, None)?, relay, transport::crowd_config, streams)

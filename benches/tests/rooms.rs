@@ -54,6 +54,17 @@ fn every_member_of_a_room_gets_every_message() {
 }
 
 #[test]
+fn a_room_beside_a_reader_who_does_not_read() {
+    let (report, well) = run(&[&FANOUT[..1], &["--members", "3", "--unread", "5"], &FANOUT[3..]].concat());
+    assert!(well && faults(&report) == [0.0; 3], "{report}");
+    for row in ["quip 3, without the reader", "quip 3, beside the reader"] {
+        assert_eq!(metric(&report, row, "measured"), 60.0, "{row}");
+        assert!(metric(&report, row, "posted_beside") > 10.0, "{row}");
+    }
+    assert!(report["unread_p99_ratio"].as_f64().unwrap() > 0.0, "{report}");
+}
+
+#[test]
 fn faults_in_a_room_are_found() {
     finds_what_is_planted(FANOUT);
 }

@@ -2,6 +2,7 @@
 //! with a forwarder that only does the same fan-out.
 
 mod beside;
+mod unread;
 
 use std::time::Instant;
 
@@ -12,7 +13,6 @@ use quip_protocol::{
     event::kind,
 };
 
-use self::beside::Both;
 use super::latency;
 use crate::{
     bare,
@@ -47,6 +47,10 @@ pub(crate) struct Args {
     /// Messages per second of the small conversation.
     #[arg(long, default_value_t = 200.0, requires = "beside")]
     beside_rate: f64,
+    /// Also measure the room beside a reader who does not read: one connection with this many groups open, in which another
+    /// user posts.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    unread: Option<u32>,
 }
 
 const ROOM: &str = "bench:fanout";
@@ -56,6 +60,7 @@ pub(crate) const SETTINGS: &str = r#"namespaces = [{ name = "bench", joins_shown
 const RATES: [f64; 2] = [2.0, 1000.0];
 const RATIO: &str = "relay_cpu_over_bare";
 const BESIDE_RATIO: &str = "beside_p99_ratio";
+const UNREAD_RATIO: &str = "unread_p99_ratio";
 
 impl Args {
     fn pace(&self, members: u32) -> Pace {
@@ -74,6 +79,7 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
     report.setting("rates", args.members.iter().map(|members| args.pace(*members).rate).collect::<Vec<_>>());
     report.setting("seconds", args.seconds);
     report.setting("payload_bytes", PAYLOAD);
+    report.setting("unread", args.unread);
     for _ in 0..options.runs() {
         for members in args.members.iter().copied() {
             run_size(args, members, options, &mut report)?;
@@ -83,6 +89,15 @@ pub(crate) fn run(args: &Args, options: &Options) -> Result<Report> {
         let named = |name: &str| if args.members.len() == 1 { name.to_owned() } else { format!("{name}_{members}") };
         report.result_as(named(RATIO), &format!("quip {members}"), RATIO);
         report.result_as(named(BESIDE_RATIO), &format!("beside {members}"), BESIDE_RATIO);
+        let p99 = |row: String| report.spread(&row, "p99_us").map(|spread| spread.median);
+        if let (Some(without), Some(with)) = (p99(without_reader(*members)), p99(beside_reader(*members))) {
+            report.result(named(UNREAD_RATIO), with / without);
+        }
+    }
+    if args.unread.is_some() {
+        report.note(
+            "with --unread the relay has 8 MiB for recent events, and the posting goes on without the reader too",
+        );
     }
     report.note("first_ and last_ are of each message: from when it was due to its first and to its last recipient");
     report.note("CPU time has a resolution of 10 ms, which is coarse if --seconds is short");
@@ -97,7 +112,7 @@ fn run_size(args: &Args, members: u32, options: &Options, report: &mut Report) -
     let bare = bare::measure_fanout(&pace, members)?;
     let relay = Relay::start_with(options, &[SETTINGS.to_owned()])?;
     let mut quip = if args.beside {
-        let Both { room, alone, mut beside } = beside::measure(&relay, &pace, members, &args.beside_pace())?;
+        let beside::Both { room, alone, mut beside } = beside::measure(&relay, &pace, members, &args.beside_pace())?;
         compare(&mut beside, BESIDE_RATIO, &alone, "p99_us");
         report.add(&format!("beside {members}, alone"), alone);
         report.add(&format!("beside {members}"), beside);
@@ -108,7 +123,20 @@ fn run_size(args: &Args, members: u32, options: &Options, report: &mut Report) -
     compare(&mut quip, RATIO, &bare, "relay_cpu_us_per_delivery");
     report.add(&format!("quip {members}"), quip);
     report.add(&format!("bare {members}"), bare);
+    if let Some(groups) = args.unread {
+        let unread::Both { without, with } = unread::measure(options, &pace, members, groups)?;
+        report.add(&without_reader(members), without);
+        report.add(&beside_reader(members), with);
+    }
     Ok(())
+}
+
+fn without_reader(members: u32) -> String {
+    format!("quip {members}, without the reader")
+}
+
+fn beside_reader(members: u32) -> String {
+    format!("quip {members}, beside the reader")
 }
 
 /// Adds the ratio of a metric of two samples, unless one lacks it or the other's is 0.
