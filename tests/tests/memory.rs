@@ -62,7 +62,7 @@ async fn batches_that_do_not_fit_into_the_inbox_are_read_from_the_store() -> Res
 }
 
 #[tokio::test]
-async fn recent_events_of_all_conversations_share_a_limit() -> Result<()> {
+async fn the_newest_events_are_in_memory_whatever_other_conversations_hold() -> Result<()> {
     // Rings are looked through at each sweep; these fill within a fraction of that time.
     let presence = "[presence]\nkeepalive = \"60s\"\nidle_timeout = \"120s\"\nsweep = \"60s\"\n";
     let limits = "[limits]\nmessages_per_second = 0\nring_bytes = \"1MiB\"\n";
@@ -85,9 +85,8 @@ async fn recent_events_of_all_conversations_share_a_limit() -> Result<()> {
             from_memory.push(post_large(stream, n).await?);
         }
     }
-    let first = from_memory.iter().position(|from_memory| !from_memory).context("nothing was let go")?;
-    assert!((40..=64).contains(&first), "the limit is at 63 messages, of which the first room has 15: {first}");
-    assert!(from_memory.iter().filter(|from_memory| **from_memory).count() > 80, "only what is over the limit goes");
+    // What is over the limit at 63 messages goes, the oldest first.
+    assert!(from_memory.iter().all(|from_memory| *from_memory), "{from_memory:?}");
     Ok(())
 }
 

@@ -34,7 +34,8 @@ pub(super) struct Stream {
 
 /// Waits for the client to read a stream no longer.
 struct Stop {
-    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// False when the stream ended in another way, as with its connection, which says so itself.
+    stopped: Pin<Box<dyn Future<Output = bool> + Send>>,
     waker: Waker,
 }
 
@@ -67,17 +68,19 @@ impl Stream {
         let waker = ready.waker(self.key, Side::Stop);
         // The first look is the one that has it woken.
         waker.wake_by_ref();
-        self.stop = Some(Stop { stopped: Box::pin(async move { _ = stopped.await }), waker });
+        self.stop = Some(Stop { stopped: Box::pin(async move { matches!(stopped.await, Ok(Some(_))) }), waker });
     }
 
-    /// True when the client reads the stream no longer, or the connection is gone.
+    /// True when the client reads the stream no longer.
     pub(super) fn is_stopped(&mut self) -> bool {
         let Some(Stop { stopped, waker }) = &mut self.stop else { return false };
-        let stopped = stopped.as_mut().poll(&mut Context::from_waker(waker)).is_ready();
-        if stopped {
-            self.stop = None;
+        match stopped.as_mut().poll(&mut Context::from_waker(waker)) {
+            Poll::Ready(stopped) => {
+                self.stop = None;
+                stopped
+            }
+            Poll::Pending => false,
         }
-        stopped
     }
 
     /// What is written here should leave at once.

@@ -223,7 +223,11 @@ impl Links {
             match stream.out.write(key, port) {
                 Wrote::All => return true,
                 Wrote::Blocked => false,
-                Wrote::Gone => true,
+                // A client that reads no longer is owed a reset. One whose connection is gone is owed nothing.
+                Wrote::Gone => {
+                    port.reset(key, Code::BYE);
+                    true
+                }
             }
         } else if stream.role == Role::Ending {
             port.finish(key);
