@@ -109,6 +109,9 @@ codes! {
     BUSY = 0x83, "read queue is full";
     KEY_PENDING = 0x84, "token key not known yet; the relay is fetching its key set";
     LOST = 0x85, "outcome unknown; open the conversation again to learn it";
+    TOO_MANY_CONNECTIONS = 0x86, "too many connections of this user";
+    TOO_MANY_CREATED = 0x87, "too many conversations created lately";
+    ADDED_TOO_OFTEN = 0x88, "user was added to too many groups lately";
     BEHIND = 0xc0, "cursor is ahead of this relay; info is its head";
     SHUTDOWN = 0xc1, "relay is shutting down";
     OVERLOADED = 0xc2, "relay is overloaded";

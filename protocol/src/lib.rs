@@ -7,10 +7,11 @@
 //! * [`session`], [`conversation`] and [`request`] hold the messages of the three stream types;
 //! * [`event`] has the events of a conversation; [`id`] the names of users, devices and conversations;
 //! * [`extension`] and [`grease`] keep room to grow;
-//! * [`code`] is the table of codes; [`limit`] has the protocol's limits.
+//! * [`code`] is the table of codes; [`limit`] has the protocol's limits, [`cost`] what counts for a user's rate.
 
 pub mod code;
 pub mod conversation;
+pub mod cost;
 pub mod event;
 pub mod extension;
 pub mod frame;

@@ -16,6 +16,7 @@ use common::{
 use quip_protocol::{
     ALPN, Blob, Code, ConversationId, Retry, RoomName, UserId,
     conversation::skip,
+    cost,
     event::{Added, Deleted, Edited, Reacted, Removed, RoleChanged, Titled, Tombstone, kind, role},
     limit,
     session::presence,
@@ -170,6 +171,20 @@ fn small_numbers_in_prose() {
     says(&format!("{} TRIMMED: ", skip::TRIMMED));
     says(&format!("{} NOT_VISIBLE: ", skip::NOT_VISIBLE));
     says(&format!("{} RESTORED: ", skip::RESTORED));
+}
+
+#[test]
+fn the_table_of_costs() {
+    let rows = table("**Of one user**", "| Message | Cost");
+    let said: Vec<_> = rows.iter().map(|row| (row[0], number(row[1]) as u32)).collect();
+    let coded = [
+        ("numbered command", cost::COMMAND),
+        ("Open", cost::OPEN),
+        ("its join", cost::COMMAND),
+        ("Mark", cost::MARK),
+        ("History, List, Members, PresenceIn", cost::REQUEST),
+    ];
+    assert_eq!(said, coded);
 }
 
 #[test]

@@ -249,7 +249,8 @@ impl Raw {
         Ok((frames, last.end()?))
     }
 
-    /// Everything that the user may read of a conversation, by pages of history; it must be without holes.
+    /// Everything that the user may read of a conversation, by pages of history; it must be without holes. Waits where the
+    /// rate has no room.
     ///
     /// # Errors
     /// When a page is refused or has a hole.
@@ -258,6 +259,10 @@ impl Raw {
         loop {
             let from = events.last().map_or(0, |event| event.seq);
             let (frames, end) = self.ask(&History { conversation, forward: true, from, limit: 1000 }).await?;
+            if end.0 == Code::RATE {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
             let head = frames.first().and_then(OwnedFrame::to::<Page>).with_context(|| format!("no page: {end:?}"))?;
             for frame in &frames[1..] {
                 let event = frame.seen().context("not an event")?;

@@ -43,7 +43,7 @@ async fn two_users_talk_in_a_room() -> Result<()> {
 
 #[tokio::test]
 async fn a_direct_conversation_reaches_the_other_side_and_its_list() -> Result<()> {
-    let relay = Relay::start()?;
+    let relay = Relay::with("[limits]\nmessages_per_second = 0\n")?;
     let (alice, bob) = (Raw::login(&relay, "alice").await?, Raw::login(&relay, "bob").await?);
     let with_bob = Target::Direct(UserId::parse("bob")?);
     let (mut at_alice, opened) = alice.open(&with_bob, 1, Start::Now).await?;

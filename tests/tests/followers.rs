@@ -346,7 +346,7 @@ async fn post_and_read(relay: &Relay, user: &'static str, mut random: StdRng) ->
 #[tokio::test]
 async fn many_conversations_catch_up_at_once() -> Result<()> {
     for most in [1, 4] {
-        let config = format!("[limits]\nmessages_per_second = 0\nreads_per_connection = {most}\n");
+        let config = format!("[limits]\nmessages_per_second = 0\nreads_per_user = {most}\n");
         let relay = Relay::with(&config)?;
         let writer = Raw::login(&relay, "writer").await?;
         let mut rooms: Vec<(String, ConversationId)> = Vec::new();

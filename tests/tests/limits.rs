@@ -296,9 +296,12 @@ async fn a_rate_is_refused_until_its_time_comes() -> Result<()> {
         .await?;
     }
     assert!(refused > 0);
-    let (list, _) = alice.ask(&List { after: ConversationId([0; 16]), limit: 100 }).await?;
-    assert_eq!(list.len(), joins + 1, "each room was joined once");
-    Ok(())
+    until("each room was joined once", async || {
+        let (list, (code, _)) = alice.ask(&List { after: ConversationId([0; 16]), limit: 100 }).await?;
+        ensure!(code == Code::RATE || list.len() == joins + 1, "{} rooms", list.len());
+        Ok(code == Code::DONE)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -345,7 +348,8 @@ async fn a_join_that_is_refused_says_how_long_to_wait() -> Result<()> {
         if of_two.opened().is_ok() { (one, of_one, "lobby:one") } else { (two, of_two, "lobby:two") };
     let end = end.to::<End<'_>>().context("an end")?;
     assert_eq!((end.code, end.info), (Code::RATE, 0));
-    assert!((1000u64.saturating_sub(waited)..=1000).contains(&end.retry_after), "{end:?} after {waited} ms");
+    // An open with a join costs eleven tenths of a command.
+    assert!((1100u64.saturating_sub(waited)..=1100).contains(&end.retry_after), "{end:?} after {waited} ms");
     assert_eq!(stream.try_frame().await?, None);
     tokio::time::sleep(Duration::from_millis(end.retry_after)).await;
     alice.enter(&room(name)).await?;

@@ -77,7 +77,7 @@ async fn one_connection_does_not_fill_the_readers_queue() -> Result<()> {
 
 #[tokio::test]
 async fn busy_readers_delay_requests_and_lose_none() -> Result<()> {
-    let limits = "[limits]\nmessages_per_second = 0\nreads_per_connection = 64\n";
+    let limits = "[limits]\nmessages_per_second = 0\nreads_per_user = 64\n";
     let relay = Relay::with(&format!("{limits}[store]\nreaders = 1\nreads_waiting = 1\ncached_records = 16\n"))?;
     let mut alice = Raw::login(&relay, "alice").await?;
     let mut rooms = fill(&alice).await?;

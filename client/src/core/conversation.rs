@@ -242,9 +242,13 @@ impl Core {
 
     // --- The stream's task ---
 
-    /// Begins a new stream on a relay whose log has this generation. `channel` names it in datagrams. Returns whether it
-    /// begins with a command, a join.
-    pub(crate) fn connected(&mut self, generation: u64, channel: u64) -> bool {
+    /// Whether the next stream begins with a command, a join.
+    pub(crate) fn will_join(&self) -> bool {
+        self.outbox.join().is_some() || (self.want_join && self.outbox.is_empty())
+    }
+
+    /// Begins a new stream on a relay whose log has this generation. `channel` names it in datagrams.
+    pub(crate) fn connected(&mut self, generation: u64, channel: u64) {
         (self.resync, self.hold) = (false, None);
         self.stream = Stream::Opening;
         self.joining = self.outbox.join();
@@ -263,7 +267,6 @@ impl Core {
         let mut open = wire::Open::new(&target, self.joining.unwrap_or(0), start.unwrap_or_else(|start| start));
         (open.channel, open.digest) = (channel, self.asked.unwrap_or_default().digest);
         frames::append_open(&open, &mut self.out);
-        self.joining.is_some()
     }
 
     /// The stream was lost.

@@ -1,7 +1,8 @@
-//! What one connection may send: bytes of unanswered commands, and commands a second.
+//! What one connection may send: bytes of unanswered commands, and how much a second.
 
 use std::{sync::Mutex, time::Duration};
 
+use quip_protocol::cost;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::Instant,
@@ -21,27 +22,27 @@ pub(super) struct Allowance {
 #[derive(Debug)]
 struct Rate {
     next: Instant,
+    /// For a tenth of a command.
     each: Duration,
-    ahead: Duration,
+    burst: Duration,
 }
 
 impl Allowance {
     /// `rate` commands a second, or any number if that is 0, `burst` of them at once.
     pub(super) fn new(bytes: u64, rate: u64, burst: u64, now: Instant) -> Self {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).clamp(LEAST, Semaphore::MAX_PERMITS);
-        let each =
-            if rate == 0 { Duration::ZERO } else { Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX) };
+        let count = |commands: u64| u32::try_from(commands.saturating_mul(cost::COMMAND.into())).unwrap_or(u32::MAX);
+        let each = if rate == 0 { Duration::ZERO } else { Duration::from_secs(1) / count(rate) };
         // Packets arrive closer together than they were sent, and then a whole burst would be too much.
-        let ahead = each * u32::try_from((burst - burst / 8).saturating_sub(1)).unwrap_or(u32::MAX);
-        Self { bytes: Semaphore::new(bytes), rate: Mutex::new(Rate { next: now, each, ahead }) }
+        let burst = each * count(burst - burst / 8);
+        Self { bytes: Semaphore::new(bytes), rate: Mutex::new(Rate { next: now, each, burst }) }
     }
 
-    /// Takes a command's turn: it may be sent at this time.
-    pub(super) fn reserve(&self, now: Instant) -> Instant {
+    /// Takes the turn of something that costs so much (see [`cost`]): it may be sent at this time.
+    pub(super) fn reserve(&self, cost: u32, now: Instant) -> Instant {
         let mut rate = lock(&self.rate);
-        let turn = rate.next.max(now);
-        rate.next = turn + rate.each;
-        turn.checked_sub(rate.ahead).map_or(now, |at| at.max(now))
+        rate.next = rate.next.max(now) + rate.each * cost;
+        rate.next.checked_sub(rate.burst).map_or(now, |at| at.max(now))
     }
 }
 
@@ -65,7 +66,7 @@ impl<'a> Share<'a> {
 
     /// Whether a command of this size may be sent.
     pub(super) fn permit(&mut self, size: usize, now: Instant) -> Permit {
-        let turn = *self.turn.get_or_insert_with(|| self.link.allowance.reserve(now));
+        let turn = *self.turn.get_or_insert_with(|| self.link.allowance.reserve(cost::COMMAND, now));
         if turn > now {
             return Permit::At(turn);
         }
@@ -131,16 +132,26 @@ mod tests {
     fn commands_have_turns_at_the_rate_after_a_burst() {
         let start = Instant::now();
         let allowance = Allowance::new(0, 10, 8, start);
-        let turns: Vec<_> = (0..9).map(|_| allowance.reserve(start).duration_since(start).as_millis()).collect();
+        let turn = |cost| allowance.reserve(cost, start).duration_since(start).as_millis();
+        let turns: Vec<_> = (0..9).map(|_| turn(cost::COMMAND)).collect();
         assert_eq!(turns, [0, 0, 0, 0, 0, 0, 0, 100, 200]);
+        assert_eq!([cost::OPEN, cost::OPEN, cost::REQUEST].map(turn), [210, 220, 320]);
         let later = start + Duration::from_secs(60);
-        assert_eq!(allowance.reserve(later), later);
+        assert_eq!(allowance.reserve(cost::COMMAND, later), later);
+    }
+
+    #[test]
+    fn conversations_are_opened_at_once() {
+        let start = Instant::now();
+        let allowance = Allowance::new(0, 50, 100, start);
+        let last = (0..1000).map(|_| allowance.reserve(cost::OPEN, start)).max();
+        assert_eq!(last, Some(start + Duration::from_millis(240)));
     }
 
     #[test]
     fn without_a_rate_every_turn_is_now() {
         let start = Instant::now();
         let allowance = Allowance::new(0, 0, 0, start);
-        assert!((0..10_000).all(|_| allowance.reserve(start) == start));
+        assert!((0..10_000).all(|_| allowance.reserve(cost::COMMAND, start) == start));
     }
 }

@@ -4,24 +4,31 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream, WriteError};
-use quip_protocol::{Code, ToClient, frame::Message, frame::to_bytes};
-use tokio::time::timeout;
+use quip_protocol::{Code, ToClient, cost, frame::Message, frame::to_bytes};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Broken, Hub, Link, buffer::Buffer, dial::CHUNK, outgoing::Outgoing};
 use crate::{ConnectionLost, RequestError};
 
 /// Sends a request and passes every frame of the answer to `each`. Returns whether there is more to fetch. Waits for a
-/// connection if there is none.
+/// connection if there is none, and as long as the relay takes no more of this user.
 pub(crate) async fn ask<M: Message>(
     hub: &Hub,
     limit: Duration,
     request: &M,
-    each: impl FnMut(ToClient<'_>) -> Option<()>,
+    mut each: impl FnMut(ToClient<'_>) -> Option<()>,
 ) -> Result<bool, RequestError> {
     let request = to_bytes(request);
     let asking = async {
-        let link = hub.links.link().await?;
-        answer(&link, request, each).await
+        loop {
+            let link = hub.links.link().await?;
+            sleep_until(link.allowance.reserve(cost::REQUEST, Instant::now())).await;
+            // It is refused before anything else is said.
+            match answer(&link, request.clone(), &mut each).await {
+                Err(RequestError::Refused { code: Code::RATE, retry_after, .. }) => sleep(retry_after.max(SHORT)).await,
+                answered => return answered,
+            }
+        }
     };
     timeout(limit, asking).await.unwrap_or(Err(ConnectionLost::Timeout(limit).into()))
 }
@@ -85,5 +92,7 @@ fn refused(code: Code, retry_after: Duration, text: &str) -> RequestError {
     RequestError::Refused { code, retry_after, text: text.to_owned() }
 }
 
+/// The least pause before a request that was refused for now is made again.
+const SHORT: Duration = Duration::from_millis(10);
 /// Priority below conversations.
 const REQUEST: i32 = -1;

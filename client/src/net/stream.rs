@@ -7,7 +7,7 @@ use std::{
 };
 
 use quinn::{ReadError, RecvStream, WriteError};
-use quip_protocol::Code;
+use quip_protocol::{Code, cost};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout},
@@ -198,11 +198,13 @@ async fn attend<T>(shared: &Shared, until: impl Future<Output = T>) -> Option<T>
 
 /// Drives one stream on one connection.
 async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
+    let joins = shared.with(|core| core.will_join());
+    let turn = link.allowance.reserve(cost::OPEN + if joins { cost::COMMAND } else { 0 }, Instant::now());
     let opening = async {
         tokio::select! {
             biased;
             () = links.changed() => None,
-            opened = link.connection.open_bi() => opened.ok(),
+            opened = async { sleep_until(turn).await; link.connection.open_bi().await } => opened.ok(),
         }
     };
     let (send, recv) = match attend(shared, opening).await {
@@ -213,11 +215,7 @@ async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
     // Its number is also a channel that no other stream of the connection has; the session stream has 0.
     let channel = send.id().into();
     let named = Named::new(shared, link, channel);
-    shared.with(|core| {
-        if core.connected(link.limits.generation, channel) {
-            link.allowance.reserve(Instant::now());
-        }
-    });
+    shared.with(|core| core.connected(link.limits.generation, channel));
     let mut stream = Stream {
         recv,
         buffer: Buffer::default(),

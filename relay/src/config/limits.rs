@@ -31,9 +31,13 @@ section! {
         /// Maximum open conversation streams per connection. quinn allocates stream slots up front: 1,024 cost 115 KB per
         /// connection, 8 cost 31 KB. So a client gets as many as it asks for, up to this limit.
         streams_per_connection: usize [Count] = 1024, 1..=65_536;
-        /// Maximum concurrent store reads per connection (opening, catching up, requests); further ones wait. Keeps one
-        /// client from filling the readers' queue, and history from filling the connection's window.
-        reads_per_connection: usize [Count] = 4, 1..=64;
+        /// Maximum connections of one user; further ones are refused. A newer connection of a device takes the place of its
+        /// older one.
+        connections_per_user: usize [Count] = 32, 1..=10_000_000;
+        /// Maximum concurrent store reads of one user (opening, catching up, requests); further ones wait, and the user's
+        /// connections take turns. Keeps one user from filling the readers' queue, and history from filling a connection's
+        /// window.
+        reads_per_user: usize [Count] = 4, 1..=64;
 
         /// Maximum frame size, without the length prefix. The protocol allows up to 64 KiB; a `Hello` with a token needs
         /// more than 8 KiB.
@@ -95,12 +99,17 @@ section! {
         /// allows up to 20.
         datagrams_per_second: usize [Count] = 20, 1..=20;
         /// Maximum commands per second from one user over all connections to this relay; further ones are refused before
-        /// they are ordered. 0 = no limit.
+        /// they are ordered. Whatever else reads or orders counts too: a read mark or a request as much as a command, opening
+        /// a conversation a tenth of that. 0 = no limit.
         messages_per_second: usize [Count] = 50, 0..=1_000_000;
         /// Maximum commands that a user may send at once after a pause.
         messages_burst: usize [Count] = 100, 1..=1_000_000;
         /// Maximum tokens per minute that one connection may send in `Refresh`, also at once. Each costs a signature check.
         refreshes_per_minute: usize [Count] = 20, 1..=6000;
+        /// Maximum conversations per hour that one user may create, also at once; further ones are refused. 0 = no limit.
+        created_per_hour: usize [Count] = 1000, 0..=1_000_000;
+        /// Maximum groups per hour that others may add one user to, also at once; further additions are refused. 0 = no limit.
+        added_per_hour: usize [Count] = 100, 0..=1_000_000;
     }
 }
 
@@ -127,7 +136,7 @@ impl Limits {
 
     /// The limits of a relay without a config file on loopback, where tests and benchmarks send fast.
     pub(super) fn development() -> Self {
-        Self { messages_per_second: 0, ..Self::default() }
+        Self { messages_per_second: 0, created_per_hour: 0, added_per_hour: 0, ..Self::default() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quip_core::{Action, By, Command};
 use quip_order::SubmitError;
 use quip_protocol::{
-    Code, ToRelay,
+    Code, Kind, ToRelay,
     conversation::{Mark, Rejected},
 };
 use quip_store::Busy;
@@ -14,9 +14,9 @@ use super::{
     Hub,
     intake::Next,
     keys::StreamKey,
-    links::{Numbered, ReadFor, numbered},
+    links::{Cost, Numbered, ReadFor, numbered},
     port::Port,
-    reads::{Query, RETRY_AFTER_MS},
+    reads::{Query, RETRY_AFTER_MS, in_millis},
     rooms::Admission,
 };
 
@@ -35,18 +35,29 @@ impl<P: Port> Hub<P> {
             (Admission::TooMany, _) => {
                 self.reject(stream, n, Code::UNANSWERED, Some(Duration::from_millis(RETRY_AFTER_MS)))
             }
-            (Admission::Submit, Ok(action)) => self.submit(stream, n, action),
             (Admission::Submit, Err(code)) => self.reject(stream, n, code, None),
+            (Admission::Submit, Ok(action)) => match self.charge(stream, &action) {
+                Ok(()) => self.submit(stream, n, action),
+                Err((code, wait)) => self.reject(stream, n, code, Some(wait)),
+            },
+        }
+    }
+
+    /// Takes what a command costs, or says why and for how long it has to wait.
+    fn charge(&mut self, stream: StreamKey, action: &Action) -> Result<(), (Code, Duration)> {
+        self.links.charge(stream, Cost::Command, self.now).map_err(|wait| (Code::RATE, wait))?;
+        match action {
+            // In a room this lifts a ban.
+            Action::Add { user } if self.rooms.kind(stream) == Some(Kind::Group) => {
+                self.links.may_be_added(user, self.now).map_err(|wait| (Code::ADDED_TOO_OFTEN, wait))
+            }
+            _ => Ok(()),
         }
     }
 
     /// Gives a numbered command of a stream to the order. If its rows may not be in memory, a reader has it first and what
     /// comes behind it on the stream waits, so that the order of `n` is kept.
     pub(super) fn submit(&mut self, stream: StreamKey, n: u64, action: Action) -> Next {
-        let Some(seat) = self.rooms.seat(stream) else { return Next::Frame };
-        if let Err(wait) = self.links.take_command(&seat.user, self.now) {
-            return self.reject(stream, n, Code::RATE, Some(wait));
-        }
         match self.rooms.command(stream, n, action) {
             Some((command, false)) => self.order(stream, n, command),
             Some((command, true)) => match self.try_ask(ReadFor::Stream(stream), Query::Warm(Box::new(command))) {
@@ -57,8 +68,8 @@ impl<P: Port> Hub<P> {
         }
     }
 
-    /// The rows of a command are in memory.
-    pub(super) fn warmed(&mut self, stream: StreamKey, command: Command) {
+    /// The rows of a command are in memory. `creates`: it is a join, and there was no such conversation.
+    pub(super) fn warmed(&mut self, stream: StreamKey, command: Command, creates: bool) {
         let By::Device { n, .. } = command.by else { return };
         if n == 0 {
             return self.order_mark(stream, command);
@@ -72,7 +83,10 @@ impl<P: Port> Hub<P> {
         if matches!(command.action, Action::Join(_)) && !joining {
             return;
         }
-        self.order(stream, n, command);
+        match if creates { self.links.create(stream, self.now) } else { Ok(()) } {
+            Ok(()) => self.order(stream, n, command),
+            Err(wait) => self.reject(stream, n, Code::TOO_MANY_CREATED, Some(wait)),
+        };
         if !joining {
             self.release(stream);
         }
@@ -103,8 +117,7 @@ impl<P: Port> Hub<P> {
 
     /// Refuses a command before it is ordered.
     fn reject(&mut self, stream: StreamKey, n: u64, code: Code, wait: Option<Duration>) -> Next {
-        // Rounded up: a client that comes back a moment too early would be refused again.
-        let retry_after = wait.map_or(0, |wait| wait.as_micros().div_ceil(1000) as u64);
+        let retry_after = wait.map_or(0, in_millis);
         if self.rooms.refused(stream, Rejected { n, code, retry_after, info: 0 }) {
             // Input is answered when all of it was looked at; what a reader had is answered now.
             self.pump(stream);
@@ -117,20 +130,30 @@ impl<P: Port> Hub<P> {
     /// A read mark arrived. It goes on its way with the next tick.
     pub(super) fn mark(&mut self, stream: StreamKey, mark: Mark) -> Next {
         if self.rooms.mark(stream, mark) {
-            self.deadlines.mark(stream);
+            self.links.mark(stream);
         }
         Next::Frame
     }
 
+    /// Submits the read marks that their users' rates have room for. Those that come back meanwhile wait for the next tick.
+    pub(super) fn submit_marks(&mut self) {
+        for (user, marks) in self.links.marking() {
+            for _ in 0..marks {
+                let Some(stream) = self.links.next_mark(user, self.now) else { break };
+                self.submit_mark(stream, false);
+            }
+        }
+    }
+
     /// Submits the read mark of a stream, which may be `leaving`. If its rows may not be in memory, a reader has it first.
     pub(super) fn submit_mark(&mut self, stream: StreamKey, leaving: bool) {
-        match self.rooms.take_mark(stream, leaving) {
-            None => {}
-            Some((command, false)) => self.order_mark(stream, command),
-            Some((command, true)) => {
-                let query = Query::Warm(Box::new(command));
-                self.try_ask(ReadFor::Mark(stream), query).unwrap_or_else(|Busy| self.mark_again(stream));
-            }
+        let Some((command, cold)) = self.rooms.take_mark(stream, leaving) else { return };
+        self.links.marked(stream, self.now);
+        if cold {
+            let query = Query::Warm(Box::new(command));
+            self.try_ask(ReadFor::Mark(stream), query).unwrap_or_else(|Busy| self.mark_again(stream));
+        } else {
+            self.order_mark(stream, command);
         }
     }
 
@@ -146,7 +169,7 @@ impl<P: Port> Hub<P> {
     /// No reader has a stream's mark any longer.
     pub(super) fn mark_again(&mut self, stream: StreamKey) {
         if self.rooms.mark_again(stream) {
-            self.deadlines.mark(stream);
+            self.links.mark(stream);
         }
     }
 }

@@ -4,7 +4,7 @@ use quip_core::Effect;
 use quip_protocol::{
     ConversationId, UserId,
     conversation::Outcome,
-    event::role,
+    event::{kind, role},
     session::{Changed, Marked},
 };
 use quip_store::{Change, Committed};
@@ -48,6 +48,9 @@ impl<P: Port> Hub<P> {
         let (head, number) = change.event.as_ref().map_or((0, 0), |event| (event.seq, event.number));
         match effect {
             Effect::Visible { user, to, role, .. } => {
+                if change.event.as_ref().is_some_and(|event| event.kind == kind::ADDED) {
+                    self.links.was_added(user, self.now);
+                }
                 self.membership(conversation, user, *to);
                 self.tell_changed(user, &Changed { conversation, head, number, role: *role });
             }

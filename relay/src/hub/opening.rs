@@ -1,18 +1,25 @@
 //! Opening a conversation on a stream.
 
+use std::time::Duration;
+
 use quip_protocol::{Code, conversation::Open};
 
 use super::{
     Hub,
     intake::Next,
     keys::{ConnectionKey, StreamKey},
+    links::Cost,
     port::Port,
+    reads::in_millis,
     rooms::{OpenRequest, Opening, Seat},
 };
 
 impl<P: Port> Hub<P> {
     /// The first frame of a conversation stream.
     pub(super) fn open(&mut self, stream: StreamKey, at: ConnectionKey, open: &Open<'_>) -> Next {
+        if let Err(wait) = self.links.charge(stream, Cost::Open { joins: open.join > 0 }, self.now) {
+            return self.refuse_for_now(stream, wait);
+        }
         let Some(session) = self.links.session(at) else { return Next::Frame };
         let (Ok(target), Ok(start)) = (open.target(), open.start()) else {
             return self.refuse(stream, Code::INVALID_NAME);
@@ -37,6 +44,12 @@ impl<P: Port> Hub<P> {
     /// Ends a stream with its first frame.
     pub(super) fn refuse(&mut self, stream: StreamKey, code: Code) -> Next {
         self.end(stream, code, 0);
+        Next::Frame
+    }
+
+    /// Ends a stream with its first frame, because its user did too much lately.
+    pub(super) fn refuse_for_now(&mut self, stream: StreamKey, wait: Duration) -> Next {
+        self.end_after(stream, Code::RATE, in_millis(wait));
         Next::Frame
     }
 

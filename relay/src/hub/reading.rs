@@ -5,8 +5,8 @@ use quip_store::{Busy, EventPage, ReadError};
 
 use super::{
     Hub,
-    keys::{ConnectionKey, StreamKey},
-    links::ReadFor,
+    keys::StreamKey,
+    links::{ReadFor, UserKey},
     port::Port,
     reads::{Found, Got, PageOf, Query, Read, ReadDone, Wanted, read_code},
 };
@@ -25,14 +25,14 @@ impl<P: Port> Hub<P> {
         if self.shares(purpose, &query) {
             return Ok(());
         }
-        let Some((connection, query)) = self.links.begin_read(purpose, query) else { return Ok(()) };
-        self.read_for(connection, purpose, query).inspect_err(|Busy| drop(self.links.next_read(connection)))
+        let Some((user, query)) = self.links.begin_read(purpose, query) else { return Ok(()) };
+        self.read_for(user, purpose, query).inspect_err(|Busy| drop(self.links.next_read(user)))
     }
 
-    fn read_for(&mut self, connection: ConnectionKey, purpose: ReadFor, query: Query) -> Result<(), Busy> {
+    fn read_for(&mut self, user: UserKey, purpose: ReadFor, query: Query) -> Result<(), Busy> {
         let stream = purpose.stream();
         let page = if let Query::Page(page) = query { Some(page) } else { None };
-        self.port.read(Read(Wanted::ForStream { connection, stream, query }))?;
+        self.port.read(Read(Wanted::ForStream { user, stream, query }))?;
         page.into_iter().for_each(|page| self.rooms.begin_page(stream, page));
         Ok(())
     }
@@ -46,8 +46,8 @@ impl<P: Port> Hub<P> {
     /// A read is done.
     pub(super) fn read_done(&mut self, done: ReadDone) {
         match done.0 {
-            Got::ForStream { connection, stream, found } => {
-                self.read_next(connection);
+            Got::ForStream { user, stream, found } => {
+                self.read_next(user);
                 self.found(stream, found);
             }
             Got::LastSeen(commands) => _ = self.submit_last_seen(commands),
@@ -56,13 +56,13 @@ impl<P: Port> Hub<P> {
         }
     }
 
-    /// A connection's next read begins.
-    fn read_next(&mut self, connection: ConnectionKey) {
-        while let Some((purpose, query)) = self.links.next_read(connection) {
+    /// A user's next read begins.
+    fn read_next(&mut self, user: UserKey) {
+        while let Some((purpose, query)) = self.links.next_read(user) {
             if self.shares(purpose, &query) {
                 continue;
             }
-            match self.read_for(connection, purpose, query) {
+            match self.read_for(user, purpose, query) {
                 Ok(()) => return,
                 Err(Busy) => self.not_read(purpose),
             }
@@ -71,7 +71,7 @@ impl<P: Port> Hub<P> {
 
     fn found(&mut self, stream: StreamKey, found: Found) {
         match found {
-            Found::Warm(command) => self.warmed(stream, *command),
+            Found::Warm { command, creates } => self.warmed(stream, *command, creates),
             Found::Page(of, page) => self.page(stream, of, page),
             // Nobody waits for anything else.
             _ if self.links.role(stream).is_none() => {}

@@ -7,6 +7,7 @@ use super::{
     Hub,
     intake::Next,
     keys::{ConnectionKey, StreamKey},
+    links::Cost,
     port::Port,
     reads::{MembersOf, Query, UserSeen, encode_end},
 };
@@ -17,6 +18,9 @@ const HISTORY_BYTES: usize = 256 << 10;
 impl<P: Port> Hub<P> {
     /// The only frame of a request stream.
     pub(super) fn request(&mut self, stream: StreamKey, at: ConnectionKey, request: &ToRelay<'_>) -> Next {
+        if let Err(wait) = self.links.charge(stream, Cost::Request, self.now) {
+            return self.refuse_for_now(stream, wait);
+        }
         let Some(session) = self.links.session(at) else { return Next::Frame };
         let rights = session.rights.clone();
         let limits = &self.setup.config.limits;

@@ -38,6 +38,10 @@ impl<P: Port> Hub<P> {
         for other in self.people.connections(&user) {
             self.links.give_way(other, &session, self.now, &mut self.port);
         }
+        if self.links.is_full(&user) {
+            self.links.close(at, Code::TOO_MANY_CONNECTIONS, &mut self.port);
+            return Next::Frame;
+        }
         let setup = &*self.setup;
         let rights = session.rights.clone();
         let welcome = welcome(setup, &rights, &session, (setup.clock)());

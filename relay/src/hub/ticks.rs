@@ -14,9 +14,7 @@ use super::{
 impl<P: Port> Hub<P> {
     /// Does what is due in one tick.
     pub(super) fn do_tick(&mut self, tick: Tick) {
-        for stream in tick.marked {
-            self.submit_mark(stream, false);
-        }
+        self.submit_marks();
         for stream in tick.ahead {
             let opening = self.rooms.look_again(stream);
             self.go_on_opening(stream, opening);
@@ -50,7 +48,7 @@ impl<P: Port> Hub<P> {
 
     fn begin_sweep(&mut self) {
         self.links.share_send_window(&mut self.port);
-        self.links.forget_rates(self.now);
+        self.links.forget_users(self.now);
         self.deadlines.begin_sweep(self.links.connections());
         self.rooms.sweep();
     }

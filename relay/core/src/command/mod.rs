@@ -177,6 +177,14 @@ impl Command {
         Self { conversation, by: By::Relay, authority: Authority::default(), action }
     }
 
+    /// Whether it creates the conversation if there is none.
+    pub fn may_create(&self) -> bool {
+        match &self.action {
+            Action::Join(join) => *join != JoinAs::Existing,
+            _ => false,
+        }
+    }
+
     /// The bytes that this command counts for in the limits on queued commands and on batches. More than its size for a command
     /// that writes many records, so that a batch writes a bounded number of records.
     pub fn weight(&self) -> usize {

@@ -18,8 +18,6 @@ pub(super) struct Deadlines {
     answer_timeout: Duration,
     /// Connections that are still to be looked at before the next sweep.
     unswept: PacedScan<ConnectionKey>,
-    /// Streams with a read mark to submit.
-    marked: Vec<StreamKey>,
     /// Streams whose cursor is ahead of this relay.
     ahead: Vec<StreamKey>,
     /// Streams that wait for outcomes, each once, and when they were last looked at.
@@ -29,8 +27,6 @@ pub(super) struct Deadlines {
 /// What waited for a tick.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tick {
-    /// Streams with a read mark to submit.
-    pub(super) marked: Vec<StreamKey>,
     /// Streams whose cursor was ahead of this relay.
     pub(super) ahead: Vec<StreamKey>,
     /// A sweep begins: [`Deadlines::begin_sweep`].
@@ -49,7 +45,6 @@ impl Deadlines {
             sweep_every: config.presence.sweep,
             answer_timeout: config.limits.answer_timeout,
             unswept: PacedScan::new(),
-            marked: Vec::new(),
             ahead: Vec::new(),
             unanswered: VecDeque::new(),
         }
@@ -70,12 +65,7 @@ impl Deadlines {
         if sweep {
             self.next_sweep = now + self.sweep_every;
         }
-        Some(Tick { marked: std::mem::take(&mut self.marked), ahead: std::mem::take(&mut self.ahead), sweep })
-    }
-
-    /// A stream has a read mark to submit in the next tick.
-    pub(super) fn mark(&mut self, stream: StreamKey) {
-        self.marked.push(stream);
+        Some(Tick { ahead: std::mem::take(&mut self.ahead), sweep })
     }
 
     /// A stream's cursor is ahead: look again in the next tick.
@@ -121,13 +111,12 @@ mod tests {
 
     #[test]
     fn what_waits_comes_once_with_the_next_tick() {
-        let (mut deadlines, start, [a, b]) = deadlines();
-        deadlines.mark(a);
-        deadlines.look_again(b);
+        let (mut deadlines, start, [stream, _]) = deadlines();
+        deadlines.look_again(stream);
         assert_eq!(deadlines.tick(start + TICK / 2), None);
         assert_eq!(deadlines.next(), start + TICK);
         let tick = deadlines.tick(start + TICK);
-        assert_eq!(tick, Some(Tick { marked: vec![a], ahead: vec![b], sweep: false }));
+        assert_eq!(tick, Some(Tick { ahead: vec![stream], sweep: false }));
         assert_eq!(deadlines.tick(start + TICK), None);
         assert_eq!(deadlines.tick(start + TICK * 2), Some(Tick::default()));
     }

@@ -1,24 +1,27 @@
 //! One client's connection, and who the client is.
 
+use std::time::Duration;
+
 use quip_core::Timestamp;
 use quip_protocol::{ConversationId, DeviceId, InstanceId, session::Hello};
 use tokio::time::Instant;
 
-use super::{rate::Rate, read_queue::ReadQueue};
+use super::{rate::Rate, users::UserKey};
 use crate::{
     config::Limits,
-    hub::{authority::Rights, keys::StreamKey, port::DisconnectReason, reads::Query},
+    hub::{authority::Rights, keys::StreamKey, port::DisconnectReason},
 };
 
 /// One client's connection.
 pub(super) struct Connection {
     /// After its `Hello` was accepted.
     pub(super) session: Option<Session>,
+    /// Whose it is, after that.
+    pub(super) user: Option<UserKey>,
     pub(super) session_stream: Option<StreamKey>,
     pub(super) streams: Vec<StreamKey>,
     /// Conversations that are open here.
     pub(super) open: Vec<(ConversationId, StreamKey)>,
-    pub(super) reads: ReadQueue<Query>,
     /// Streams whose request is not answered in full.
     pub(super) requests: usize,
     /// Bytes of unfinished frames on all streams.
@@ -53,14 +56,16 @@ pub(in crate::hub) struct Session {
     pub(super) overlap_until: Option<Instant>,
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 impl Connection {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             session: None,
+            user: None,
             session_stream: None,
             streams: Vec::new(),
             open: Vec::new(),
-            reads: ReadQueue::default(),
             requests: 0,
             partial: 0,
             heard: Heard { frames: 0, at: now, time: 0, reachable: true },
@@ -98,9 +103,9 @@ impl Session {
             device: hello.device,
             instance: hello.instance,
             streams: (hello.streams as usize).clamp(1, limits.streams_per_connection),
-            signals: Rate::new(Some(limits.signal_rate()), now),
-            signals_out: Rate::new(Some(limits.signal_rate()), now),
-            refreshes: Rate::per_minute(limits.refreshes_per_minute, now),
+            signals: Rate::new(limits.signal_rate(), now),
+            signals_out: Rate::new(limits.signal_rate(), now),
+            refreshes: Rate::per(MINUTE, limits.refreshes_per_minute, now),
             overlap_until: None,
         }
     }

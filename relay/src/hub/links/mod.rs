@@ -10,8 +10,9 @@ mod read_queue;
 mod silence;
 mod stream;
 mod streams;
+mod users;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use quip_core::Timestamp;
 use quip_protocol::{
@@ -23,8 +24,10 @@ use tokio::time::Instant;
 
 pub(super) use connection::Session;
 pub(super) use numbered::{Numbered, numbered};
+pub(super) use rate::Cost;
 pub(super) use read_queue::ReadFor;
 pub(super) use stream::Role;
+pub(super) use users::UserKey;
 
 use super::{
     authority::Rights,
@@ -33,14 +36,14 @@ use super::{
 };
 use crate::config::Config;
 use connection::Connection;
-use rate::UserRates;
 use stream::Stream;
+use users::Users;
 
-/// Connections, streams and how fast users may send.
+/// Connections, streams and users.
 pub(super) struct Links {
     connections: SecondaryMap<ConnectionKey, Connection>,
     streams: SecondaryMap<StreamKey, Stream>,
-    rates: UserRates,
+    users: Users,
     /// Bytes that each connection may have in flight.
     send_window: u64,
     /// What is over and still to be settled.
@@ -77,7 +80,7 @@ impl Links {
         Self {
             connections: SecondaryMap::new(),
             streams: SecondaryMap::new(),
-            rates: UserRates::new(config.limits.message_rate()),
+            users: Users::new(Arc::clone(&config)),
             send_window: config.limits.send_window_bytes as u64,
             over: Vec::new(),
             config,
@@ -131,11 +134,18 @@ impl Links {
         port.set_send_window(key, self.send_window);
         let Some(connection) = self.connections.get_mut(key) else { return };
         (connection.heard.at, connection.heard.time) = (now, welcome.time);
+        connection.user = Some(self.users.came(session.rights.user(), now));
         connection.session = Some(session);
     }
 
-    /// A newer connection of the same user was let in as `newer`. If it is the same device, this one gives way: after a
-    /// while if it is the same process, which is moving between networks or relays, and otherwise at once.
+    /// True when a user has as many connections as they may have.
+    pub(super) fn is_full(&self, user: &UserId) -> bool {
+        self.users.is_full(user)
+    }
+
+    /// A newer connection of the same user is to be let in as `newer`. If it is the same device, this one gives way: after a
+    /// while if it is the same process, which is moving between networks or relays, and otherwise at once. It is at once
+    /// too if the user has no connection left.
     pub(super) fn give_way(&mut self, key: ConnectionKey, newer: &Session, now: Instant, port: &mut impl Port) {
         let Some(older) = self.connections.get_mut(key).and_then(|connection| connection.session.as_mut()) else {
             return;
@@ -143,11 +153,14 @@ impl Links {
         if older.device != newer.device {
             return;
         }
-        if older.instance == newer.instance {
+        if older.instance != newer.instance {
+            self.close(key, Code::REPLACED, port);
+        } else if self.users.is_full(newer.rights.user()) {
+            // Not REPLACED, which is for good: the client may not know that it moved.
+            self.close(key, Code::BYE, port);
+        } else {
             // Connecting again and again does not keep the older ones open.
             older.overlap_until.get_or_insert(now + self.config.limits.device_overlap);
-        } else {
-            self.close(key, Code::REPLACED, port);
         }
     }
 
@@ -164,11 +177,6 @@ impl Links {
             session.rights = rights;
         }
         connection.open.iter().map(|(_, stream)| *stream).collect()
-    }
-
-    /// Takes one of the commands that a user may send, or says how long to wait.
-    pub(super) fn take_command(&mut self, user: &UserId, now: Instant) -> Result<(), Duration> {
-        self.rates.take(user, now)
     }
 
     /// Puts a message on a connection's session stream and writes it.
@@ -256,6 +264,7 @@ impl Links {
                     stream.over = true;
                 }
             }
+            connection.user.into_iter().for_each(|user| self.users.left(user));
             self.over.push(Over::Connection(key));
         }
     }
@@ -270,6 +279,12 @@ impl Links {
         self.connections.get(key).map_or_else(Vec::new, |connection| connection.streams.clone())
     }
 
+    /// No user is kept.
+    #[cfg(test)]
+    pub(super) fn assert_nobody_known(&self) {
+        assert!(self.users.is_empty());
+    }
+
     /// Forgets a connection that is over.
     pub(super) fn remove_connection(&mut self, key: ConnectionKey, port: &mut impl Port) -> Option<Departure> {
         let connection = self.connections.remove(key)?;
@@ -277,6 +292,7 @@ impl Links {
             self.streams.remove(stream);
             port.forget_stream(stream);
         }
+        connection.user.into_iter().for_each(|user| self.users.forget_all_reads(user, key));
         port.forget_connection(key);
         let user = connection.session?.rights.user().clone();
         Some(Departure { user, reason: connection.reason, heard: connection.heard.time })
@@ -299,6 +315,8 @@ fn stream_credit(conversations: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use quip_protocol::{
         DeviceId, InstanceId, Items,
         session::{GoAway, Hello},
@@ -415,24 +433,23 @@ mod tests {
     }
 
     #[test]
-    fn reads_of_a_connection_take_turns() {
+    fn reads_of_a_user_take_turns() {
         let (mut links, mut port, now) = links();
-        let (key, stream) = connect(&mut links, &mut port, now);
+        let (_, stream) = connect(&mut links, &mut port, now);
         welcome(&mut links, &mut port, stream, now);
         let query = || Query::List {
             user: UserId::parse("ann").unwrap(),
             ask: quip_protocol::request::List { after: ConversationId([0; 16]), limit: 1 },
             limit: 1,
         };
-        let most = links.config.limits.reads_per_connection;
-        let mut begun = 0;
-        for _ in 0..most + 3 {
-            begun += usize::from(links.begin_read(ReadFor::Stream(stream), query()).is_some());
-        }
-        assert_eq!(begun, most);
-        assert!(links.next_read(key).is_some(), "one is done and the next one begins");
+        let most = links.config.limits.reads_per_user;
+        let purpose = ReadFor::Stream(stream);
+        let begun: Vec<_> = (0..most + 3).filter_map(|_| links.begin_read(purpose, query())).collect();
+        assert_eq!(begun.len(), most);
+        let user = begun[0].0;
+        assert!(links.next_read(user).is_some(), "one is done and the next one begins");
         links.begin_ending(stream);
-        assert!(links.next_read(key).is_none(), "a stream that ends takes what waits with it");
+        assert!(links.next_read(user).is_none(), "a stream that ends takes what waits with it");
     }
 
     #[test]

@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 
-use crate::hub::keys::StreamKey;
+use crate::hub::keys::{ConnectionKey, StreamKey};
 
-/// Reads of one connection. A few are with the readers and the others wait here, so that no connection fills the
-/// readers' queue. A stream that is given up takes what waits with it, but not what is under way, so that giving up gains
-/// nothing.
+/// Reads of one user. A few are with the readers and the others wait here, so that no user fills the readers' queue. The
+/// user's connections take turns. A stream that is given up takes what waits with it, but not what is under way, so that
+/// giving up gains nothing.
 #[derive(Debug)]
 pub(super) struct ReadQueue<Q> {
     under_way: usize,
-    waiting: VecDeque<(ReadFor, Q)>,
+    /// By connection, none without a read that waits or is no longer wanted.
+    waiting: VecDeque<(ConnectionKey, VecDeque<(ReadFor, Q)>)>,
 }
 
 /// What a read is for.
@@ -37,28 +38,51 @@ impl<Q> Default for ReadQueue<Q> {
 }
 
 impl<Q> ReadQueue<Q> {
-    /// Gives the query back if it may begin, because fewer than `most` are under way.
-    pub(super) fn begin(&mut self, purpose: ReadFor, query: Q, most: usize) -> Option<Q> {
+    /// Gives the query of a connection back if it may begin, because fewer than `most` are under way.
+    pub(super) fn begin(&mut self, at: ConnectionKey, purpose: ReadFor, query: Q, most: usize) -> Option<Q> {
         if self.under_way < most {
             self.under_way += 1;
             return Some(query);
         }
-        self.waiting.push_back((purpose, query));
+        match self.waiting.iter_mut().find(|(connection, _)| *connection == at) {
+            Some((_, queue)) => queue.push_back((purpose, query)),
+            None => self.waiting.push_back((at, VecDeque::from([(purpose, query)]))),
+        }
         None
     }
 
     /// One that was under way is done. Gives the next one.
     pub(super) fn done(&mut self) -> Option<(ReadFor, Q)> {
-        let next = self.waiting.pop_front();
-        if next.is_none() {
-            self.under_way -= 1;
+        while let Some((at, mut queue)) = self.waiting.pop_front() {
+            let next = queue.pop_front();
+            if !queue.is_empty() {
+                self.waiting.push_back((at, queue));
+            }
+            if next.is_some() {
+                return next;
+            }
         }
-        next
+        self.under_way -= 1;
+        None
     }
 
-    /// This stream no longer wants what waits for it.
-    pub(super) fn forget(&mut self, stream: StreamKey) {
-        self.waiting.retain(|(purpose, _)| *purpose != ReadFor::Stream(stream));
+    /// This stream of a connection no longer wants what waits for it.
+    pub(super) fn forget(&mut self, at: ConnectionKey, stream: StreamKey) {
+        if let Some((_, queue)) = self.waiting.iter_mut().find(|(connection, _)| *connection == at) {
+            queue.retain(|(purpose, _)| *purpose != ReadFor::Stream(stream));
+        }
+    }
+
+    /// A connection is gone: its streams want nothing.
+    pub(super) fn forget_streams(&mut self, at: ConnectionKey) {
+        if let Some((_, queue)) = self.waiting.iter_mut().find(|(connection, _)| *connection == at) {
+            queue.retain(|(purpose, _)| matches!(purpose, ReadFor::Mark(_)));
+        }
+    }
+
+    /// True when nothing is under way, and so nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way == 0
     }
 }
 
@@ -73,31 +97,53 @@ mod tests {
         [(); 4].map(|()| keys.insert(()))
     }
 
+    fn connections() -> [ConnectionKey; 2] {
+        let mut keys = SlotMap::<ConnectionKey, ()>::with_key();
+        [(); 2].map(|()| keys.insert(()))
+    }
+
     #[test]
     fn a_few_are_under_way_and_the_others_follow_in_order() {
-        let [a, b, c, d] = streams().map(ReadFor::Stream);
+        let ([a, b, c, d], [at, _]) = (streams().map(ReadFor::Stream), connections());
         let mut queue = ReadQueue::default();
-        let begun: Vec<_> = [a, b, c, d].into_iter().map(|purpose| queue.begin(purpose, (), 2).is_some()).collect();
+        let begun: Vec<_> = [a, b, c, d].into_iter().map(|purpose| queue.begin(at, purpose, (), 2).is_some()).collect();
         assert_eq!(begun, [true, true, false, false]);
         assert_eq!(queue.done(), Some((c, ())));
-        assert_eq!(queue.begin(a, (), 2), None);
+        assert_eq!(queue.begin(at, a, (), 2), None);
         assert_eq!((queue.done(), queue.done()), (Some((d, ())), Some((a, ()))));
+        assert!(!queue.is_idle());
         assert_eq!((queue.done(), queue.done()), (None, None));
-        assert!(queue.begin(a, (), 1).is_some());
-        assert!(queue.begin(a, (), 1).is_none());
+        assert!(queue.is_idle() && queue.begin(at, a, (), 1).is_some());
+        assert!(queue.begin(at, a, (), 1).is_none());
+    }
+
+    #[test]
+    fn connections_take_turns() {
+        let ([a, b, c, d], [one, other]) = (streams().map(ReadFor::Stream), connections());
+        let mut queue = ReadQueue::default();
+        assert!(queue.begin(one, a, 1, 1).is_some());
+        assert!(
+            [(one, a), (one, b), (one, c), (other, d)].into_iter().all(|(at, of)| queue.begin(at, of, 2, 1).is_none())
+        );
+        let order: Vec<_> = std::iter::from_fn(|| queue.done()).map(|(purpose, _)| purpose).collect();
+        assert_eq!(order, [a, d, b, c]);
+        assert!(queue.is_idle());
     }
 
     #[test]
     fn giving_up_makes_room_only_among_those_that_wait() {
-        let [a, b, c, _] = streams();
+        let ([a, b, c, d], [at, other]) = (streams(), connections());
         let mut queue = ReadQueue::default();
-        assert!(queue.begin(ReadFor::Stream(a), 1, 1).is_some());
-        assert!(queue.begin(ReadFor::Stream(b), 2, 1).is_none());
-        assert!(queue.begin(ReadFor::Mark(b), 3, 1).is_none());
-        queue.forget(a);
-        assert!(queue.begin(ReadFor::Stream(c), 4, 1).is_none(), "what was begun goes on");
-        queue.forget(b);
+        assert!(queue.begin(at, ReadFor::Stream(a), 1, 1).is_some());
+        assert!(queue.begin(at, ReadFor::Stream(b), 2, 1).is_none());
+        assert!(queue.begin(at, ReadFor::Mark(b), 3, 1).is_none());
+        queue.forget(at, a);
+        assert!(queue.begin(at, ReadFor::Stream(c), 4, 1).is_none(), "what was begun goes on");
+        assert!(queue.begin(other, ReadFor::Stream(d), 5, 1).is_none());
+        queue.forget(at, b);
         assert_eq!(queue.done(), Some((ReadFor::Mark(b), 3)));
-        assert_eq!((queue.done(), queue.done()), (Some((ReadFor::Stream(c), 4)), None));
+        queue.forget_streams(at);
+        assert_eq!((queue.done(), queue.done()), (Some((ReadFor::Stream(d), 5)), None));
+        assert!(queue.is_idle());
     }
 }

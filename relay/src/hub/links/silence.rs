@@ -72,9 +72,4 @@ impl Links {
             self.connections.keys().for_each(|key| port.set_send_window(key, share));
         }
     }
-
-    /// Forgets the rates of users who may send a whole burst again.
-    pub(in crate::hub) fn forget_rates(&mut self, now: Instant) {
-        self.rates.forget(now);
-    }
 }

@@ -1,8 +1,11 @@
 //! What arrives on streams and what leaves on them.
 
-use quip_protocol::{Code, ConversationId, Message};
+use std::time::Duration;
 
-use super::{Links, Over, ReadFor, Role, STREAMS_BEFORE_HELLO, stream::Stream};
+use quip_protocol::{Code, ConversationId, Message, UserId};
+use tokio::time::Instant;
+
+use super::{Cost, Links, Over, ReadFor, Role, STREAMS_BEFORE_HELLO, UserKey, stream::Stream};
 use crate::hub::{
     keys::{ConnectionKey, StreamKey},
     out::Out,
@@ -175,7 +178,7 @@ impl Links {
         (stream.role, stream.held) = (Role::Ending, false);
         if let Some(connection) = self.connections.get_mut(stream.connection) {
             connection.open.retain(|(_, open)| *open != key);
-            connection.reads.forget(key);
+            connection.user.into_iter().for_each(|user| self.users.forget_reads(user, stream.connection, key));
         }
     }
 
@@ -272,16 +275,70 @@ impl Links {
         }
     }
 
-    /// A stream wants something from the store. Gives the query back if it may begin; otherwise it waits its turn.
-    pub(in crate::hub) fn begin_read(&mut self, purpose: ReadFor, query: Query) -> Option<(ConnectionKey, Query)> {
-        let at = self.streams.get(purpose.stream())?.connection;
-        let most = self.config.limits.reads_per_connection;
-        let query = self.connections.get_mut(at)?.reads.begin(purpose, query, most)?;
-        Some((at, query))
+    /// A stream wants something from the store. Gives the query back if it may begin, for the user that it is for;
+    /// otherwise it waits its turn.
+    pub(in crate::hub) fn begin_read(&mut self, purpose: ReadFor, query: Query) -> Option<(UserKey, Query)> {
+        let (at, user) = self.user_of(purpose.stream())?;
+        Some((user, self.users.begin_read(user, at, purpose, query)?))
     }
 
-    /// A read of a connection is done, or did not begin. Gives the next one, which begins now.
-    pub(in crate::hub) fn next_read(&mut self, at: ConnectionKey) -> Option<(ReadFor, Query)> {
-        self.connections.get_mut(at)?.reads.done()
+    /// A read of a user is done, or did not begin. Gives the next one, which begins now.
+    pub(in crate::hub) fn next_read(&mut self, user: UserKey) -> Option<(ReadFor, Query)> {
+        self.users.next_read(user)
+    }
+
+    /// Takes what something on a stream costs its user, or says how long to wait.
+    pub(in crate::hub) fn charge(&mut self, key: StreamKey, cost: Cost, now: Instant) -> Result<(), Duration> {
+        self.user_of(key).map_or(Ok(()), |(_, user)| self.users.charge(user, cost, now))
+    }
+
+    /// The user of a stream is about to create a conversation; or how long to wait before that.
+    pub(in crate::hub) fn create(&mut self, key: StreamKey, now: Instant) -> Result<(), Duration> {
+        self.user_of(key).map_or(Ok(()), |(_, user)| self.users.create(user, now))
+    }
+
+    /// Whether others may add a user to a group now, or how long to wait.
+    pub(in crate::hub) fn may_be_added(&self, user: &UserId, now: Instant) -> Result<(), Duration> {
+        self.users.may_be_added(user, now)
+    }
+
+    /// Another added a user to a group.
+    pub(in crate::hub) fn was_added(&mut self, user: &UserId, now: Instant) {
+        self.users.was_added(user, now);
+    }
+
+    /// A stream has a read mark to submit in the next tick.
+    pub(in crate::hub) fn mark(&mut self, key: StreamKey) {
+        if let Some((_, user)) = self.user_of(key) {
+            self.users.mark(user, key);
+        }
+    }
+
+    /// The users with marks that wait, and how many each has. [`Links::next_mark`] is to be asked for these.
+    pub(in crate::hub) fn marking(&mut self) -> Vec<(UserKey, usize)> {
+        self.users.marking()
+    }
+
+    /// A stream of a user whose mark is to be submitted. When the rate has no room, the others wait for the next tick.
+    pub(in crate::hub) fn next_mark(&mut self, user: UserKey, now: Instant) -> Option<StreamKey> {
+        self.users.next_mark(user, now)
+    }
+
+    /// The mark of a stream is submitted. A stream that closes does not wait, and its user owes for it.
+    pub(in crate::hub) fn marked(&mut self, key: StreamKey, now: Instant) {
+        if let Some((_, user)) = self.user_of(key) {
+            self.users.owe(user, Cost::Mark, now);
+        }
+    }
+
+    /// Forgets users who are gone and owe nothing.
+    pub(in crate::hub) fn forget_users(&mut self, now: Instant) {
+        self.users.forget(now);
+    }
+
+    /// The connection and the user of a stream.
+    fn user_of(&self, key: StreamKey) -> Option<(ConnectionKey, UserKey)> {
+        let at = self.streams.get(key)?.connection;
+        Some((at, self.connections.get(at)?.user?))
     }
 }

@@ -3,6 +3,8 @@
 mod pages;
 mod requests;
 
+use std::time::Duration;
+
 use quip_core::{Command, ConversationRecord, MarkRecord, MemberRecord, MemberState, Naming, SendsRecord, Timestamp};
 use quip_protocol::{
     Code, ConversationId, DeviceId, Event, Retry, UserId,
@@ -15,7 +17,8 @@ use quip_store::{EventPage, Members, PageLimit, ReadError, Silent, View};
 use super::{
     authority::Rights,
     forgetting::{self, SilentPage},
-    keys::{ConnectionKey, StreamKey},
+    keys::StreamKey,
+    links::UserKey,
 };
 
 /// One read of the store.
@@ -30,7 +33,7 @@ pub struct ReadDone(pub(super) Got);
 #[derive(Debug)]
 pub(super) enum Wanted {
     /// Something for a stream.
-    ForStream { connection: ConnectionKey, stream: StreamKey, query: Query },
+    ForStream { user: UserKey, stream: StreamKey, query: Query },
     /// The rows of these commands in memory, which say when users were last seen.
     LastSeen(Vec<Command>),
     /// Members of these groups. A group with more than `most` has none here.
@@ -43,7 +46,7 @@ pub(super) enum Wanted {
 #[derive(Debug)]
 pub(super) enum Got {
     /// For a stream.
-    ForStream { connection: ConnectionKey, stream: StreamKey, found: Found },
+    ForStream { user: UserKey, stream: StreamKey, found: Found },
     /// The rows of these commands are in memory.
     LastSeen(Vec<Command>),
     /// A page of members for each group that the read came to.
@@ -103,8 +106,8 @@ pub(super) enum Found {
     Rows(Result<Option<Box<OpenRows>>, ReadError>),
     /// Events for followers.
     Page(PageOf, Result<EventPage, ReadError>),
-    /// The rows of this command are in memory.
-    Warm(Box<Command>),
+    /// The rows of this command are in memory. `creates`: it is a join, and there was no such conversation.
+    Warm { command: Box<Command>, creates: bool },
     /// A whole answer to a request.
     Frames(Vec<u8>),
     /// Members, and whether there are more.
@@ -141,9 +144,7 @@ impl Read {
     /// Reads it.
     pub fn run(self, view: &View) -> ReadDone {
         ReadDone(match self.0 {
-            Wanted::ForStream { connection, stream, query } => {
-                Got::ForStream { connection, stream, found: query.run(view) }
-            }
+            Wanted::ForStream { user, stream, query } => Got::ForStream { user, stream, found: query.run(view) },
             Wanted::LastSeen(commands) => {
                 commands.iter().for_each(|command| view.warm(&quip_core::keys(command)));
                 Got::LastSeen(commands)
@@ -171,7 +172,9 @@ impl Query {
             Self::Page(of) => Found::Page(of, pages::forward(view, of.id, of.first..=of.last, PAGE_BYTES)),
             Self::Warm(command) => {
                 view.warm(&quip_core::keys(&command));
-                Found::Warm(command)
+                let creates =
+                    command.may_create() && view.conversation(command.conversation).is_ok_and(|row| row.is_none());
+                Found::Warm { command, creates }
             }
             Self::History { rights, ask, limit } => Found::Frames(requests::history(view, &rights, &ask, limit)),
             Self::List { user, ask, limit } => Found::Frames(requests::list(view, &user, &ask, limit)),
@@ -273,6 +276,11 @@ pub(super) fn read_code(error: &ReadError) -> Code {
         ReadError::Damaged { .. } => Code::STORED_DAMAGED,
         _ => Code::INTERNAL,
     }
+}
+
+/// How many milliseconds a client is to wait. Rounded up: one that comes back a moment too early would be refused again.
+pub(super) fn in_millis(wait: Duration) -> u64 {
+    wait.as_micros().div_ceil(1000) as u64
 }
 
 /// Appends an `End` whose pause follows from its code.

@@ -103,6 +103,11 @@ impl Rooms {
         Some(&self.followers.get(stream)?.seat)
     }
 
+    /// What kind of conversation a stream has open.
+    pub(super) fn kind(&self, stream: StreamKey) -> Option<Kind> {
+        self.followers.get(stream)?.id.kind()
+    }
+
     /// The sequencer's cache is in this epoch.
     pub(super) fn in_epoch(&mut self, epoch: u64) {
         self.cache_epoch = epoch;
@@ -240,6 +245,12 @@ impl Rooms {
         assert!(self.conversations.is_empty() && self.by_id.is_empty());
         assert!(self.followers.is_empty() && self.senders.is_empty());
         assert_eq!(self.memory.held(), 0);
+    }
+
+    /// No page is being read.
+    #[cfg(test)]
+    pub(super) fn assert_no_reads(&self) {
+        assert!(self.pages.is_empty());
     }
 
     /// What is counted of live followers and of memory is what is there.

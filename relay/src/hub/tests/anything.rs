@@ -194,7 +194,7 @@ fn answer_a_read(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
         "two pages for one stream"
     );
     let place = dice.roll(reads.len().max(1));
-    let Some((connection, stream, query)) = reads.remove(place) else { return };
+    let Some((by, stream, query)) = reads.remove(place) else { return };
     let found = match query {
         Query::Rows { id, .. } => {
             let (head, naming) = match id.kind() {
@@ -213,7 +213,7 @@ fn answer_a_read(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
             let frames: Vec<u8> = (first..=to).flat_map(event_frame).collect();
             Found::Page(of, Ok(EventPage { first, last: to, count: (to - first + 1) as usize, frames: frames.into() }))
         }
-        Query::Warm(command) => Found::Warm(command),
+        Query::Warm(command) => Found::Warm { command, creates: dice.roll(4) == 0 },
         Query::Present { .. } => Found::Present(Ok((vec![(user("ann"), 0)], false))),
         Query::History { .. } | Query::List { .. } | Query::Members { .. } => {
             let mut end = Vec::new();
@@ -221,7 +221,7 @@ fn answer_a_read(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
             Found::Frames(end)
         }
     };
-    relay.found(connection, stream, found);
+    relay.found(by, stream, found);
 }
 
 fn commit_something(relay: &mut Relay, seen: &mut Seen, dice: &mut Dice) {
@@ -285,7 +285,10 @@ fn anything_may_happen_and_in_the_end_nothing_is_left() {
             config.limits.ring_bytes_per_conversation = 700;
             config.limits.ring_bytes = 1500;
             config.limits.unanswered_per_stream = 12;
-            config.limits.reads_per_connection = 2;
+            config.limits.reads_per_user = 2;
+            config.limits.connections_per_user = 12;
+            (config.limits.messages_per_second, config.limits.messages_burst) = (200, 40);
+            (config.limits.created_per_hour, config.limits.added_per_hour) = (30, 3);
         });
         println!("seed {seed}");
         let (mut seen, mut dice) = (Seen::default(), Dice(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed)));
@@ -313,6 +316,13 @@ fn anything_may_happen_and_in_the_end_nothing_is_left() {
         }
         assert!(seen.streams.iter().all(|(_, stream, _)| relay.world().streams[*stream].forgotten));
         relay.hub.assert_nothing_left();
+        (relay.world().busy, relay.world().refusal) = (false, None);
+        while !(relay.world().reads.is_empty() && relay.world().own_reads.is_empty()) {
+            answer_a_read(&mut relay, &seen, &mut dice);
+        }
+        relay.now += Duration::from_secs(3600);
+        relay.wait(TICK * 2);
+        relay.hub.assert_nobody_known();
     }
     let happened = [events, opened, accepted, refused];
     assert!(happened.iter().all(|count| *count > 300), "too little happened: {happened:?}");

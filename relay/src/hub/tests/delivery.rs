@@ -253,6 +253,7 @@ fn a_user_sends_no_faster_than_the_limit_on_all_connections_together() {
     });
     let client = relay.client("ann");
     let stream = relay.open(client, 5, Start::Now);
+    relay.wait(TICK);
     relay.send(stream, &post(1));
     relay.warmed();
     relay.send(stream, &post(2));

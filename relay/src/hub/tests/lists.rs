@@ -11,6 +11,7 @@ use slotmap::{SecondaryMap, SlotMap};
 
 use crate::hub::{
     keys::{ConnectionKey, StreamKey},
+    links::UserKey,
     port::{DisconnectReason, Port, Priority, Wrote},
     reads::{Query, Read, Wanted},
 };
@@ -26,7 +27,7 @@ pub(in crate::hub) struct Lists {
     pub(in crate::hub) read_again: Vec<StreamKey>,
     pub(in crate::hub) submitted: Vec<Command>,
     /// Reads of streams that are under way.
-    pub(in crate::hub) reads: VecDeque<(ConnectionKey, StreamKey, Query)>,
+    pub(in crate::hub) reads: VecDeque<(UserKey, StreamKey, Query)>,
     /// Reads of the relay's own.
     pub(in crate::hub) own_reads: VecDeque<Wanted>,
     /// What the order says to the next commands.
@@ -178,7 +179,7 @@ impl Port for Lists {
             return Err(Busy);
         }
         match read.0 {
-            Wanted::ForStream { connection, stream, query } => self.reads.push_back((connection, stream, query)),
+            Wanted::ForStream { user, stream, query } => self.reads.push_back((user, stream, query)),
             own => self.own_reads.push_back(own),
         }
         Ok(())

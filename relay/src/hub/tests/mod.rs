@@ -3,6 +3,7 @@
 mod anything;
 mod delivery;
 mod forgetting;
+mod limits;
 pub(super) mod lists;
 mod opening;
 mod people;
@@ -35,6 +36,7 @@ use super::{
     Clock, Hub, Mail, Phase, ReadDone, Setup,
     deadlines::TICK,
     keys::{ConnectionKey, StreamKey},
+    links::UserKey,
     reads::{Found, Got, OpenRows, PageOf, Query, Wanted},
 };
 use crate::{
@@ -67,6 +69,12 @@ impl Hub<Lists> {
         assert_eq!(self.links.connections().count(), 0);
         self.rooms.assert_empty();
         self.people.assert_nobody_watches();
+    }
+
+    /// No user is kept, and nothing is being read.
+    fn assert_nobody_known(&self) {
+        self.links.assert_nobody_known();
+        self.rooms.assert_no_reads();
     }
 
     /// What is counted is what is there.
@@ -201,33 +209,33 @@ impl Relay {
 
     /// Answers the oldest read, which is for the rows of an opening.
     fn found_rows(&mut self, rows: OpenRows) {
-        let (connection, stream, query) = self.world().reads.pop_front().expect("a read");
+        let (by, stream, query) = self.world().reads.pop_front().expect("a read");
         assert!(matches!(query, Query::Rows { .. }), "{query:?}");
-        self.found(connection, stream, Found::Rows(Ok(Some(Box::new(rows)))));
+        self.found(by, stream, Found::Rows(Ok(Some(Box::new(rows)))));
     }
 
     /// Answers the oldest read, which is for a page, with `count` events. Gives the first and last that were asked for.
     fn found_page(&mut self, count: u64) -> (u64, u64) {
-        let (connection, stream, query) = self.world().reads.pop_front().expect("a read");
+        let (by, stream, query) = self.world().reads.pop_front().expect("a read");
         let Query::Page(of) = query else { panic!("{query:?}") };
         let PageOf { first, last, .. } = of;
         let to = last.min(first + count - 1);
         let frames: Vec<u8> = (first..=to).flat_map(event_frame).collect();
         let page = EventPage { first, last: to, count: (to - first + 1) as usize, frames: frames.into() };
-        self.found(connection, stream, Found::Page(of, Ok(page)));
+        self.found(by, stream, Found::Page(of, Ok(page)));
         self.turns();
         (first, last)
     }
 
     /// Answers the oldest read, which is for a command's rows in memory.
     fn warmed(&mut self) {
-        let (connection, stream, query) = self.world().reads.pop_front().expect("a read");
+        let (by, stream, query) = self.world().reads.pop_front().expect("a read");
         let Query::Warm(command) = query else { panic!("{query:?}") };
-        self.found(connection, stream, Found::Warm(command));
+        self.found(by, stream, Found::Warm { command, creates: false });
     }
 
-    fn found(&mut self, connection: ConnectionKey, stream: StreamKey, found: Found) {
-        self.hub.mail(Mail::Read(ReadDone(Got::ForStream { connection, stream, found })));
+    fn found(&mut self, user: UserKey, stream: StreamKey, found: Found) {
+        self.hub.mail(Mail::Read(ReadDone(Got::ForStream { user, stream, found })));
     }
 
     /// A batch is committed, and the followers have their turns.

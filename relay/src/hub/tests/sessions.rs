@@ -212,9 +212,9 @@ fn requests_of_a_connection_are_bounded_and_each_is_answered() {
     let mut end = Vec::new();
     super::super::reads::encode_end(Code::DONE, 0, &mut end);
     for stream in &streams[..8] {
-        let (connection, asked, query) = relay.world().reads.pop_front().unwrap();
+        let (by, asked, query) = relay.world().reads.pop_front().unwrap();
         assert!(asked == *stream && matches!(query, Query::List { limit: 10, .. }));
-        relay.found(connection, asked, Found::Frames(end.clone()));
+        relay.found(by, asked, Found::Frames(end.clone()));
         assert_eq!(relay.ended(*stream), Some(Code::DONE));
     }
     let again = relay.stream(client.at, 10);

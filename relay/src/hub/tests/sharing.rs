@@ -18,9 +18,9 @@ fn bare(seq: u64) -> Change {
 /// Opens a group from its first event while other reads are under way; its row is the one of the user.
 fn open_beside(relay: &mut Relay, client: Client, id: ConversationId, row: MemberRecord) -> StreamKey {
     let stream = relay.ask(client, 1, &Target::Id(id), 0, FROM_THE_START);
-    let (connection, asked, query) = relay.world().reads.pop_back().unwrap();
+    let (by, asked, query) = relay.world().reads.pop_back().unwrap();
     assert!(asked == stream && matches!(query, Query::Rows { .. }));
-    relay.found(connection, stream, Found::Rows(Ok(Some(Box::new(rows(group_row(50), Some(row)))))));
+    relay.found(by, stream, Found::Rows(Ok(Some(Box::new(rows(group_row(50), Some(row)))))));
     assert_eq!(relay.said(stream), [ToSee::Opened(1)]);
     stream
 }
@@ -96,8 +96,8 @@ fn followers_at_one_cursor_wait_for_one_read() {
     relay.hub.disconnected(clients[0].at, crate::hub::DisconnectReason::Broken);
     let late = relay.client("late");
     let late = relay.ask(late, 1, &Target::Id(group()), 0, Start::Last(1));
-    let (connection, stream, _) = relay.world().reads.pop_back().unwrap();
-    relay.found(connection, stream, Found::Rows(Ok(Some(Box::new(rows(group_row(10), Some(present())))))));
+    let (by, stream, _) = relay.world().reads.pop_back().unwrap();
+    relay.found(by, stream, Found::Rows(Ok(Some(Box::new(rows(group_row(10), Some(present())))))));
     assert_eq!(pages(&mut relay), [10]);
     relay.found_page(1);
     assert!(relay.world().reads.is_empty());

@@ -1,0 +1,346 @@
+//! Users: what all connections of one may do together.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use quip_protocol::UserId;
+use slotmap::SlotMap;
+use tokio::time::Instant;
+
+use super::{
+    rate::{Cost, Rate},
+    read_queue::{ReadFor, ReadQueue},
+};
+use crate::{
+    config::Config,
+    hub::{
+        keys::{ConnectionKey, StreamKey},
+        reads::Query,
+    },
+};
+
+slotmap::new_key_type! {
+    /// A user who is here, or was lately.
+    pub struct UserKey;
+}
+
+/// Those who are here, and those who were and owe something.
+pub(super) struct Users {
+    users: SlotMap<UserKey, User>,
+    by_id: HashMap<UserId, UserKey>,
+    /// Those without a connection, and some who came back.
+    gone: Vec<UserKey>,
+    /// Those with marks that wait.
+    marking: Vec<UserKey>,
+    config: Arc<Config>,
+}
+
+struct User {
+    id: UserId,
+    connections: usize,
+    /// Among those without a connection.
+    is_gone: bool,
+    /// Of everything that reads or orders.
+    rate: Rate,
+    /// Of conversations that they create.
+    created: Rate,
+    /// Of groups that others add them to.
+    added: Rate,
+    reads: ReadQueue<Query>,
+    /// Streams with a read mark to submit, which may be gone by now.
+    marked: VecDeque<StreamKey>,
+    /// Among those with marks that wait.
+    is_marking: bool,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Users {
+    /// Nobody.
+    pub(super) fn new(config: Arc<Config>) -> Self {
+        Self { users: SlotMap::with_key(), by_id: HashMap::new(), gone: Vec::new(), marking: Vec::new(), config }
+    }
+
+    /// A user has another connection.
+    pub(super) fn came(&mut self, id: &UserId, now: Instant) -> UserKey {
+        let key = self.entry(id, now);
+        self.users.get_mut(key).into_iter().for_each(|user| user.connections += 1);
+        key
+    }
+
+    /// A user has a connection less.
+    pub(super) fn left(&mut self, key: UserKey) {
+        self.users.get_mut(key).into_iter().for_each(|user| user.connections -= 1);
+        self.may_be_gone(key);
+    }
+
+    /// True when a user has as many connections as they may have.
+    pub(super) fn is_full(&self, id: &UserId) -> bool {
+        let user = self.by_id.get(id).and_then(|key| self.users.get(*key));
+        user.is_some_and(|user| user.connections >= self.config.limits.connections_per_user)
+    }
+
+    /// Takes what something costs, or says how long to wait.
+    pub(super) fn charge(&mut self, key: UserKey, cost: Cost, now: Instant) -> Result<(), Duration> {
+        self.users.get_mut(key).map_or(Ok(()), |user| user.rate.take_units(cost.tenths(), now))
+    }
+
+    /// Takes what something costs, though the rate may have no room.
+    pub(super) fn owe(&mut self, key: UserKey, cost: Cost, now: Instant) {
+        self.users.get_mut(key).into_iter().for_each(|user| user.rate.owe(cost.tenths(), now));
+    }
+
+    /// A user is about to create a conversation; or how long to wait before that.
+    pub(super) fn create(&mut self, key: UserKey, now: Instant) -> Result<(), Duration> {
+        self.users.get_mut(key).map_or(Ok(()), |user| user.created.take(now))
+    }
+
+    /// Whether others may add a user to a group now, or how long to wait. It counts only once it is done.
+    pub(super) fn may_be_added(&self, id: &UserId, now: Instant) -> Result<(), Duration> {
+        self.by_id.get(id).and_then(|key| self.users.get(*key)).map_or(Ok(()), |user| user.added.has(1, now))
+    }
+
+    /// A user was added to a group.
+    pub(super) fn was_added(&mut self, id: &UserId, now: Instant) {
+        let key = self.entry(id, now);
+        self.users.get_mut(key).into_iter().for_each(|user| user.added.owe(1, now));
+    }
+
+    /// A stream has a mark to submit in the next tick.
+    pub(super) fn mark(&mut self, key: UserKey, stream: StreamKey) {
+        if let Some(user) = self.users.get_mut(key) {
+            user.marked.push_back(stream);
+            self.wait_to_mark(key);
+        }
+    }
+
+    /// The users with marks that wait, and how many each has now. [`Users::next_mark`] is to be asked for these.
+    pub(super) fn marking(&mut self) -> Vec<(UserKey, usize)> {
+        let keys = std::mem::take(&mut self.marking);
+        let marks = |key: UserKey| {
+            let user = self.users.get_mut(key)?;
+            user.is_marking = false;
+            Some((key, user.marked.len()))
+        };
+        keys.into_iter().filter_map(marks).collect()
+    }
+
+    /// A stream of a user whose mark there is room for. When there is none, the others wait for the next tick.
+    pub(super) fn next_mark(&mut self, key: UserKey, now: Instant) -> Option<StreamKey> {
+        let user = self.users.get_mut(key)?;
+        if user.rate.has(Cost::Mark.tenths(), now).is_ok() {
+            return user.marked.pop_front();
+        }
+        self.wait_to_mark(key);
+        None
+    }
+
+    fn wait_to_mark(&mut self, key: UserKey) {
+        let Some(user) = self.users.get_mut(key) else { return };
+        if !std::mem::replace(&mut user.is_marking, true) {
+            self.marking.push(key);
+        }
+    }
+
+    /// A user wants something from the store. Gives the query back if it may begin; otherwise it waits its turn.
+    pub(super) fn begin_read(
+        &mut self,
+        key: UserKey,
+        at: ConnectionKey,
+        purpose: ReadFor,
+        query: Query,
+    ) -> Option<Query> {
+        self.users.get_mut(key)?.reads.begin(at, purpose, query, self.config.limits.reads_per_user)
+    }
+
+    /// A read of a user is done, or did not begin. Gives the next one, which begins now.
+    pub(super) fn next_read(&mut self, key: UserKey) -> Option<(ReadFor, Query)> {
+        self.users.get_mut(key)?.reads.done()
+    }
+
+    /// A stream no longer wants what waits for it.
+    pub(super) fn forget_reads(&mut self, key: UserKey, at: ConnectionKey, stream: StreamKey) {
+        self.users.get_mut(key).into_iter().for_each(|user| user.reads.forget(at, stream));
+    }
+
+    /// No stream of a connection wants what waits for it.
+    pub(super) fn forget_all_reads(&mut self, key: UserKey, at: ConnectionKey) {
+        self.users.get_mut(key).into_iter().for_each(|user| user.reads.forget_streams(at));
+    }
+
+    /// Forgets those who are gone and owe nothing: they are as if they had never been here.
+    pub(super) fn forget(&mut self, now: Instant) {
+        let Self { users, by_id, .. } = self;
+        self.gone.retain(|key| {
+            let Some(user) = users.get_mut(*key) else { return false };
+            user.is_gone = user.connections == 0;
+            if user.is_gone && user.is_idle(now) {
+                by_id.remove(&user.id);
+                users.remove(*key);
+                return false;
+            }
+            user.is_gone
+        });
+    }
+
+    fn may_be_gone(&mut self, key: UserKey) {
+        let Some(user) = self.users.get_mut(key) else { return };
+        if user.connections == 0 && !std::mem::replace(&mut user.is_gone, true) {
+            self.gone.push(key);
+        }
+    }
+
+    fn entry(&mut self, id: &UserId, now: Instant) -> UserKey {
+        if let Some(key) = self.by_id.get(id) {
+            return *key;
+        }
+        let limits = &self.config.limits;
+        let user = User {
+            id: id.clone(),
+            connections: 0,
+            is_gone: false,
+            rate: Rate::in_tenths(limits.message_rate(), now),
+            created: Rate::per(HOUR, limits.created_per_hour, now),
+            added: Rate::per(HOUR, limits.added_per_hour, now),
+            reads: ReadQueue::default(),
+            marked: VecDeque::new(),
+            is_marking: false,
+        };
+        let key = self.users.insert(user);
+        self.by_id.insert(id.clone(), key);
+        self.may_be_gone(key);
+        key
+    }
+
+    /// Nobody is kept.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.by_id.is_empty() && self.gone.is_empty() && self.marking.is_empty()
+    }
+}
+
+impl User {
+    fn is_idle(&self, now: Instant) -> bool {
+        let rates = [&self.rate, &self.created, &self.added];
+        let is_done = self.reads.is_idle() && self.marked.is_empty();
+        is_done && rates.iter().all(|rate| rate.is_whole(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slotmap::Key;
+
+    use super::*;
+
+    fn users(change: impl FnOnce(&mut Config)) -> (Users, Instant) {
+        let mut config = Config::development(None, None);
+        (config.limits.messages_per_second, config.limits.messages_burst) = (10, 2);
+        change(&mut config);
+        (Users::new(Arc::new(config)), Instant::now())
+    }
+
+    fn id(name: &str) -> UserId {
+        UserId::parse(name).unwrap()
+    }
+
+    #[test]
+    fn all_connections_of_a_user_have_one_rate() {
+        let (mut users, now) = users(|_| {});
+        let (ann, ben) = (users.came(&id("ann"), now), users.came(&id("ben"), now));
+        assert_eq!(users.came(&id("ann"), now), ann);
+        assert!((0..2).all(|_| users.charge(ann, Cost::Command, now).is_ok()));
+        assert_eq!(users.charge(ann, Cost::Request, now), Err(Duration::from_millis(100)));
+        assert_eq!(users.charge(ben, Cost::Request, now), Ok(()));
+    }
+
+    #[test]
+    fn connections_are_counted() {
+        let (mut users, now) = users(|config| config.limits.connections_per_user = 2);
+        let ann = users.came(&id("ann"), now);
+        assert!(!users.is_full(&id("ann")));
+        users.came(&id("ann"), now);
+        assert!(users.is_full(&id("ann")) && !users.is_full(&id("ben")));
+        users.left(ann);
+        assert!(!users.is_full(&id("ann")));
+    }
+
+    #[test]
+    fn who_owes_nothing_is_forgotten_and_who_does_is_not() {
+        let (mut users, now) = users(|_| {});
+        let (ann, ben) = (users.came(&id("ann"), now), users.came(&id("ben"), now));
+        users.forget(now);
+        assert_eq!(users.users.len(), 2, "they are here");
+        users.left(ann);
+        users.left(ben);
+        assert_eq!(users.charge(ben, Cost::Command, now), Ok(()));
+        users.forget(now);
+        assert_eq!((users.by_id.get(&id("ann")), users.by_id.get(&id("ben"))), (None, Some(&ben)));
+        assert_eq!(users.came(&id("ben"), now), ben, "leaving and coming back does not help");
+        users.left(ben);
+        users.forget(now + Duration::from_millis(100));
+        assert!(users.is_empty());
+    }
+
+    #[test]
+    fn reads_that_are_under_way_and_marks_that_wait_are_not_forgotten() {
+        let (mut users, now) = users(|config| config.limits.reads_per_user = 1);
+        let (ann, at, stream) = (users.came(&id("ann"), now), ConnectionKey::null(), StreamKey::null());
+        let query = || Query::Warm(Box::new(quip_core::Command::seen(id("ann"), 1)));
+        assert!(users.begin_read(ann, at, ReadFor::Stream(stream), query()).is_some());
+        assert!(users.begin_read(ann, at, ReadFor::Stream(stream), query()).is_none());
+        users.left(ann);
+        users.forget_all_reads(ann, at);
+        users.forget(now);
+        assert!(!users.is_empty());
+        assert!(users.next_read(ann).is_none());
+        users.mark(ann, stream);
+        users.forget(now);
+        assert!(!users.is_empty());
+        assert_eq!(users.marking(), [(ann, 1)]);
+        assert_eq!((users.next_mark(ann, now), users.next_mark(ann, now)), (Some(stream), None));
+        users.forget(now);
+        assert!(users.is_empty());
+    }
+
+    #[test]
+    fn marks_wait_until_the_rate_has_room() {
+        let (mut users, now) = users(|_| {});
+        let (ann, stream) = (users.came(&id("ann"), now), StreamKey::null());
+        (0..3).for_each(|_| users.mark(ann, stream));
+        let mut submitted = |now: Instant| {
+            let mut count = 0;
+            for (user, marks) in users.marking() {
+                for _ in 0..marks {
+                    let Some(stream) = users.next_mark(user, now) else { break };
+                    users.owe(user, Cost::Mark, now);
+                    if count == 0 {
+                        // As one that the order did not take.
+                        users.mark(user, stream);
+                    }
+                    count += 1;
+                }
+            }
+            count
+        };
+        let later = [0, 0, 100, 200, 300, 400].map(|milliseconds| now + Duration::from_millis(milliseconds));
+        assert_eq!(later.map(&mut submitted), [2, 0, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn those_who_were_added_to_many_groups_are_not_added_to_more() {
+        let (mut users, now) = users(|config| config.limits.added_per_hour = 2);
+        let ann = id("ann");
+        assert!((0..100).all(|_| users.may_be_added(&ann, now).is_ok()), "what is refused later costs nothing");
+        (0..2).for_each(|_| users.was_added(&ann, now));
+        assert_eq!(users.may_be_added(&ann, now), Err(HOUR / 2));
+        assert_eq!(users.may_be_added(&id("ben"), now), Ok(()));
+        users.forget(now + HOUR / 2);
+        assert_eq!(users.may_be_added(&ann, now + HOUR / 2), Ok(()));
+        users.forget(now + HOUR);
+        assert!(users.is_empty());
+    }
+}
