@@ -186,6 +186,23 @@ struct Unknown {
     message: Bytes,
     /// When to publish it again.
     due: Instant,
+    /// How often it was given another id.
+    renewed: u32,
+    /// Since when servers say that a message with its id is in process.
+    in_process: Option<Instant>,
+}
+
+impl Unknown {
+    /// It was not taken, and is due again soon. A server that has led the stream may keep the id of a message that was lost at
+    /// the election in process until the duplicate window has passed; then only another id helps.
+    fn refused(&mut self, code: u64, now: Instant) {
+        self.due = now + REFUSED_PAUSE;
+        if code != IN_PROCESS {
+            self.in_process = None;
+        } else if now - *self.in_process.get_or_insert(now) >= ANSWER_WITHIN {
+            (self.renewed, self.in_process) = (self.renewed + 1, None);
+        }
+    }
 }
 
 /// How a session at one server ended.
@@ -288,8 +305,10 @@ impl Engine {
             self.unknown_bytes += message.len();
             let (conversation, weight) = (command.conversation, command.weight());
             let due = Instant::now() + ANSWER_WITHIN;
-            self.unknown.insert(self.count, Unknown { conversation, weight, message: message.clone(), due });
-            if !self.publish(self.count, message).await {
+            let message_again = message.clone();
+            let unknown = Unknown { conversation, weight, message: message_again, due, renewed: 0, in_process: None };
+            self.unknown.insert(self.count, unknown);
+            if !self.publish(self.count, 0, message).await {
                 return;
             }
         }
@@ -302,26 +321,26 @@ impl Engine {
             .unknown
             .iter()
             .filter(|(_, unknown)| unknown.due <= now)
-            .map(|(&n, unknown)| (n, unknown.message.clone()))
+            .map(|(&n, unknown)| (n, unknown.renewed, unknown.message.clone()))
             .collect();
         if due.is_empty() {
             return;
         }
         tracing::debug!(messages = due.len(), "publishing again");
-        for (n, message) in due {
+        for (n, renewed, message) in due {
             if let Some(unknown) = self.unknown.get_mut(&n) {
                 unknown.due = now + ANSWER_WITHIN;
             }
-            if !self.publish(n, message).await {
+            if !self.publish(n, renewed, message).await {
                 return;
             }
         }
     }
 
     /// False when the way to the server is full.
-    async fn publish(&self, n: u64, message: Bytes) -> bool {
+    async fn publish(&self, n: u64, renewed: u32, message: Bytes) -> bool {
         let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, format!("{}{n}", self.incarnation));
+        headers.insert(NATS_MESSAGE_ID, message::id(&self.incarnation, n, renewed));
         let reply = format!("{}{n}", self.inbox);
         let publish = self.link.client.publish_with_reply_and_headers(self.log.name.clone(), reply, headers, message);
         matches!(timeout(QUEUE_WITHIN, publish).await, Ok(Ok(())))
@@ -331,17 +350,17 @@ impl Engine {
     fn answered(&mut self, answer: &async_nats::Message) {
         let n = answer.subject.strip_prefix(&self.inbox).and_then(|n| n.parse().ok());
         let Some(n) = n else { return };
-        let refusal = match (answer.status, serde_json::from_slice(&answer.payload)) {
+        let (code, refusal) = match (answer.status, serde_json::from_slice(&answer.payload)) {
             (None | Some(StatusCode::OK), Ok(Answer { seq, error: None })) if seq > 0 => {
                 self.due = self.due.max(seq);
                 return self.known(n);
             }
-            (_, Ok(Answer { error: Some(error), .. })) => error.description,
-            (Some(StatusCode::NO_RESPONDERS), _) => "the stream has no leader".to_owned(),
-            _ => "an answer that is not understood".to_owned(),
+            (_, Ok(Answer { error: Some(error), .. })) => (error.err_code, error.description),
+            (Some(StatusCode::NO_RESPONDERS), _) => (0, "the stream has no leader".to_owned()),
+            _ => (0, "an answer that is not understood".to_owned()),
         };
         if let Some(unknown) = self.unknown.get_mut(&n) {
-            unknown.due = Instant::now() + REFUSED_PAUSE;
+            unknown.refused(code, Instant::now());
         }
         if self.complaints.may() {
             tracing::warn!(stream = self.log.name, refusal, "the stream takes no message; trying again");
@@ -416,7 +435,7 @@ impl Engine {
     /// The count of a message that this order published.
     fn own(&self, message: &jetstream::Message) -> Option<u64> {
         let id = message.headers.as_ref()?.get(NATS_MESSAGE_ID)?;
-        id.as_str().strip_prefix(&self.incarnation)?.parse().ok()
+        message::count(id.as_str(), &self.incarnation)
     }
 }
 
@@ -432,6 +451,8 @@ struct Answer {
 
 #[derive(Debug, Deserialize)]
 struct Refusal {
+    #[serde(default)]
+    err_code: u64,
     #[serde(default)]
     description: String,
 }
@@ -490,6 +511,8 @@ const WINDOW_BYTES: usize = 1 << 20;
 const AT_ONCE: usize = 256;
 /// After this time without an answer a message is published again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// "duplicate message id is in process": the code of the server's error.
+const IN_PROCESS: u64 = 10158;
 /// After a refusal.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 /// How long a message may wait for room on its way to the socket.
@@ -506,3 +529,23 @@ const CHECK_EVERY: Duration = Duration::from_secs(60);
 const SAY_EVERY: Duration = Duration::from_secs(10);
 /// How long the end waits for what was taken.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_stays_in_process_gets_another_id() {
+        let now = Instant::now();
+        let conversation = ConversationId([0; 16]);
+        let mut unknown =
+            Unknown { conversation, weight: 1, message: Bytes::new(), due: now, renewed: 0, in_process: None };
+        let mut after = |seconds, code| {
+            unknown.refused(code, now + Duration::from_secs(seconds));
+            unknown.renewed
+        };
+        let renewed = [(0, IN_PROCESS), (4, IN_PROCESS), (5, 0), (6, IN_PROCESS), (10, IN_PROCESS), (11, IN_PROCESS)];
+        assert_eq!(renewed.map(|(seconds, code)| after(seconds, code)), [0, 0, 0, 0, 0, 1]);
+        assert_eq!([after(12, IN_PROCESS), after(16, IN_PROCESS), after(17, IN_PROCESS)], [1, 1, 2]);
+    }
+}

@@ -1,7 +1,8 @@
 //! A command as a message of the stream, and the place of a message in the log.
 //!
 //! A message is a byte for its form, 2, the time at which it was sent (u64, little-endian) and the command (`Command::encode`). Its header `Nats-Msg-Id` is the incarnation of the
-//! relay that published it, a hyphen and that relay's own count, so that the stream drops what this relay publishes again.
+//! relay that published it, a hyphen and that relay's own count, so that the stream drops what this relay publishes again. A
+//! message that the stream takes under no such id has a full stop and a number behind it.
 
 use bytes::Bytes;
 use quip_core::{Command, CommandError, Timestamp, command::BESIDE};
@@ -16,6 +17,20 @@ pub(crate) fn encode(command: &Command, sent: Timestamp) -> Bytes {
     bytes.extend_from_slice(&sent.to_le_bytes());
     command.encode_to(&mut bytes);
     bytes.into()
+}
+
+/// The id of the message with this count, which was given another one so often.
+pub(crate) fn id(incarnation: &str, count: u64, renewed: u32) -> String {
+    match renewed {
+        0 => format!("{incarnation}{count}"),
+        _ => format!("{incarnation}{count}.{renewed}"),
+    }
+}
+
+/// The count in an id of this incarnation.
+pub(crate) fn count(id: &str, incarnation: &str) -> Option<u64> {
+    let count = id.strip_prefix(incarnation)?;
+    count.split_once('.').map_or(count, |(count, _)| count).parse().ok()
 }
 
 /// When a command was ordered. All relays come to the same, and no server whose clock is ahead gives a command a time that is
@@ -130,6 +145,15 @@ mod tests {
         assert_eq!(decode(&message[..15]), Err(Unreadable::Command(CommandError::Malformed)));
         let other = [&message[..9], &[77]].concat();
         assert_eq!(decode(&other), Err(Unreadable::Command(CommandError::UnknownVersion(77))));
+    }
+
+    #[test]
+    fn ids_have_the_count_of_their_incarnation() {
+        assert_eq!((id("a-", 7, 0), id("a-", 7, 2)), ("a-7".to_owned(), "a-7.2".to_owned()));
+        assert_eq!(
+            ["a-7", "a-7.2", "b-7", "a-", "a-x.1"].map(|id| count(id, "a-")),
+            [Some(7), Some(7), None, None, None]
+        );
     }
 
     #[test]

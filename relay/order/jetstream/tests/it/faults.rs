@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Barrier,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -24,24 +24,40 @@ use crate::{
 struct Relay {
     submit: Arc<dyn Submit>,
     reader: JoinHandle<BTreeMap<u64, Ordered>>,
+    /// How many commands came out.
+    out: Arc<AtomicUsize>,
 }
 
 impl Relay {
     fn start(config: &ClusterConfig) -> Self {
         let (submit, mut order) = jetstream(config.clone(), Limits::default(), system_clock()).unwrap();
         order.start(&Positions::default()).unwrap();
+        let out = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&out);
         let reader = thread::spawn(move || {
             let (mut seen, mut batch) = (BTreeMap::new(), Batch::default());
             loop {
                 match order.next_batch(BatchLimit::default(), &mut batch).unwrap() {
-                    Next::Batch => seen.extend(batch.commands.drain(..).map(|ordered| (ordered.position, ordered))),
+                    Next::Batch => {
+                        seen.extend(batch.commands.drain(..).map(|ordered| (ordered.position, ordered)));
+                        counted.store(seen.len(), Ordering::Relaxed);
+                    }
                     Next::Idle => {}
                     Next::Full => panic!("the log is full"),
                     Next::Ended => return seen,
                 }
             }
         });
-        Self { submit, reader }
+        Self { submit, reader, out }
+    }
+
+    /// Waits until this much came out. The end of an order waits for a shorter time than servers may need.
+    fn until(&self, count: usize) {
+        let start = Instant::now();
+        while self.out.load(Ordering::Relaxed) < count {
+            assert!(start.elapsed() < Duration::from_secs(90), "{} of {count}", self.out.load(Ordering::Relaxed));
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn end(self) -> BTreeMap<u64, Ordered> {
@@ -116,6 +132,7 @@ fn survives(mut servers: Servers, count: usize, fault: Fault) -> usize {
     }
     stop.store(true, Ordering::Relaxed);
     let taken = load.join().unwrap();
+    relay.until(taken.len());
     let seen = relay.end();
     assert!(seen.keys().copied().eq(1..=seen.len() as u64), "positions are dense");
     let out: BTreeSet<_> = seen.values().map(|ordered| n_of(&ordered.command)).collect();

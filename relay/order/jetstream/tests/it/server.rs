@@ -49,8 +49,13 @@ impl Servers {
         Self::start(1, "always", more)
     }
 
+    /// A port that was free may be taken by another test before its server has it, so that all begin again.
     fn start(count: usize, sync: &str, more: &str) -> Option<Self> {
         let program = program()?;
+        (0..5).find_map(|_| Self::try_start(program, count, sync, more)).or_else(|| panic!("no server starts"))
+    }
+
+    fn try_start(program: &Path, count: usize, sync: &str, more: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         // A server must know the others' ports before they have started.
         let routes: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -74,11 +79,11 @@ impl Servers {
             let child = spawn(program, &home, &client, &monitor);
             servers.push(Server { name, client, monitor, route: route.clone(), child });
         }
-        for server in &mut servers {
-            let ports = ports(&folder.path().join(&server.name), server.child.id());
-            (server.client, server.monitor) = ports;
+        let mut all = Self { folder, servers };
+        for server in &mut all.servers {
+            (server.client, server.monitor) = ports(&all.folder.path().join(&server.name), &mut server.child)?;
         }
-        Some(Self { folder, servers })
+        Some(all)
     }
 
     pub(crate) fn replicas(&self) -> usize {
@@ -110,8 +115,16 @@ impl Servers {
     pub(crate) fn restart(&mut self, number: usize) {
         let server = &mut self.servers[number];
         let home = self.folder.path().join(&server.name);
-        server.child = spawn(program().unwrap(), &home, &server.client, &server.monitor);
-        ports(&home, server.child.id());
+        let start = Instant::now();
+        loop {
+            server.child = spawn(program().unwrap(), &home, &server.client, &server.monitor);
+            if ports(&home, &mut server.child).is_some() {
+                return;
+            }
+            // A connection of another test may have one of its ports for a while.
+            assert!(start.elapsed() < Duration::from_secs(20), "the server does not start: {}", log(&home));
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Whether a server answers and has everything that the others have.
@@ -160,21 +173,28 @@ fn spawn(program: &Path, home: &Path, client: &str, monitor: &str) -> Child {
     command.spawn().unwrap()
 }
 
-/// Waits until the server has written where it listens.
-fn ports(home: &Path, pid: u32) -> (String, String) {
-    let file = home.join(format!("nats-server_{pid}.ports"));
+/// Waits until the server has written where it listens. None when it has ended because a port was taken.
+fn ports(home: &Path, child: &mut Child) -> Option<(String, String)> {
+    let file = home.join(format!("nats-server_{}.ports", child.id()));
     let start = Instant::now();
     loop {
         let text = fs::read_to_string(&file).unwrap_or_default();
         if let (Some(client), Some(monitor)) =
             (after(&text, "nats://").or_else(|| after(&text, "tls://")), after(&text, "http://"))
         {
-            return (client, monitor);
+            return Some((client, monitor));
         }
-        let log = || fs::read_to_string(home.join("log")).unwrap_or_default();
-        assert!(start.elapsed() < Duration::from_secs(20), "the server does not start: {}", log());
+        if child.try_wait().unwrap().is_some() {
+            assert!(log(home).contains("address already in use"), "the server has ended: {}", log(home));
+            return None;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "the server does not start: {}", log(home));
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+fn log(home: &Path) -> String {
+    fs::read_to_string(home.join("log")).unwrap_or_default()
 }
 
 fn after(text: &str, scheme: &str) -> Option<String> {
