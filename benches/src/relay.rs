@@ -35,7 +35,8 @@ const LOG: &str = "bench-relay.log";
 const PIPE: usize = 64 << 10;
 
 /// Configuration without rate limits, as for a relay on loopback without a config file.
-const WITHOUT_RATES: &str = "limits.messages_per_second = 0\nlimits.created_per_hour = 0\nlimits.added_per_hour = 0";
+const WITHOUT_RATES: &str = "limits.messages_per_second = 0\nlimits.created_per_hour = 0\nlimits.added_per_hour = 0\n\
+     limits.added_by_one_per_hour = 0";
 
 /// A running relay.
 pub(crate) struct Relay {

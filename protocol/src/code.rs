@@ -103,6 +103,7 @@ codes! {
     STORED_DAMAGED = 0x56, "stored record is damaged; contact the operator";
     TOO_MANY_EDITS = 0x57, "edit limit of the message reached";
     NOT_TEXT = 0x58, "new content of a text is not valid UTF-8";
+    ADDED_TOO_OFTEN = 0x59, "user was added to too many groups lately; try again later";
     FULL = 0x80, "commit queue is full";
     RATE = 0x81, "rate limit exceeded";
     UNANSWERED = 0x82, "too many unanswered commands on this stream";
@@ -111,7 +112,6 @@ codes! {
     LOST = 0x85, "outcome unknown; open the conversation again to learn it";
     TOO_MANY_CONNECTIONS = 0x86, "too many connections of this user";
     TOO_MANY_CREATED = 0x87, "too many conversations created lately";
-    ADDED_TOO_OFTEN = 0x88, "user was added to too many groups lately";
     BEHIND = 0xc0, "cursor is ahead of this relay; info is its head";
     SHUTDOWN = 0xc1, "relay is shutting down";
     OVERLOADED = 0xc2, "relay is overloaded";

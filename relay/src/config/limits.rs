@@ -110,6 +110,8 @@ section! {
         created_per_hour: usize [Count] = 1000, 0..=1_000_000;
         /// Maximum groups per hour that others may add one user to, also at once; further additions are refused. 0 = no limit.
         added_per_hour: usize [Count] = 100, 0..=1_000_000;
+        /// How many of these one and the same other user may add them to. 0 = no limit.
+        added_by_one_per_hour: usize [Count] = 20, 0..=1_000_000;
     }
 }
 
@@ -136,7 +138,13 @@ impl Limits {
 
     /// The limits of a relay without a config file on loopback, where tests and benchmarks send fast.
     pub(super) fn development() -> Self {
-        Self { messages_per_second: 0, created_per_hour: 0, added_per_hour: 0, ..Self::default() }
+        Self {
+            messages_per_second: 0,
+            created_per_hour: 0,
+            added_per_hour: 0,
+            added_by_one_per_hour: 0,
+            ..Self::default()
+        }
     }
 }
 

@@ -67,7 +67,8 @@ impl Rights {
         let group_members = self.rules.group_members;
         if id.kind() != Some(Kind::Room) {
             // The members of direct conversations and groups decide, not the token.
-            return Some(Authority { join: true, post: true, create: true, group_members, ..Authority::default() });
+            let all = Authority { join: true, post: true, create: true, add: true, ..Authority::default() };
+            return Some(Authority { group_members, ..all });
         }
         let room = &RoomName::parse(room?).ok()?;
         let allows = |permission| self.identity.grants.allows(permission, room);
@@ -77,6 +78,7 @@ impl Rights {
             post: allows(Permission::Post),
             create: allows(Permission::Create),
             moderate: allows(Permission::Moderate),
+            add: true,
             policy: Policy { history_open: policy.history == HistoryPolicy::All, joins_shown: policy.joins_shown },
             group_members,
         })

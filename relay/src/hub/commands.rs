@@ -5,7 +5,7 @@ use std::time::Duration;
 use quip_core::{Action, By, Command};
 use quip_order::SubmitError;
 use quip_protocol::{
-    Code, Kind, ToRelay,
+    Code, ToRelay,
     conversation::{Mark, Rejected},
 };
 use quip_store::Busy;
@@ -36,35 +36,26 @@ impl<P: Port> Hub<P> {
                 self.reject(stream, n, Code::UNANSWERED, Some(Duration::from_millis(RETRY_AFTER_MS)))
             }
             (Admission::Submit, Err(code)) => self.reject(stream, n, code, None),
-            (Admission::Submit, Ok(action)) => match self.charge(stream, &action) {
+            (Admission::Submit, Ok(action)) => match self.links.charge(stream, Cost::Command, self.now) {
                 Ok(()) => self.submit(stream, n, action),
-                Err((code, wait)) => self.reject(stream, n, code, Some(wait)),
+                Err(wait) => self.reject(stream, n, Code::RATE, Some(wait)),
             },
-        }
-    }
-
-    /// Takes what a command costs, or says why and for how long it has to wait.
-    fn charge(&mut self, stream: StreamKey, action: &Action) -> Result<(), (Code, Duration)> {
-        self.links.charge(stream, Cost::Command, self.now).map_err(|wait| (Code::RATE, wait))?;
-        match action {
-            // In a room this lifts a ban.
-            Action::Add { user } if self.rooms.kind(stream) == Some(Kind::Group) => {
-                self.links.may_be_added(user, self.now).map_err(|wait| (Code::ADDED_TOO_OFTEN, wait))
-            }
-            _ => Ok(()),
         }
     }
 
     /// Gives a numbered command of a stream to the order. If its rows may not be in memory, a reader has it first and what
     /// comes behind it on the stream waits, so that the order of `n` is kept.
     pub(super) fn submit(&mut self, stream: StreamKey, n: u64, action: Action) -> Next {
-        match self.rooms.command(stream, n, action) {
-            Some((command, false)) => self.order(stream, n, command),
-            Some((command, true)) => match self.try_ask(ReadFor::Stream(stream), Query::Warm(Box::new(command))) {
-                Ok(()) => Next::Hold,
-                Err(Busy) => self.reject(stream, n, Code::BUSY, Some(Duration::from_millis(RETRY_AFTER_MS))),
-            },
-            None => Next::Frame,
+        let Some((mut command, cold)) = self.rooms.command(stream, n, action) else { return Next::Frame };
+        if let (Action::Add { user }, By::Device { user: by, .. }) = (&command.action, &command.by) {
+            command.authority.add = self.links.may_be_added(user, by, self.now);
+        }
+        if !cold {
+            return self.order(stream, n, command);
+        }
+        match self.try_ask(ReadFor::Stream(stream), Query::Warm(Box::new(command))) {
+            Ok(()) => Next::Hold,
+            Err(Busy) => self.reject(stream, n, Code::BUSY, Some(Duration::from_millis(RETRY_AFTER_MS))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What follows from a committed batch.
 
-use quip_core::Effect;
+use quip_core::{By, Effect};
 use quip_protocol::{
     ConversationId, UserId,
     conversation::Outcome,
@@ -46,10 +46,11 @@ impl<P: Port> Hub<P> {
     fn effect(&mut self, change: &Change, effect: &Effect) {
         let conversation = change.conversation;
         let (head, number) = change.event.as_ref().map_or((0, 0), |event| (event.seq, event.number));
+        let kind = change.event.as_ref().map(|event| event.kind);
         match effect {
             Effect::Visible { user, to, role, .. } => {
-                if change.event.as_ref().is_some_and(|event| event.kind == kind::ADDED) {
-                    self.links.was_added(user, self.now);
+                if let (Some(kind::ADDED), By::Device { user: by, .. }) = (kind, &change.by) {
+                    self.links.was_added(user, by, self.now);
                 }
                 self.membership(conversation, user, *to);
                 self.tell_changed(user, &Changed { conversation, head, number, role: *role });

@@ -29,6 +29,7 @@ const MAY_JOIN: u8 = 1;
 const MAY_POST: u8 = 2;
 const MAY_CREATE: u8 = 4;
 const MAY_MODERATE: u8 = 8;
+const MAY_ADD: u8 = 16;
 
 pub(crate) const JOIN: u8 = 1;
 const POST: u8 = 2;
@@ -142,7 +143,8 @@ impl Authority {
         let bits = bit(self.join, MAY_JOIN)
             | bit(self.post, MAY_POST)
             | bit(self.create, MAY_CREATE)
-            | bit(self.moderate, MAY_MODERATE);
+            | bit(self.moderate, MAY_MODERATE)
+            | bit(self.add, MAY_ADD);
         out.put_u8(bits);
         self.policy.put(out);
         out.put_varint(self.group_members.into());
@@ -150,7 +152,7 @@ impl Authority {
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let bits = from.u8()?;
-        if bits & !(MAY_JOIN | MAY_POST | MAY_CREATE | MAY_MODERATE) != 0 {
+        if bits & !(MAY_JOIN | MAY_POST | MAY_CREATE | MAY_MODERATE | MAY_ADD) != 0 {
             return Err(Malformed);
         }
         Ok(Self {
@@ -158,6 +160,7 @@ impl Authority {
             post: bits & MAY_POST != 0,
             create: bits & MAY_CREATE != 0,
             moderate: bits & MAY_MODERATE != 0,
+            add: bits & MAY_ADD != 0,
             policy: Policy::read(from)?,
             group_members: u32::try_from(from.varint()?).map_err(|_| Malformed)?,
         })

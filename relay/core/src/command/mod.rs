@@ -51,6 +51,8 @@ pub struct Authority {
     pub create: bool,
     /// May moderate it: delete others' messages, remove, ban.
     pub moderate: bool,
+    /// May add the user that this is about to a group: they were not added too often lately.
+    pub add: bool,
     /// The policy of a room that this command creates.
     pub policy: Policy,
     /// Maximum members of a group.

@@ -33,6 +33,9 @@ fn add_to_group(step: &mut Step<'_>, user: &UserId) -> Verdict {
     if step.conversation().members >= u64::from(step.authority.group_members) {
         return Err(Code::CONVERSATION_FULL);
     }
+    if !step.authority.add {
+        return Err(Code::ADDED_TOO_OFTEN);
+    }
     let placed = step.append(event::kind::ADDED, &event::Added { user: user.as_str() });
     step.begin(user, role::MEMBER, placed);
     Ok(placed)

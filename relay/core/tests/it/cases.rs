@@ -236,6 +236,16 @@ fn members_of_a_group_are_limited() {
 }
 
 #[test]
+fn one_who_was_added_too_often_is_not_added() {
+    let mut world = World::default();
+    let id = world.group_of("a", &["b"]);
+    let authority = Authority { add: false, ..GRANTED };
+    assert_eq!(world.act(id, "a", authority, add("b")).code, Code::DONE, "is a member already");
+    assert_eq!(world.act(id, "a", authority, add("c")).code, Code::ADDED_TOO_OFTEN);
+    assert_eq!(world.act(id, "b", authority, add("c")).code, Code::FORBIDDEN);
+}
+
+#[test]
 fn the_last_owner_of_a_group_stays_until_another_is_one() {
     let mut world = World::default();
     let id = world.group_of("a", &["b"]);

@@ -10,7 +10,8 @@ use crate::world::{device, group, user};
 fn by_device(action: Action) -> Command {
     let by = By::Device { user: user("ann"), device: device(0xdd), n: 300 };
     let policy = Policy { history_open: false, joins_shown: true };
-    let authority = Authority { join: true, post: true, create: false, moderate: true, policy, group_members: 200 };
+    let authority =
+        Authority { join: true, post: true, create: false, moderate: true, add: false, policy, group_members: 200 };
     Command { conversation: group(), by, authority, action }
 }
 
@@ -83,6 +84,7 @@ fn authority_bits() {
         (Authority { post: true, ..none }, [2, 0]),
         (Authority { create: true, ..none }, [4, 0]),
         (Authority { moderate: true, ..none }, [8, 0]),
+        (Authority { add: true, ..none }, [16, 0]),
         (Authority { policy: Policy { history_open: true, joins_shown: false }, ..none }, [0, 1]),
         (Authority { policy: Policy { history_open: false, joins_shown: true }, ..none }, [0, 2]),
     ] {
@@ -132,7 +134,7 @@ fn commands_that_are_too_short_or_too_long() {
 #[test]
 fn undefined_bits_are_refused() {
     let bytes = by_relay(Action::Leave).encode();
-    for (at, value) in [(17, 2), (18, 0x10), (19, 4)] {
+    for (at, value) in [(17, 2), (18, 0x20), (19, 4)] {
         let mut bytes = bytes.clone();
         bytes[at] = value;
         assert_eq!(Command::decode(&bytes), Err(CommandError::Malformed), "byte {at}");

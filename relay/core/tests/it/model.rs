@@ -290,6 +290,9 @@ impl Model {
                 if talk.members() >= may.group_members as usize {
                     return Err(Code::CONVERSATION_FULL);
                 }
+                if !may.add {
+                    return Err(Code::ADDED_TOO_OFTEN);
+                }
                 talk.enter(other.as_str(), role::MEMBER);
                 Ok(Some((kind::ADDED, bytes(&event::Added { user: other.as_str() }))))
             }

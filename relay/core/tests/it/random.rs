@@ -47,12 +47,14 @@ fn place(number: u8) -> ConversationId {
 
 fn authority() -> impl Strategy<Value = Authority> {
     let often = || prop::bool::weighted(0.9);
-    (often(), often(), often(), prop::bool::weighted(0.15), policy(), prop_oneof![Just(100), 1..5u32]).prop_map(
-        |(join, post, create, moderate, policy, group_members)| Authority {
+    let group_members = prop_oneof![Just(100), 1..5u32];
+    (often(), often(), often(), prop::bool::weighted(0.15), often(), policy(), group_members).prop_map(
+        |(join, post, create, moderate, add, policy, group_members)| Authority {
             join,
             post,
             create,
             moderate,
+            add,
             policy,
             group_members,
         },

@@ -36,6 +36,7 @@ pub(crate) const GRANTED: Authority = Authority {
     post: true,
     create: true,
     moderate: false,
+    add: true,
     policy: Policy { history_open: false, joins_shown: true },
     group_members: 100,
 };

@@ -219,9 +219,9 @@ impl Links {
         (!stream.over && !stream.out.blocked()).then_some(&mut stream.out)
     }
 
-    /// Writes what a stream has to write. True when it takes more.
+    /// Writes what a stream has to write. True when it takes more. What filled it may have ended it.
     pub(in crate::hub) fn write(&mut self, key: StreamKey, port: &mut impl Port) -> bool {
-        let Some(stream) = self.streams.get_mut(key) else { return false };
+        let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.over) else { return false };
         let gone = if !stream.out.is_empty() {
             match stream.out.write(key, port) {
                 Wrote::All => return true,
@@ -297,14 +297,14 @@ impl Links {
         self.user_of(key).map_or(Ok(()), |(_, user)| self.users.create(user, now))
     }
 
-    /// Whether others may add a user to a group now, or how long to wait.
-    pub(in crate::hub) fn may_be_added(&self, user: &UserId, now: Instant) -> Result<(), Duration> {
-        self.users.may_be_added(user, now)
+    /// Whether `by` may add a user to a group now.
+    pub(in crate::hub) fn may_be_added(&self, user: &UserId, by: &UserId, now: Instant) -> bool {
+        self.users.may_be_added(user, by, now)
     }
 
-    /// Another added a user to a group.
-    pub(in crate::hub) fn was_added(&mut self, user: &UserId, now: Instant) {
-        self.users.was_added(user, now);
+    /// `by` added a user to a group.
+    pub(in crate::hub) fn was_added(&mut self, user: &UserId, by: &UserId, now: Instant) {
+        self.users.was_added(user, by, now);
     }
 
     /// A stream has a read mark to submit in the next tick.

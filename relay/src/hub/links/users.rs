@@ -47,8 +47,9 @@ struct User {
     rate: Rate,
     /// Of conversations that they create.
     created: Rate,
-    /// Of groups that others add them to.
+    /// Of groups that others add them to: all others, and each.
     added: Rate,
+    added_by: HashMap<UserId, Rate>,
     reads: ReadQueue<Query>,
     /// Streams with a read mark to submit, which may be gone by now.
     marked: VecDeque<StreamKey>,
@@ -98,15 +99,21 @@ impl Users {
         self.users.get_mut(key).map_or(Ok(()), |user| user.created.take(now))
     }
 
-    /// Whether others may add a user to a group now, or how long to wait. It counts only once it is done.
-    pub(super) fn may_be_added(&self, id: &UserId, now: Instant) -> Result<(), Duration> {
-        self.by_id.get(id).and_then(|key| self.users.get(*key)).map_or(Ok(()), |user| user.added.has(1, now))
+    /// Whether `by` may add a user to a group now. It counts only once it is done.
+    pub(super) fn may_be_added(&self, id: &UserId, by: &UserId, now: Instant) -> bool {
+        let Some(user) = self.by_id.get(id).and_then(|key| self.users.get(*key)) else { return true };
+        let has_room = |rate: &Rate| rate.has(1, now).is_ok();
+        has_room(&user.added) && user.added_by.get(by).is_none_or(has_room)
     }
 
-    /// A user was added to a group.
-    pub(super) fn was_added(&mut self, id: &UserId, now: Instant) {
+    /// `by` added a user to a group.
+    pub(super) fn was_added(&mut self, id: &UserId, by: &UserId, now: Instant) {
+        let each = self.config.limits.added_by_one_per_hour;
         let key = self.entry(id, now);
-        self.users.get_mut(key).into_iter().for_each(|user| user.added.owe(1, now));
+        let Some(user) = self.users.get_mut(key) else { return };
+        user.added.owe(1, now);
+        user.added_by.retain(|_, rate| !rate.is_whole(now));
+        user.added_by.entry(by.clone()).or_insert_with(|| Rate::per(HOUR, each, now)).owe(1, now);
     }
 
     /// A stream has a mark to submit in the next tick.
@@ -205,6 +212,7 @@ impl Users {
             rate: Rate::in_tenths(limits.message_rate(), now),
             created: Rate::per(HOUR, limits.created_per_hour, now),
             added: Rate::per(HOUR, limits.added_per_hour, now),
+            added_by: HashMap::new(),
             reads: ReadQueue::default(),
             marked: VecDeque::new(),
             is_marking: false,
@@ -224,9 +232,8 @@ impl Users {
 
 impl User {
     fn is_idle(&self, now: Instant) -> bool {
-        let rates = [&self.rate, &self.created, &self.added];
-        let is_done = self.reads.is_idle() && self.marked.is_empty();
-        is_done && rates.iter().all(|rate| rate.is_whole(now))
+        let mut rates = [&self.rate, &self.created, &self.added].into_iter().chain(self.added_by.values());
+        self.reads.is_idle() && self.marked.is_empty() && rates.all(|rate| rate.is_whole(now))
     }
 }
 
@@ -332,14 +339,18 @@ mod tests {
 
     #[test]
     fn those_who_were_added_to_many_groups_are_not_added_to_more() {
-        let (mut users, now) = users(|config| config.limits.added_per_hour = 2);
-        let ann = id("ann");
-        assert!((0..100).all(|_| users.may_be_added(&ann, now).is_ok()), "what is refused later costs nothing");
-        (0..2).for_each(|_| users.was_added(&ann, now));
-        assert_eq!(users.may_be_added(&ann, now), Err(HOUR / 2));
-        assert_eq!(users.may_be_added(&id("ben"), now), Ok(()));
+        let (mut users, now) = users(|config| {
+            (config.limits.added_per_hour, config.limits.added_by_one_per_hour) = (3, 2);
+        });
+        let [ann, ben, cat] = ["ann", "ben", "cat"].map(id);
+        assert!((0..100).all(|_| users.may_be_added(&ann, &ben, now)), "what is refused later costs nothing");
+        (0..2).for_each(|_| users.was_added(&ann, &ben, now));
+        assert!(!users.may_be_added(&ann, &ben, now) && users.may_be_added(&ann, &cat, now));
+        users.was_added(&ann, &cat, now);
+        assert!(!users.may_be_added(&ann, &cat, now), "all may do it three times");
+        assert!(users.may_be_added(&cat, &ben, now));
         users.forget(now + HOUR / 2);
-        assert_eq!(users.may_be_added(&ann, now + HOUR / 2), Ok(()));
+        assert!([&ben, &cat].iter().all(|by| users.may_be_added(&ann, by, now + HOUR / 2)));
         users.forget(now + HOUR);
         assert!(users.is_empty());
     }

@@ -103,11 +103,6 @@ impl Rooms {
         Some(&self.followers.get(stream)?.seat)
     }
 
-    /// What kind of conversation a stream has open.
-    pub(super) fn kind(&self, stream: StreamKey) -> Option<Kind> {
-        self.followers.get(stream)?.id.kind()
-    }
-
     /// The sequencer's cache is in this epoch.
     pub(super) fn in_epoch(&mut self, epoch: u64) {
         self.cache_epoch = epoch;

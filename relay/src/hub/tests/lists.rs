@@ -122,11 +122,13 @@ impl Port for Lists {
 
     fn finish(&mut self, stream: StreamKey) {
         let stream = &mut self.streams[stream];
+        assert!(!stream.forgotten, "finished after the end");
         (stream.finished, stream.forgotten) = (true, true);
     }
 
     fn reset(&mut self, stream: StreamKey, code: Code) {
         let stream = &mut self.streams[stream];
+        assert!(!stream.forgotten, "reset after the end");
         (stream.reset, stream.forgotten) = (Some(code), true);
     }
 

@@ -110,7 +110,8 @@ fn log(seed: u64, length: u64) -> Vec<Ordered> {
             }
         };
         let policy = quip_core::Policy { history_open: true, joins_shown: seed.is_multiple_of(2) };
-        let authority = Authority { join: true, post: true, create: true, moderate: false, policy, group_members: 10 };
+        let authority =
+            Authority { join: true, post: true, create: true, moderate: false, add: true, policy, group_members: 10 };
         let mut command = match action {
             Action::Seen { user, at } => Command::seen(user, at),
             action => Command { conversation: place, by, authority, action },

@@ -112,7 +112,9 @@ fn refuses(kind: u64, code: Code) -> bool {
         kind::DELETED => &[Code::NO_TARGET, Code::FORBIDDEN],
         kind::REACTED => &[Code::NO_TARGET],
         kind::LEFT => &[Code::LAST_OWNER, Code::WRONG_KIND],
-        kind::ADDED => &[Code::FORBIDDEN, Code::NO_TARGET, Code::WRONG_KIND, Code::CONVERSATION_FULL],
+        kind::ADDED => {
+            &[Code::FORBIDDEN, Code::NO_TARGET, Code::WRONG_KIND, Code::CONVERSATION_FULL, Code::ADDED_TOO_OFTEN]
+        }
         kind::REMOVED => &[Code::FORBIDDEN, Code::NO_TARGET, Code::WRONG_KIND],
         kind::ROLE => &[Code::FORBIDDEN, Code::NO_TARGET, Code::LAST_OWNER, Code::WRONG_KIND],
         kind::TITLE => &[Code::FORBIDDEN, Code::WRONG_KIND],
