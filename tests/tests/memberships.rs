@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use quip_protocol::{
     Code, ConversationId, DeviceId, InstanceId,
-    conversation::{Add, Delete, Leave, Opened, Remove, SetRole, SetTitle, Skip, Start, Target, skip},
+    conversation::{Add, Delete, Leave, Open, Opened, Remove, SetRole, SetTitle, Skip, Start, Target, skip},
     event::{kind, role},
     request::{History, Member, Members, PresenceIn},
     session::{Presence, Refresh, Refreshed, presence},
@@ -110,6 +110,17 @@ async fn one_who_was_put_out_sees_the_group_as_it_was_then() -> Result<()> {
     let (frames, end) = at_bob.rest().await?;
     assert_eq!((frames.last().and_then(|frame| frame.seen()).map(|event| event.seq), end), (Some(34), Code::ENDED));
     assert_eq!(page(&bob, id, false, 0).await?.0.last(), Some(&34));
+    // Nor does a made-up event at the cursor tell where the log ends now.
+    for seq in [34, 35, 36, 37, 38, 99] {
+        let target = Target::Id(id);
+        let mut open = Open::new(&target, 0, Start::After { generation: opened.generation, seq });
+        open.digest = [7; 4];
+        let mut probe = bob.stream().await?;
+        probe.send(&open).await?;
+        let first = probe.frame().await?.opened()?.start;
+        assert_eq!(first, if seq == 34 { 2 } else { seq + 1 }, "only an event that bob saw is compared");
+        let _ = probe.rest().await?;
+    }
     let refused = (vec![], (Code::NOT_A_MEMBER, 0));
     assert_eq!(bob.ask(&Members { conversation: id, after: "", limit: 10 }).await?, refused);
     assert_eq!(bob.ask(&PresenceIn { conversation: id, after: "", limit: 10 }).await?, refused);

@@ -23,7 +23,9 @@ impl Sight {
                 _ => intervals.push(interval),
             }
         }
-        Self { intervals, last: member.to.min(conversation.head) }
+        // The latest membership may have no event of its own.
+        let last = intervals.last().map_or(member.to, |interval| interval.to).min(conversation.head);
+        Self { intervals, last }
     }
 
     /// The first visible event; of a former member to whom nothing is left, the one behind the last.
@@ -145,6 +147,13 @@ mod tests {
         let sight = sight(1, 30, &[(2, 4), (31, ALWAYS)]);
         assert_eq!((sight.last_events(1), sight.before(ALWAYS), sight.after(4)), (4, Some(2..=4), None));
         assert_eq!(sight.holes(3), [Interval { from: 5, to: 30 }]);
+    }
+
+    #[test]
+    fn a_last_membership_without_an_event_shows_nothing() {
+        let sight = sight(1, 30, &[(2, 4), (9, 8)]);
+        assert_eq!((sight.first(), sight.last(), sight.from(5)), (2, 4, 5));
+        assert_eq!((sight.last_events(2), sight.after(4), sight.before(ALWAYS)), (3, None, Some(2..=4)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use quip_protocol::{ConversationId, UserId};
 
 use super::{Effect, Folded, Loaded};
 use crate::{
-    ConversationRecord, MarkRecord, MemberRecord,
+    ConversationRecord, MarkRecord, MemberRecord, MemberState,
     record::{ConversationKey, MarkKey, MemberKey},
 };
 
@@ -17,7 +17,10 @@ pub(super) fn mark(id: ConversationId, user: &UserId, seq: u64, number: u64, mut
         let old = mark.get().copied().unwrap_or_default();
         let seq = seq.min(conversation.head).min(member.to);
         if seq > old.seq {
-            let new = MarkRecord { seq, number: number.min(conversation.number).max(old.number) };
+            // One who has left learns nothing of what came later.
+            let is_member = member.state == MemberState::Member;
+            let last = if is_member { conversation.number } else { member.parting.number };
+            let new = MarkRecord { seq, number: number.min(last).max(old.number) };
             mark.set(new);
             effects.push(Effect::Marked { user: user.clone(), mark: new });
         }

@@ -197,8 +197,9 @@ impl Model {
         let (head, total) = (talk.head(), talk.number());
         let Some(me) = talk.people.get_mut(user.as_str()) else { return };
         let seq = seq.min(head).min(me.to);
+        let last = if me.standing == Standing::Member { total } else { me.parting.0 };
         if seq > me.mark.0 {
-            me.mark = (seq, number.min(total).max(me.mark.1));
+            me.mark = (seq, number.min(last).max(me.mark.1));
         }
     }
 

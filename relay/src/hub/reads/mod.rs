@@ -19,6 +19,7 @@ use super::{
     forgetting::{self, SilentPage},
     keys::StreamKey,
     links::UserKey,
+    sight::Sight,
 };
 
 /// One read of the store.
@@ -162,12 +163,11 @@ impl Query {
         match self {
             Self::Rows { id, user, device, companions, at } => {
                 let rows = open_rows(view, id, &user, device, companions);
-                let differs = |known| has_other_event(view, id, known);
-                Found::Rows(
-                    rows.map(|rows| {
-                        rows.map(|rows| Box::new(OpenRows { is_other_log: at.is_some_and(differs), ..rows }))
-                    }),
-                )
+                let compared = |rows: OpenRows| {
+                    let is_other_log = at.is_some_and(|known| is_other_log(view, id, &rows, known));
+                    Box::new(OpenRows { is_other_log, ..rows })
+                };
+                Found::Rows(rows.map(|rows| rows.map(compared)))
             }
             Self::Page(of) => Found::Page(of, pages::forward(view, of.id, of.first..=of.last, PAGE_BYTES)),
             Self::Warm(command) => {
@@ -215,6 +215,16 @@ fn open_rows(
         companions: companions.map(others),
         is_other_log: false,
     }))
+}
+
+/// Whether a client has an event that it cannot have from this log. What lies behind the last one that the user may see says
+/// nothing, since this relay may be behind, nor does what is not kept. An event that they may not see is not looked at, so that
+/// nobody can probe for it.
+fn is_other_log(view: &View, id: ConversationId, rows: &OpenRows, known: KnownEvent) -> bool {
+    let Some(member) = &rows.member else { return false };
+    let last = Sight::new(&rows.conversation, member).last();
+    (rows.conversation.first_kept..=last).contains(&known.seq)
+        && (!member.sees(known.seq) || has_other_event(view, id, known))
 }
 
 /// Whether another event is in the place of one that a client has. What is not kept or cannot be read says nothing.

@@ -210,7 +210,7 @@ impl Rooms {
         let is_present = member.state == MemberState::Member;
         if wanted > sight.last() + 1 && is_present {
             let opening = ahead(follower, sight.last());
-            if matches!(opening, Opening::End { .. }) {
+            if matches!(opening, Opening::End { .. }) && follower.opening.known.is_some() {
                 suspect_copy(&mut self.suspected, "a client has more events of a conversation than this relay");
             }
             return opening;
@@ -220,7 +220,7 @@ impl Rooms {
         }
         let start = sight.from(wanted);
         follower.delivery.cursor = start - 1;
-        follower.delivery.until = member.to;
+        follower.delivery.until = if is_present { u64::MAX } else { sight.last() };
         follower.delivery.holes = sight.holes(start - 1);
         follower.opening.phase = Phase::Following;
         follower.watching = rows.companions.as_ref().map(|all| all.iter().map(|(user, _)| user.clone()).collect());
@@ -231,7 +231,9 @@ impl Rooms {
             present = conversation.followers.len() as u64;
         }
         let mut frames = Vec::new();
-        let opened_at = OpenedAt { generation: self.generation, start, present };
+        // A start at or below the cursor shows the client that the log is another one.
+        let shown = follower.opening.known.filter(|_| rows.is_other_log).map_or(start, |known| known.seq.min(start));
+        let opened_at = OpenedAt { generation: self.generation, start: shown, present };
         encode_opened(follower, rows, member, &sight, opened_at, &mut frames);
         if matches!(follower.opening.start, Start::After { .. }) && wanted < start {
             let was_trimmed = start <= rows.conversation.first_kept;

@@ -18,7 +18,7 @@ impl Place {
     /// Everything that apps know of. The last user is in no group and has no direct conversation.
     pub(super) fn all(users: &[UserId]) -> Vec<Self> {
         let (_, social) = users.split_last().expect("there are users");
-        let rooms = ["open:lobby", "club:den", "quiet:hall"].map(Self::Room);
+        let rooms = ["open:lobby", "club:den", "quiet:hall", "secret:lair"].map(Self::Room);
         let groups = social.iter().zip(1..).take(2).map(|(owner, drawn)| Self::Group([drawn; 15], owner.clone()));
         let directs = social.windows(2).map(|pair| Self::Direct(pair[0].clone(), pair[1].clone()));
         rooms.into_iter().chain(groups).chain(directs).collect()

@@ -20,13 +20,17 @@ pub(super) fn draw(rng: &mut StdRng, issuer: Option<&Issuer>) -> Config {
     Config::parse(Path::new("drawn.toml"), &text, Overrides::default()).expect("every value is allowed")
 }
 
-/// The rooms of two namespaces are not like the others.
+/// The rooms of three namespaces are not like the others.
 const FIXED: &str = r#"
 [[namespaces]]
 name = "club"
 history = "joined"
 [[namespaces]]
 name = "quiet"
+joins_shown = false
+[[namespaces]]
+name = "secret"
+history = "joined"
 joins_shown = false
 "#;
 
