@@ -6,7 +6,11 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Blob, Code, ConversationId, Item, Items, Kind, RoomName, UserId, frame::types, limit};
+use crate::{
+    Blob, Code, ConversationId, Item, Items, Kind, RoomName, UserId,
+    frame::{Message as _, types},
+    limit,
+};
 
 /// Client: the first frame of a conversation stream. Built from and read as [`Target`] and [`Start`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -368,4 +372,20 @@ types! {
     Rejected = 0x58;
     Skip = 0x5a;
     End<'_> = 0x5c;
+}
+
+/// Whether a frame type is a command with a number of its own, `n`, the first field of its body.
+pub fn is_numbered(kind: u64) -> bool {
+    matches!(
+        kind,
+        Post::TYPE
+            | Edit::TYPE
+            | Delete::TYPE
+            | React::TYPE
+            | Leave::TYPE
+            | Add::TYPE
+            | Remove::TYPE
+            | SetRole::TYPE
+            | SetTitle::TYPE
+    )
 }

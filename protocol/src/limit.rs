@@ -2,6 +2,8 @@
 
 /// Bytes of a frame without its length: type and body.
 pub const FRAME: usize = 64 * 1024;
+/// Bytes of unfinished frames that a connection may have beside commands: `Hello` with its token, openings and requests.
+pub const OTHER_UNFINISHED: usize = 64 * 1024;
 /// Bytes of a message's content.
 pub const MESSAGE: usize = 16 * 1024;
 /// Bytes of a user id.

@@ -171,6 +171,7 @@ fn small_numbers_in_prose() {
     says(&format!("{} TRIMMED: ", skip::TRIMMED));
     says(&format!("{} NOT_VISIBLE: ", skip::NOT_VISIBLE));
     says(&format!("{} RESTORED: ", skip::RESTORED));
+    says(&format!("`Welcome.unanswered_bytes` and {} KiB in unfinished frames", limit::OTHER_UNFINISHED >> 10));
 }
 
 #[test]

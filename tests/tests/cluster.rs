@@ -247,6 +247,7 @@ async fn a_relay_whose_log_is_gone_stops_and_says_why() -> Result<()> {
     let status = relay.wait()?;
     let log = relay.log();
     ensure!(!status.success() && log.contains("the stream QUIP_0 is gone"), "{status}: {log}");
+    assert_eq!(alice.close_code().await?, Code::INTERNAL);
     println!("{log}");
     Ok(())
 }

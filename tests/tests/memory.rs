@@ -147,7 +147,8 @@ async fn unacknowledged(limit: &str) -> Result<()> {
 #[tokio::test]
 async fn large_messages_that_are_not_read_are_not_kept_for_anyone() -> Result<()> {
     const STREAMS: u64 = 32;
-    let limits = "[limits]\nmessages_per_second = 0\nring_bytes_per_conversation = \"1MiB\"\n";
+    let limits =
+        "[limits]\nmessages_per_second = 0\nconnections_per_user = 100\nring_bytes_per_conversation = \"1MiB\"\n";
     let presence = "[presence]\nkeepalive = \"60s\"\nidle_timeout = \"120s\"\nsweep = \"60s\"\n";
     let relay = Relay::with(&format!("{limits}{presence}{LEAN}"))?;
     let writer = Raw::login(&relay, "deaf").await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use quip_protocol::{
     Code, ConversationId, Retry,
-    conversation::{End, Mark, Open},
+    conversation::{End, Mark, Open, Start},
     request::{History, List},
     session::Marked,
 };
@@ -14,6 +14,7 @@ use quip_tests::{
     relay::Relay,
     talk::{FROM_THE_START, room, until},
 };
+use tokio::time::sleep;
 
 const ROOMS: usize = 20;
 
@@ -25,7 +26,14 @@ fn name(index: usize) -> String {
 async fn fill(raw: &Raw) -> Result<Vec<(RawStream, ConversationId)>> {
     let mut rooms = Vec::new();
     for index in 0..ROOMS {
-        let (mut stream, opening) = raw.enter(&room(&name(index))).await?;
+        // The room before it may still be read.
+        let (mut stream, opening) = loop {
+            let (stream, first) = raw.open(&room(&name(index)), 1, Start::Now).await?;
+            match first.to::<End<'_>>() {
+                Some(End { code: Code::BUSY, retry_after, .. }) => sleep(Duration::from_millis(retry_after)).await,
+                _ => break (stream, first.opened()?),
+            }
+        };
         stream.send_all(2, &vec![vec![index as u8; 16 << 10]; 16], 16).await?;
         rooms.push((stream, opening.id));
     }
@@ -106,7 +114,6 @@ async fn busy_readers_delay_requests_and_lose_none() -> Result<()> {
     until("a command is refused", async || {
         for (stream, _) in &mut rooms {
             stream.data(n, b"one more").await?;
-            stream.send(&Mark { seq: n, number: n - 1 }).await?;
         }
         for (stream, _) in &mut rooms {
             loop {
@@ -118,6 +125,10 @@ async fn busy_readers_delay_requests_and_lose_none() -> Result<()> {
                 ensure!(answer.code() == Code::BUSY, "{answer:?}");
                 stream.data(n, b"one more").await?;
             }
+        }
+        // A mark reaches to the newest event at most.
+        for (stream, _) in &mut rooms {
+            stream.send(&Mark { seq: n, number: n - 1 }).await?;
         }
         let mut marked = std::collections::HashSet::new();
         while marked.len() < ROOMS {

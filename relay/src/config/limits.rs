@@ -165,7 +165,7 @@ impl RawLimits {
             };
         }
         ordered!(message_bytes + EVENT_OVERHEAD, frame_bytes);
-        ordered!(unanswered_bytes_per_connection + 64 * KIB, connection_receive_window_bytes);
+        ordered!(unanswered_bytes_per_connection + limit::OTHER_UNFINISHED, connection_receive_window_bytes);
         ordered!(frame_bytes + 0, waiting_bytes_per_conversation);
         ordered!(waiting_bytes_per_conversation + 0, waiting_bytes);
         ordered!(send_window_bytes + 0, send_window_total_bytes);

@@ -14,7 +14,7 @@ use super::{
     Hub,
     intake::Next,
     keys::StreamKey,
-    links::{Cost, Numbered, ReadFor, numbered},
+    links::{Cost, Numbered, ReadFor, UserKey, numbered},
     port::Port,
     reads::{Query, RETRY_AFTER_MS, in_millis},
     rooms::Admission,
@@ -51,19 +51,19 @@ impl<P: Port> Hub<P> {
             command.authority.add = self.links.may_be_added(user, by, self.now);
         }
         if !cold {
-            return self.order(stream, n, command);
+            return self.order(stream, n, command, false);
         }
         match self.try_ask(ReadFor::Stream(stream), Query::Warm(Box::new(command))) {
             Ok(()) => Next::Hold,
-            Err(Busy) => self.reject(stream, n, Code::BUSY, Some(Duration::from_millis(RETRY_AFTER_MS))),
+            Err(Busy) => self.reject_busy(stream, n),
         }
     }
 
     /// The rows of a command are in memory. `creates`: it is a join, and there was no such conversation.
-    pub(super) fn warmed(&mut self, stream: StreamKey, command: Command, creates: bool) {
+    pub(super) fn warmed(&mut self, user: UserKey, stream: StreamKey, command: Command, creates: bool) {
         let By::Device { n, .. } = command.by else { return };
         if n == 0 {
-            return self.order_mark(stream, command);
+            return self.order_mark(user, stream, command);
         }
         // Of a stream that is gone nothing is known. The client sends again what it wants decided.
         if self.rooms.seat(stream).is_none() {
@@ -74,8 +74,8 @@ impl<P: Port> Hub<P> {
         if matches!(command.action, Action::Join(_)) && !joining {
             return;
         }
-        match if creates { self.links.create(stream, self.now) } else { Ok(()) } {
-            Ok(()) => self.order(stream, n, command),
+        match if creates { self.links.may_create(stream, self.now) } else { Ok(()) } {
+            Ok(()) => self.order(stream, n, command, creates),
             Err(wait) => self.reject(stream, n, Code::TOO_MANY_CREATED, Some(wait)),
         };
         if !joining {
@@ -83,9 +83,12 @@ impl<P: Port> Hub<P> {
         }
     }
 
-    fn order(&mut self, stream: StreamKey, n: u64, command: Command) -> Next {
+    fn order(&mut self, stream: StreamKey, n: u64, command: Command, creates: bool) -> Next {
         match self.port.submit(command) {
             Ok(()) => {
+                if creates {
+                    self.links.charge_creation(stream, self.now);
+                }
                 if self.rooms.submitted(stream, n, self.now) {
                     self.deadlines.await_answer(stream, self.now);
                 }
@@ -106,6 +109,16 @@ impl<P: Port> Hub<P> {
         }
     }
 
+    /// The readers are too busy for a command's rows.
+    pub(super) fn not_warmed(&mut self, stream: StreamKey, n: u64) {
+        self.reject_busy(stream, n);
+        self.release(stream);
+    }
+
+    fn reject_busy(&mut self, stream: StreamKey, n: u64) -> Next {
+        self.reject(stream, n, Code::BUSY, Some(Duration::from_millis(RETRY_AFTER_MS)))
+    }
+
     /// Refuses a command before it is ordered.
     fn reject(&mut self, stream: StreamKey, n: u64, code: Code, wait: Option<Duration>) -> Next {
         let retry_after = wait.map_or(0, in_millis);
@@ -121,14 +134,14 @@ impl<P: Port> Hub<P> {
     /// A read mark arrived. It goes on its way with the next tick.
     pub(super) fn mark(&mut self, stream: StreamKey, mark: Mark) -> Next {
         if self.rooms.mark(stream, mark) {
-            self.links.mark(stream);
+            self.links.queue_mark(stream);
         }
         Next::Frame
     }
 
     /// Submits the read marks that their users' rates have room for. Those that come back meanwhile wait for the next tick.
     pub(super) fn submit_marks(&mut self) {
-        for (user, marks) in self.links.marking() {
+        for (user, marks) in self.links.queued_marks() {
             for _ in 0..marks {
                 let Some(stream) = self.links.next_mark(user, self.now) else { break };
                 self.submit_mark(stream, false);
@@ -138,29 +151,37 @@ impl<P: Port> Hub<P> {
 
     /// Submits the read mark of a stream, which may be `leaving`. If its rows may not be in memory, a reader has it first.
     pub(super) fn submit_mark(&mut self, stream: StreamKey, leaving: bool) {
+        let Some((_, user)) = self.links.user_of(stream) else { return };
         let Some((command, cold)) = self.rooms.take_mark(stream, leaving) else { return };
-        self.links.marked(stream, self.now);
+        self.links.charge_mark(user, self.now);
         if cold {
             let query = Query::Warm(Box::new(command));
-            self.try_ask(ReadFor::Mark(stream), query).unwrap_or_else(|Busy| self.mark_again(stream));
+            self.try_ask(ReadFor::Mark(stream), query).unwrap_or_else(|Busy| self.not_submitted(user, stream));
         } else {
-            self.order_mark(stream, command);
+            self.order_mark(user, stream, command);
         }
     }
 
     /// The stream may be gone by now: what its user has read stays read.
-    fn order_mark(&mut self, stream: StreamKey, command: Command) {
+    fn order_mark(&mut self, user: UserKey, stream: StreamKey, command: Command) {
         let Action::Mark { seq, .. } = command.action else { return };
-        if self.port.submit(command).is_ok() {
-            self.rooms.mark_submitted(stream, seq);
+        if self.port.submit(command).is_err() {
+            return self.not_submitted(user, stream);
         }
+        self.rooms.mark_submitted(stream, seq);
+        self.mark_again(stream);
+    }
+
+    /// The readers or the order took no mark of a stream. It goes again with the next tick.
+    pub(super) fn not_submitted(&mut self, user: UserKey, stream: StreamKey) {
+        self.links.refund_mark(user);
         self.mark_again(stream);
     }
 
     /// No reader has a stream's mark any longer.
-    pub(super) fn mark_again(&mut self, stream: StreamKey) {
+    fn mark_again(&mut self, stream: StreamKey) {
         if self.rooms.mark_again(stream) {
-            self.links.mark(stream);
+            self.links.queue_mark(stream);
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quip_protocol::{
     Code, DecodeError, Frame, Message, ToRelay,
-    conversation::{Open, Post, SetTitle},
+    conversation::{Open, is_numbered},
     frame::{first_varint, split},
     request::{History, List, Members, PresenceIn},
     session::Hello,
@@ -28,6 +28,10 @@ pub(super) enum Next {
 impl<P: Port> Hub<P> {
     /// Handles the whole frames among the bytes of a stream and keeps the rest.
     pub(super) fn take_in(&mut self, stream: StreamKey, bytes: &Bytes) {
+        // What comes behind the end of a stream is discarded, whatever it is.
+        if self.links.role(stream) == Some(Role::Ending) {
+            return;
+        }
         let mut kept = self.links.take_partial(stream);
         let buffer = if kept.is_empty() {
             &bytes[..]
@@ -77,7 +81,7 @@ impl<P: Port> Hub<P> {
         }
         let message = match (role, ToRelay::decode(frame)) {
             (_, Ok(Some(message))) => message,
-            (_, Ok(None)) | (Role::Ending, _) => return Next::Frame,
+            (_, Ok(None)) => return Next::Frame,
             (Role::Conversation, Err(error)) if is_command(error) => return self.unsupported(stream, frame.body),
             (_, Err(error)) => return self.violation(stream, error.code()),
         };
@@ -104,7 +108,7 @@ impl<P: Port> Hub<P> {
     /// The client finished its side.
     pub(super) fn input_ended(&mut self, stream: StreamKey) {
         let (Some(role), Some(at)) = (self.links.role(stream), self.links.connection_of(stream)) else { return };
-        if self.links.has_partial(stream) {
+        if role != Role::Ending && self.links.has_partial(stream) {
             self.violation(stream, Code::TRUNCATED);
             return;
         }
@@ -126,8 +130,7 @@ impl<P: Port> Hub<P> {
 fn is_command(error: DecodeError) -> bool {
     match error {
         DecodeError::UnknownType(_) => true,
-        // `Mark`, behind them, has no number.
-        DecodeError::UnknownExtension(kind) => (Post::TYPE..=SetTitle::TYPE).contains(&kind),
+        DecodeError::UnknownExtension(kind) => is_numbered(kind),
         DecodeError::Malformed(_) | DecodeError::Unexpected(_) => false,
     }
 }

@@ -106,8 +106,12 @@ fn without_frames(batch: &Committed) -> Arc<Committed> {
         if let Some(event) = &mut change.event {
             event.record.frame = Bytes::new();
         }
-        // The ring starts over behind an event without a frame, so nothing in it is left to replace.
-        change.effects.retain(|effect| !matches!(effect, Effect::Rewritten { .. }));
+        // The ring starts over behind an event without a frame. Pages that are being read must still learn of it.
+        for effect in &mut change.effects {
+            if let Effect::Rewritten { record, .. } = effect {
+                record.frame = Bytes::new();
+            }
+        }
         change
     };
     let changes = batch.changes.iter().map(strip).collect();
@@ -148,10 +152,11 @@ mod tests {
         let stripped = taken();
         let change = &stripped.changes[0];
         assert_eq!(change.event.as_ref().map(|event| (event.seq, event.record.frame.len())), Some((3, 0)));
-        assert!(
-            matches!(change.effects[..], [Effect::Touched { .. }]),
-            "nothing is replaced in a ring that was emptied"
-        );
+        let rewritten = change.effects.iter().filter_map(|effect| match effect {
+            Effect::Rewritten { seq, record } => Some((*seq, record.frame.len())),
+            _ => None,
+        });
+        assert_eq!(rewritten.collect::<Vec<_>>(), [(1, 0), (2, 0)]);
         sink.committed(&deletion());
         assert_eq!(taken(), deletion(), "there is room again");
     }

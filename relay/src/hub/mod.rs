@@ -193,11 +193,12 @@ impl<P: Port> Hub<P> {
 
     /// The client gave up its side of a stream, or the connection is gone.
     pub fn given_up(&mut self, stream: StreamKey) {
-        // What a request asked for is read all the same, and counts until then.
-        if self.links.role(stream) != Some(links::Role::Request) {
-            self.links.given_up(stream);
-            self.settle();
+        match self.links.role(stream) {
+            // That cancels it: no answer is wanted any more.
+            Some(links::Role::Request) => self.links.reset(stream, Code::BYE, &mut self.port),
+            _ => self.links.given_up(stream),
         }
+        self.settle();
     }
 
     /// The client reads a stream no longer: it is over, on both sides.

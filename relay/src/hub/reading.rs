@@ -14,9 +14,8 @@ use super::{
 impl<P: Port> Hub<P> {
     /// Has something read for a stream, which ends if the readers are busy.
     pub(super) fn ask(&mut self, stream: StreamKey, query: Query) {
-        let purpose = ReadFor::Stream(stream);
-        if self.try_ask(purpose, query).is_err() {
-            self.not_read(purpose);
+        if self.try_ask(ReadFor::Stream(stream), query).is_err() {
+            self.end(stream, Code::BUSY, 0);
         }
     }
 
@@ -26,7 +25,7 @@ impl<P: Port> Hub<P> {
             return Ok(());
         }
         let Some((user, query)) = self.links.begin_read(purpose, query) else { return Ok(()) };
-        self.read_for(user, purpose, query).inspect_err(|Busy| drop(self.links.next_read(user)))
+        self.read_for(user, purpose, query).inspect_err(|Busy| self.links.cancel_read(user))
     }
 
     fn read_for(&mut self, user: UserKey, purpose: ReadFor, query: Query) -> Result<(), Busy> {
@@ -48,7 +47,7 @@ impl<P: Port> Hub<P> {
         match done.0 {
             Got::ForStream { user, stream, found } => {
                 self.read_next(user);
-                self.found(stream, found);
+                self.found(user, stream, found);
             }
             Got::LastSeen(commands) => _ = self.submit_last_seen(commands),
             Got::GroupMembers(pages) => self.notify(pages),
@@ -62,16 +61,17 @@ impl<P: Port> Hub<P> {
             if self.shares(purpose, &query) {
                 continue;
             }
+            let command = if let Query::Warm(command) = &query { command.number() } else { None };
             match self.read_for(user, purpose, query) {
                 Ok(()) => return,
-                Err(Busy) => self.not_read(purpose),
+                Err(Busy) => self.not_read(user, purpose, command),
             }
         }
     }
 
-    fn found(&mut self, stream: StreamKey, found: Found) {
+    fn found(&mut self, user: UserKey, stream: StreamKey, found: Found) {
         match found {
-            Found::Warm { command, creates } => self.warmed(stream, *command, creates),
+            Found::Warm { command, creates } => self.warmed(user, stream, *command, creates),
             Found::Page(of, page) => self.page(stream, of, page),
             // Nobody waits for anything else.
             _ if self.links.role(stream).is_none() => {}
@@ -100,12 +100,13 @@ impl<P: Port> Hub<P> {
         }
     }
 
-    /// The readers are busy.
-    fn not_read(&mut self, purpose: ReadFor) {
-        match purpose {
-            ReadFor::Stream(stream) if self.links.role(stream).is_some() => self.end(stream, Code::BUSY, 0),
-            ReadFor::Stream(_) => {}
-            ReadFor::Mark(stream) => self.mark_again(stream),
+    /// The readers are busy when the turn of a read comes, which may be for command `n`.
+    fn not_read(&mut self, user: UserKey, purpose: ReadFor, n: Option<u64>) {
+        match (purpose, n) {
+            (ReadFor::Mark(stream), _) => self.not_submitted(user, stream),
+            (ReadFor::Stream(stream), _) if self.links.role(stream).is_none() => {}
+            (ReadFor::Stream(stream), Some(n)) => self.not_warmed(stream, n),
+            (ReadFor::Stream(stream), None) => self.end(stream, Code::BUSY, 0),
         }
     }
 }

@@ -109,7 +109,9 @@ fn report(lines: &Lines, left_out: Vec<LeftOut>) {
     for LeftOut { count, level, like } in left_out {
         match level {
             Level::ERROR => tracing::error!("{count} more like this: {like}"),
-            _ => tracing::warn!("{count} more like this: {like}"),
+            Level::WARN => tracing::warn!("{count} more like this: {like}"),
+            Level::INFO => tracing::info!("{count} more like this: {like}"),
+            _ => tracing::debug!("{count} more like this: {like}"),
         }
     }
     let lost = lines.take_lost();

@@ -68,6 +68,7 @@ pub async fn run(parts: Arc<Parts>, mailbox: Mailbox, endpoint: quinn::Endpoint,
     let accept = tokio::spawn(endpoint::accept(endpoint.clone(), arrivals, limits));
     let wake = Arc::clone(mailbox.wake());
     let mut driver = Driver::new(&parts, mailbox, queue);
+    let mut failed = true;
     while driver.phase() != Phase::Stopping {
         if driver.turn(Instant::now()) {
             tokio::task::yield_now().await;
@@ -82,12 +83,16 @@ pub async fn run(parts: Arc<Parts>, mailbox: Mailbox, endpoint: quinn::Endpoint,
         }
         let phase = *phases.borrow_and_update();
         if phase != driver.phase() {
+            // A relay that nothing has failed in has its answers given first.
+            failed = phase == Phase::Stopping && driver.phase() != Phase::Draining;
             driver.enter(phase);
         }
     }
     flush(&mut driver).await;
     accept.abort();
-    endpoint.close(stream::varint(Code::SHUTDOWN), b"the relay is shutting down");
+    let (code, why) =
+        if failed { (Code::INTERNAL, "the relay failed") } else { (Code::SHUTDOWN, "the relay is shutting down") };
+    endpoint.close(stream::varint(code), why.as_bytes());
     // Clients that are still sending learn of the end from this packet.
     let _ = timeout(GOODBYE, endpoint.wait_idle()).await;
 }

@@ -179,12 +179,18 @@ impl Command {
         Self { conversation, by: By::Relay, authority: Authority::default(), action }
     }
 
+    /// Its send number, if a device sent it with one.
+    pub fn number(&self) -> Option<u64> {
+        match self.by {
+            By::Device { n, .. } if n > 0 => Some(n),
+            _ => None,
+        }
+    }
+
     /// Whether it creates the conversation if there is none.
     pub fn may_create(&self) -> bool {
-        match &self.action {
-            Action::Join(join) => *join != JoinAs::Existing,
-            _ => false,
-        }
+        let creates = matches!(&self.action, Action::Join(join) if *join != JoinAs::Existing);
+        creates && self.authority.join && self.authority.create
     }
 
     /// The bytes that this command counts for in the limits on queued commands and on batches. More than its size for a command

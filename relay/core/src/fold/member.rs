@@ -75,7 +75,7 @@ fn may_remove(step: &Step<'_>, member: &MemberRecord, target: Option<&MemberReco
     outranks || member.role == role::OWNER || step.moderates()
 }
 
-/// Whoever puts the last owner out, a moderator, takes their place, so that there always is one.
+/// A moderator who puts the last owner out becomes the owner, so that there always is one.
 fn put_out(step: &mut Step<'_>, user: &UserId, ban: bool) -> Placed {
     let state = if ban { MemberState::Banned } else { MemberState::Left };
     let was_last_owner = step.membership(user).is_some_and(|member| is_last_owner(step, member));

@@ -95,6 +95,17 @@ fn authority_bits() {
 }
 
 #[test]
+fn a_join_creates_only_what_its_user_may_create() {
+    let join = |how| by_relay(Action::Join(how));
+    let may = |command: Command, join, create| {
+        Command { authority: Authority { join, create, ..Authority::default() }, ..command }.may_create()
+    };
+    assert!(may(join(JoinAs::NewGroup), true, true));
+    assert!(!may(join(JoinAs::NewGroup), true, false) && !may(join(JoinAs::NewGroup), false, true));
+    assert!(!may(join(JoinAs::Existing), true, true) && !may(by_relay(Action::Leave), true, true));
+}
+
+#[test]
 fn an_unknown_action_or_version_stops_the_log() {
     let mut bytes = by_relay(Action::Leave).encode();
     let last = bytes.len() - 1;

@@ -19,7 +19,7 @@ pub(crate) fn encode(command: &Command, sent: Timestamp) -> Bytes {
     bytes.into()
 }
 
-/// The id of the message with this count, which was given another one so often.
+/// The id of the message with this count. `renewed` counts how often it was replaced.
 pub(crate) fn id(incarnation: &str, count: u64, renewed: u32) -> String {
     match renewed {
         0 => format!("{incarnation}{count}"),
@@ -33,7 +33,7 @@ pub(crate) fn count(id: &str, incarnation: &str) -> Option<u64> {
     count.split_once('.').map_or(count, |(count, _)| count).parse().ok()
 }
 
-/// When a command was ordered. All relays come to the same, and no server whose clock is ahead gives a command a time that is
+/// When a command was ordered. All relays compute the same time, and no server whose clock is ahead gives a command a time that is
 /// far from the one at which it was sent.
 pub(crate) fn ordered_at(published: Timestamp, sent: Timestamp) -> Timestamp {
     published.min(sent.saturating_add(JUMP.as_millis() as u64))

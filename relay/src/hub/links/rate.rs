@@ -62,7 +62,7 @@ impl Rate {
         Ok(())
     }
 
-    /// Whether there are so many units, or how long to wait for them. More than a burst are there when nothing is owed.
+    /// Whether the units are there, or how long to wait for them. A cost above the burst is allowed when nothing is owed.
     pub(super) fn has(&self, units: u32, now: Instant) -> Result<(), Duration> {
         let spare = self.burst.saturating_sub(self.each * units);
         match self.next.checked_duration_since(now + spare) {
@@ -74,6 +74,11 @@ impl Rate {
     /// Takes some units, whether they are there or not.
     pub(super) fn owe(&mut self, units: u32, now: Instant) {
         self.next = self.next.max(now) + self.each * units;
+    }
+
+    /// Gives back units that were taken.
+    pub(super) fn refund(&mut self, units: u32) {
+        self.next = self.next.checked_sub(self.each * units).unwrap_or(self.next);
     }
 
     /// True when a whole burst may be taken again, as if nothing had ever been.
@@ -158,5 +163,7 @@ mod tests {
         assert_eq!(rate.has(10, start), Err(SECOND * 4 / 10));
         assert_eq!(rate.has(10, start + SECOND * 4 / 10), Ok(()));
         assert!(!rate.is_whole(start + SECOND * 4 / 10) && rate.is_whole(start + SECOND / 2));
+        rate.refund(20);
+        assert!(rate.is_whole(start + SECOND * 3 / 10));
     }
 }

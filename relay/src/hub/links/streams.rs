@@ -1,22 +1,16 @@
 //! What arrives on streams and what leaves on them.
 
-use std::time::Duration;
+use quip_protocol::{Code, ConversationId, Message, limit};
 
-use quip_protocol::{Code, ConversationId, Message, UserId};
-use tokio::time::Instant;
-
-use super::{Cost, Links, Over, ReadFor, Role, STREAMS_BEFORE_HELLO, UserKey, stream::Stream};
+use super::{Links, Over, Role, STREAMS_BEFORE_HELLO, stream::Stream};
 use crate::hub::{
     keys::{ConnectionKey, StreamKey},
     out::Out,
     port::{Port, Wrote},
-    reads::Query,
 };
 
 /// Requests of one connection that are under way or not yet taken by the client. Each answer may be a page.
 const REQUESTS: usize = STREAMS_BEFORE_HELLO as usize;
-/// Bytes of incomplete frames on one connection that are not commands: `Hello` with its token, openings and requests.
-const OTHER_PARTIAL: usize = 64 << 10;
 
 impl Links {
     /// A client opened a stream, which QUIC knows as `id`.
@@ -74,8 +68,14 @@ impl Links {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let at = stream.connection;
         let Some(connection) = self.connections.get_mut(at) else { return };
-        if connection.partial + partial.len() > self.config.limits.unanswered_bytes_per_connection + OTHER_PARTIAL {
-            return self.violated(key, Code::BUFFERED, port);
+        if connection.partial + partial.len()
+            > self.config.limits.unanswered_bytes_per_connection + limit::OTHER_UNFINISHED
+        {
+            // A client whose commands were refused sends others while those are still on their way.
+            return match stream.role {
+                Role::Conversation => self.reset(key, Code::UNANSWERED, port),
+                _ => self.violated(key, Code::BUFFERED, port),
+            };
         }
         connection.partial += partial.len();
         stream.partial = partial.to_vec();
@@ -176,7 +176,9 @@ impl Links {
     pub(in crate::hub) fn begin_ending(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         (stream.role, stream.held) = (Role::Ending, false);
+        let dropped = std::mem::take(&mut stream.partial).len();
         if let Some(connection) = self.connections.get_mut(stream.connection) {
+            connection.partial -= dropped;
             connection.open.retain(|(_, open)| *open != key);
             connection.user.into_iter().for_each(|user| self.users.forget_reads(user, stream.connection, key));
         }
@@ -273,72 +275,5 @@ impl Links {
             connection.reason = port.disconnected(at).unwrap_or(super::DisconnectReason::Goodbye);
             self.close(at, Code::BYE, port);
         }
-    }
-
-    /// A stream wants something from the store. Gives the query back if it may begin, for the user that it is for;
-    /// otherwise it waits its turn.
-    pub(in crate::hub) fn begin_read(&mut self, purpose: ReadFor, query: Query) -> Option<(UserKey, Query)> {
-        let (at, user) = self.user_of(purpose.stream())?;
-        Some((user, self.users.begin_read(user, at, purpose, query)?))
-    }
-
-    /// A read of a user is done, or did not begin. Gives the next one, which begins now.
-    pub(in crate::hub) fn next_read(&mut self, user: UserKey) -> Option<(ReadFor, Query)> {
-        self.users.next_read(user)
-    }
-
-    /// Takes what something on a stream costs its user, or says how long to wait.
-    pub(in crate::hub) fn charge(&mut self, key: StreamKey, cost: Cost, now: Instant) -> Result<(), Duration> {
-        self.user_of(key).map_or(Ok(()), |(_, user)| self.users.charge(user, cost, now))
-    }
-
-    /// The user of a stream is about to create a conversation; or how long to wait before that.
-    pub(in crate::hub) fn create(&mut self, key: StreamKey, now: Instant) -> Result<(), Duration> {
-        self.user_of(key).map_or(Ok(()), |(_, user)| self.users.create(user, now))
-    }
-
-    /// Whether `by` may add a user to a group now.
-    pub(in crate::hub) fn may_be_added(&self, user: &UserId, by: &UserId, now: Instant) -> bool {
-        self.users.may_be_added(user, by, now)
-    }
-
-    /// `by` added a user to a group.
-    pub(in crate::hub) fn was_added(&mut self, user: &UserId, by: &UserId, now: Instant) {
-        self.users.was_added(user, by, now);
-    }
-
-    /// A stream has a read mark to submit in the next tick.
-    pub(in crate::hub) fn mark(&mut self, key: StreamKey) {
-        if let Some((_, user)) = self.user_of(key) {
-            self.users.mark(user, key);
-        }
-    }
-
-    /// The users with marks that wait, and how many each has. [`Links::next_mark`] is to be asked for these.
-    pub(in crate::hub) fn marking(&mut self) -> Vec<(UserKey, usize)> {
-        self.users.marking()
-    }
-
-    /// A stream of a user whose mark is to be submitted. When the rate has no room, the others wait for the next tick.
-    pub(in crate::hub) fn next_mark(&mut self, user: UserKey, now: Instant) -> Option<StreamKey> {
-        self.users.next_mark(user, now)
-    }
-
-    /// The mark of a stream is submitted. A stream that closes does not wait, and its user owes for it.
-    pub(in crate::hub) fn marked(&mut self, key: StreamKey, now: Instant) {
-        if let Some((_, user)) = self.user_of(key) {
-            self.users.owe(user, Cost::Mark, now);
-        }
-    }
-
-    /// Forgets users who are gone and owe nothing.
-    pub(in crate::hub) fn forget_users(&mut self, now: Instant) {
-        self.users.forget(now);
-    }
-
-    /// The connection and the user of a stream.
-    fn user_of(&self, key: StreamKey) -> Option<(ConnectionKey, UserKey)> {
-        let at = self.streams.get(key)?.connection;
-        Some((at, self.connections.get(at)?.user?))
     }
 }

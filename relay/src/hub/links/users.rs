@@ -1,4 +1,4 @@
-//! Users: what all connections of one may do together.
+//! Users. Limits on a user hold for all of their connections together.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,6 +11,7 @@ use slotmap::SlotMap;
 use tokio::time::Instant;
 
 use super::{
+    Links,
     rate::{Cost, Rate},
     read_queue::{ReadFor, ReadQueue},
 };
@@ -27,13 +28,13 @@ slotmap::new_key_type! {
     pub struct UserKey;
 }
 
-/// Those who are here, and those who were and owe something.
+/// Users with a connection, and those whose limits still count something.
 pub(super) struct Users {
     users: SlotMap<UserKey, User>,
     by_id: HashMap<UserId, UserKey>,
-    /// Those without a connection, and some who came back.
+    /// Candidates to be forgotten. Some may have come back.
     gone: Vec<UserKey>,
-    /// Those with marks that wait.
+    /// Those with read marks that wait.
     marking: Vec<UserKey>,
     config: Arc<Config>,
 }
@@ -84,30 +85,34 @@ impl Users {
         user.is_some_and(|user| user.connections >= self.config.limits.connections_per_user)
     }
 
-    /// Takes what something costs, or says how long to wait.
-    pub(super) fn charge(&mut self, key: UserKey, cost: Cost, now: Instant) -> Result<(), Duration> {
+    fn charge(&mut self, key: UserKey, cost: Cost, now: Instant) -> Result<(), Duration> {
         self.users.get_mut(key).map_or(Ok(()), |user| user.rate.take_units(cost.tenths(), now))
     }
 
-    /// Takes what something costs, though the rate may have no room.
-    pub(super) fn owe(&mut self, key: UserKey, cost: Cost, now: Instant) {
+    fn owe(&mut self, key: UserKey, cost: Cost, now: Instant) {
         self.users.get_mut(key).into_iter().for_each(|user| user.rate.owe(cost.tenths(), now));
     }
 
-    /// A user is about to create a conversation; or how long to wait before that.
-    pub(super) fn create(&mut self, key: UserKey, now: Instant) -> Result<(), Duration> {
-        self.users.get_mut(key).map_or(Ok(()), |user| user.created.take(now))
+    fn refund(&mut self, key: UserKey, cost: Cost) {
+        self.users.get_mut(key).into_iter().for_each(|user| user.rate.refund(cost.tenths()));
     }
 
-    /// Whether `by` may add a user to a group now. It counts only once it is done.
-    pub(super) fn may_be_added(&self, id: &UserId, by: &UserId, now: Instant) -> bool {
+    fn may_create(&self, key: UserKey, now: Instant) -> Result<(), Duration> {
+        self.users.get(key).map_or(Ok(()), |user| user.created.has(1, now))
+    }
+
+    fn charge_creation(&mut self, key: UserKey, now: Instant) {
+        self.users.get_mut(key).into_iter().for_each(|user| user.created.owe(1, now));
+    }
+
+    /// An addition counts only once it is done.
+    fn may_be_added(&self, id: &UserId, by: &UserId, now: Instant) -> bool {
         let Some(user) = self.by_id.get(id).and_then(|key| self.users.get(*key)) else { return true };
         let has_room = |rate: &Rate| rate.has(1, now).is_ok();
         has_room(&user.added) && user.added_by.get(by).is_none_or(has_room)
     }
 
-    /// `by` added a user to a group.
-    pub(super) fn was_added(&mut self, id: &UserId, by: &UserId, now: Instant) {
+    fn was_added(&mut self, id: &UserId, by: &UserId, now: Instant) {
         let each = self.config.limits.added_by_one_per_hour;
         let key = self.entry(id, now);
         let Some(user) = self.users.get_mut(key) else { return };
@@ -116,16 +121,14 @@ impl Users {
         user.added_by.entry(by.clone()).or_insert_with(|| Rate::per(HOUR, each, now)).owe(1, now);
     }
 
-    /// A stream has a mark to submit in the next tick.
-    pub(super) fn mark(&mut self, key: UserKey, stream: StreamKey) {
+    fn queue_mark(&mut self, key: UserKey, stream: StreamKey) {
         if let Some(user) = self.users.get_mut(key) {
             user.marked.push_back(stream);
             self.wait_to_mark(key);
         }
     }
 
-    /// The users with marks that wait, and how many each has now. [`Users::next_mark`] is to be asked for these.
-    pub(super) fn marking(&mut self) -> Vec<(UserKey, usize)> {
+    fn queued_marks(&mut self) -> Vec<(UserKey, usize)> {
         let keys = std::mem::take(&mut self.marking);
         let marks = |key: UserKey| {
             let user = self.users.get_mut(key)?;
@@ -135,8 +138,7 @@ impl Users {
         keys.into_iter().filter_map(marks).collect()
     }
 
-    /// A stream of a user whose mark there is room for. When there is none, the others wait for the next tick.
-    pub(super) fn next_mark(&mut self, key: UserKey, now: Instant) -> Option<StreamKey> {
+    fn next_mark(&mut self, key: UserKey, now: Instant) -> Option<StreamKey> {
         let user = self.users.get_mut(key)?;
         if user.rate.has(Cost::Mark.tenths(), now).is_ok() {
             return user.marked.pop_front();
@@ -152,19 +154,11 @@ impl Users {
         }
     }
 
-    /// A user wants something from the store. Gives the query back if it may begin; otherwise it waits its turn.
-    pub(super) fn begin_read(
-        &mut self,
-        key: UserKey,
-        at: ConnectionKey,
-        purpose: ReadFor,
-        query: Query,
-    ) -> Option<Query> {
+    fn begin_read(&mut self, key: UserKey, at: ConnectionKey, purpose: ReadFor, query: Query) -> Option<Query> {
         self.users.get_mut(key)?.reads.begin(at, purpose, query, self.config.limits.reads_per_user)
     }
 
-    /// A read of a user is done, or did not begin. Gives the next one, which begins now.
-    pub(super) fn next_read(&mut self, key: UserKey) -> Option<(ReadFor, Query)> {
+    fn next_read(&mut self, key: UserKey) -> Option<(ReadFor, Query)> {
         self.users.get_mut(key)?.reads.done()
     }
 
@@ -178,8 +172,8 @@ impl Users {
         self.users.get_mut(key).into_iter().for_each(|user| user.reads.forget_streams(at));
     }
 
-    /// Forgets those who are gone and owe nothing: they are as if they had never been here.
-    pub(super) fn forget(&mut self, now: Instant) {
+    /// They are as if they had never been here.
+    fn forget(&mut self, now: Instant) {
         let Self { users, by_id, .. } = self;
         self.gone.retain(|key| {
             let Some(user) = users.get_mut(*key) else { return false };
@@ -227,6 +221,89 @@ impl Users {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.users.is_empty() && self.by_id.is_empty() && self.gone.is_empty() && self.marking.is_empty()
+    }
+}
+
+impl Links {
+    /// A stream wants something from the store. Gives the query back if it may begin, with the user that it counts for;
+    /// otherwise it waits its turn.
+    pub(in crate::hub) fn begin_read(&mut self, purpose: ReadFor, query: Query) -> Option<(UserKey, Query)> {
+        let (at, user) = self.user_of(purpose.stream())?;
+        Some((user, self.users.begin_read(user, at, purpose, query)?))
+    }
+
+    /// A read of a user is done. Gives the next one, which begins now.
+    pub(in crate::hub) fn next_read(&mut self, user: UserKey) -> Option<(ReadFor, Query)> {
+        self.users.next_read(user)
+    }
+
+    /// A read of a user that was to begin does not.
+    pub(in crate::hub) fn cancel_read(&mut self, user: UserKey) {
+        let next = self.users.next_read(user);
+        debug_assert!(next.is_none(), "nothing waits while another read may begin");
+    }
+
+    /// Takes what something on a stream costs its user, or says how long to wait.
+    pub(in crate::hub) fn charge(&mut self, key: StreamKey, cost: Cost, now: Instant) -> Result<(), Duration> {
+        self.user_of(key).map_or(Ok(()), |(_, user)| self.users.charge(user, cost, now))
+    }
+
+    /// Whether the user of a stream may create a conversation now, or how long to wait.
+    pub(in crate::hub) fn may_create(&self, key: StreamKey, now: Instant) -> Result<(), Duration> {
+        self.user_of(key).map_or(Ok(()), |(_, user)| self.users.may_create(user, now))
+    }
+
+    /// The user of a stream creates a conversation.
+    pub(in crate::hub) fn charge_creation(&mut self, key: StreamKey, now: Instant) {
+        self.user_of(key).into_iter().for_each(|(_, user)| self.users.charge_creation(user, now));
+    }
+
+    /// Whether `by` may add a user to a group now.
+    pub(in crate::hub) fn may_be_added(&self, user: &UserId, by: &UserId, now: Instant) -> bool {
+        self.users.may_be_added(user, by, now)
+    }
+
+    /// `by` added a user to a group.
+    pub(in crate::hub) fn was_added(&mut self, user: &UserId, by: &UserId, now: Instant) {
+        self.users.was_added(user, by, now);
+    }
+
+    /// A stream has a read mark to submit in the next tick.
+    pub(in crate::hub) fn queue_mark(&mut self, key: StreamKey) {
+        if let Some((_, user)) = self.user_of(key) {
+            self.users.queue_mark(user, key);
+        }
+    }
+
+    /// The users with read marks that wait, and how many each has. [`Links::next_mark`] is to be asked for these.
+    pub(in crate::hub) fn queued_marks(&mut self) -> Vec<(UserKey, usize)> {
+        self.users.queued_marks()
+    }
+
+    /// A stream of a user whose mark is to be submitted. When the rate has no room, the others wait for the next tick.
+    pub(in crate::hub) fn next_mark(&mut self, user: UserKey, now: Instant) -> Option<StreamKey> {
+        self.users.next_mark(user, now)
+    }
+
+    /// A mark goes on its way. One of a stream that closes does not wait for room, and its user owes for it.
+    pub(in crate::hub) fn charge_mark(&mut self, user: UserKey, now: Instant) {
+        self.users.owe(user, Cost::Mark, now);
+    }
+
+    /// A mark was not submitted.
+    pub(in crate::hub) fn refund_mark(&mut self, user: UserKey) {
+        self.users.refund(user, Cost::Mark);
+    }
+
+    /// Forgets users who are gone and owe nothing.
+    pub(in crate::hub) fn forget_users(&mut self, now: Instant) {
+        self.users.forget(now);
+    }
+
+    /// The connection and the user of a stream.
+    pub(in crate::hub) fn user_of(&self, key: StreamKey) -> Option<(ConnectionKey, UserKey)> {
+        let at = self.streams.get(key)?.connection;
+        Some((at, self.connections.get(at)?.user?))
     }
 }
 
@@ -304,10 +381,10 @@ mod tests {
         users.forget(now);
         assert!(!users.is_empty());
         assert!(users.next_read(ann).is_none());
-        users.mark(ann, stream);
+        users.queue_mark(ann, stream);
         users.forget(now);
         assert!(!users.is_empty());
-        assert_eq!(users.marking(), [(ann, 1)]);
+        assert_eq!(users.queued_marks(), [(ann, 1)]);
         assert_eq!((users.next_mark(ann, now), users.next_mark(ann, now)), (Some(stream), None));
         users.forget(now);
         assert!(users.is_empty());
@@ -317,16 +394,16 @@ mod tests {
     fn marks_wait_until_the_rate_has_room() {
         let (mut users, now) = users(|_| {});
         let (ann, stream) = (users.came(&id("ann"), now), StreamKey::null());
-        (0..3).for_each(|_| users.mark(ann, stream));
+        (0..3).for_each(|_| users.queue_mark(ann, stream));
         let mut submitted = |now: Instant| {
             let mut count = 0;
-            for (user, marks) in users.marking() {
+            for (user, marks) in users.queued_marks() {
                 for _ in 0..marks {
                     let Some(stream) = users.next_mark(user, now) else { break };
                     users.owe(user, Cost::Mark, now);
                     if count == 0 {
                         // As one that the order did not take.
-                        users.mark(user, stream);
+                        users.queue_mark(user, stream);
                     }
                     count += 1;
                 }

@@ -85,7 +85,8 @@ impl Rooms {
             return Some(Decided::Opening(stream, self.joined(stream, outcome)));
         }
         // A page may have brought the event before the batch did.
-        let at_head = follower.delivery.place.is_live() && follower.delivery.cursor < outcome.seq && !blocked(stream);
+        let is_to_come = (follower.delivery.cursor + 1..=follower.delivery.until).contains(&outcome.seq);
+        let at_head = follower.delivery.place.is_live() && is_to_come && !blocked(stream);
         follower.sends.decided(outcome, change.event.is_some(), at_head);
         Some(Decided::Answered(stream))
     }

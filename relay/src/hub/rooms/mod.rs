@@ -153,11 +153,16 @@ impl Rooms {
             let Some(watching) = follower.watching.as_mut() else { continue };
             let place = watching.iter().position(|other| other == user);
             match (place, member) {
+                // One who is no member any more watches nobody.
+                _ if theirs && !member => {
+                    changes.extend(follower.watching.take().map(|all| Watching::NoLonger(at, all)));
+                }
                 (None, true) if !theirs && watching.len() + 1 < most => {
                     watching.push(user.clone());
                     changes.push(Watching::Also(at, user.clone()));
                 }
-                (None, _) if theirs != member => {
+                // In a group that is too large now nobody watches.
+                (None, true) if !theirs => {
                     changes.extend(follower.watching.take().map(|all| Watching::NoLonger(at, all)));
                 }
                 (Some(place), false) => {

@@ -1,7 +1,7 @@
 //! The memory of all rings, and which events go when it is short. Pure.
 //!
-//! First go rings that no follower needs, and then the oldest events of the largest rings. Whoever fills the memory loses
-//! their own events by that: a conversation that holds less than half of an even share loses none.
+//! First go rings that no follower needs, and then the oldest events of the largest rings. A conversation that
+//! fills the memory loses its own events: one that holds less than half of an even share loses none.
 
 use bytes::Bytes;
 use slotmap::SecondaryMap;

@@ -119,8 +119,8 @@ fn marks_wait_for_room_in_the_rate_and_those_of_a_closing_stream_are_owed() {
 }
 
 #[test]
-fn marks_that_the_order_does_not_take_wait_for_the_next_tick() {
-    let mut relay = Relay::new();
+fn marks_that_the_order_does_not_take_wait_for_the_next_tick_and_cost_nothing() {
+    let mut relay = Relay::with(slow);
     let client = relay.client("ann");
     let stream = relay.open(client, 5, Start::Now);
     relay.send(stream, &Mark { seq: 1, number: 1 });
@@ -130,8 +130,13 @@ fn marks_that_the_order_does_not_take_wait_for_the_next_tick() {
     relay.world().refusal = Some(quip_order::SubmitError::Full { retry_after_ms: 50 });
     relay.send(stream, &Mark { seq: 2, number: 2 });
     relay.wait(TICK);
+    for _ in 0..20 {
+        relay.wait(TICK);
+    }
     assert!(relay.world().submitted.is_empty());
     relay.world().refusal = None;
+    let answered = list(&mut relay, client);
+    assert_eq!(relay.ended(answered), None);
     relay.wait(TICK);
     assert_eq!(relay.world().submitted.len(), 1);
 }
@@ -155,6 +160,39 @@ fn a_users_connections_take_turns_to_read() {
         relay.found(by, stream, Found::Frames(Vec::new()));
     }
     assert_eq!(reading(&mut relay), [asked[2], asked[3], at_bob, asked[6], late]);
+}
+
+#[test]
+fn a_command_whose_turn_comes_while_the_readers_are_busy_is_refused_alone() {
+    let mut relay = Relay::with(|config| config.limits.reads_per_user = 1);
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    let asked = list(&mut relay, client);
+    relay.send(stream, &post(1));
+    let (by, reading, _) = relay.world().reads.pop_front().unwrap();
+    assert_eq!((reading, relay.world().reads.len()), (asked, 0), "the command waits for its turn");
+    relay.world().busy = true;
+    relay.found(by, reading, Found::Frames(Vec::new()));
+    assert_eq!(relay.said(stream), [ToSee::Rejected(1, Code::BUSY)]);
+    relay.world().busy = false;
+    relay.send(stream, &post(1));
+    relay.warmed();
+    assert_eq!(relay.world().submitted.len(), 1);
+}
+
+#[test]
+fn what_comes_behind_the_end_of_a_stream_is_discarded() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    relay.world().streams[stream].room = 0;
+    relay.ask(client, 2, &Target::Id(group()), 0, Start::Now);
+    assert_eq!(relay.hub.links.role(stream), Some(crate::hub::links::Role::Ending));
+    for bytes in [&b"\x80\x80\x80\x80\x80"[..], b"\x40half a frame", &[0; 100]] {
+        relay.hub.received(stream, &Bytes::from_static(bytes));
+    }
+    relay.hub.finished(stream);
+    assert_eq!(relay.closed(client), None);
 }
 
 #[test]

@@ -200,6 +200,20 @@ fn while_draining_nothing_is_taken_and_everyone_is_told_to_go_elsewhere() {
 }
 
 #[test]
+fn a_request_that_is_reset_gets_no_answer() {
+    use quip_protocol::request::List;
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.stream(client.at, 1);
+    relay.send(stream, &List { after: ConversationId([0; 16]), limit: 10 });
+    relay.hub.given_up(stream);
+    assert!(relay.world().streams[stream].forgotten);
+    let (by, asked, _) = relay.world().reads.pop_front().unwrap();
+    relay.found(by, asked, Found::Frames(b"an answer".to_vec()));
+    assert_eq!(relay.said(stream), []);
+}
+
+#[test]
 fn requests_of_a_connection_are_bounded_and_each_is_answered() {
     use quip_protocol::request::List;
     let mut relay = Relay::new();

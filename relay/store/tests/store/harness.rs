@@ -149,6 +149,7 @@ impl Device {
 }
 
 const EVERYTHING: Authority = Authority {
+    add: true,
     join: true,
     post: true,
     create: true,

@@ -55,7 +55,7 @@ fn devices_are_found_wherever_a_page_ends_and_forgotten_with_all_their_parts() {
     // They have no outcome to wait for.
     relay.close();
     let relay = Relay::open(folder.path());
-    // Whoever is heard again begins with 1.
+    // A device that is heard again begins with 1.
     let SendsKey(conversation, device, user) = gone.last().cloned().unwrap();
     let mut again = Device { user, device, conversation, n: 50 };
     let refused = relay.send(again.next(post("50"))).outcome.unwrap();

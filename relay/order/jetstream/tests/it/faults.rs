@@ -229,7 +229,7 @@ fn a_server_whose_clock_is_ahead_gives_no_command_a_time_far_from_its_own() {
         submit.close();
         drain(&mut *order, &mut BTreeMap::new());
     }
-    // Whoever reads it comes to the same.
+    // Each reader computes the same.
     let times: Vec<_> = everything(&config).into_values().map(|ordered| ordered.at).collect();
     assert!(times[0].abs_diff(now) < 60_000, "{times:?}");
     assert_eq!(times[1], now - 40 * 24 * 3_600_000 + 60_000);
