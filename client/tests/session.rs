@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "these tests run on the clock of the machine")]
 
 mod fake;
+#[path = "session/pacing.rs"]
+mod pacing;
 #[path = "session/trust.rs"]
 mod trust;
 
@@ -117,7 +119,7 @@ async fn a_relay_that_goes_away_is_left_only_once_another_one_is_there() {
     let mut moved = new.accept().await;
     stream.event(1, b"still here").await;
     assert_eq!(seq(&mut conversation).await, 1, "the old one serves until the new one does");
-    moved.welcome(&[&new]).await;
+    moved.welcome(new.pace, &[&new]).await;
     let (mut stream, _, _, start) = moved.open(1).await;
     assert_eq!(start, WireStart::After { generation: LOG, seq: 1 });
     stream.event(2, b"moved").await;

@@ -89,17 +89,6 @@ enum Stream {
     Over,
 }
 
-/// Whether a command may be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Permit {
-    /// At once.
-    Now,
-    /// At this time: the relay takes only a number of commands a second.
-    At(Instant),
-    /// Once others are answered. The stream's task knows when.
-    Later,
-}
-
 /// Whether the relay's log ends before the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behind {
@@ -304,18 +293,14 @@ impl Core {
     }
 
     /// Writes waiting commands, in order, as far as `permit` lets them, which gets the size of each.
-    pub(crate) fn write(&mut self, now: Instant, mut permit: impl FnMut(usize) -> Permit) {
+    pub(crate) fn write(&mut self, now: Instant, mut permit: impl FnMut(usize) -> bool) {
         let held = self.hold.is_some_and(|hold| hold > now);
         if self.stream != Stream::Open || self.resync || held || self.next.is_some() {
             return;
         }
         self.hold = None;
-        while let Some(size) = self.outbox.next_size() {
-            match permit(size) {
-                Permit::Now => self.outbox.write_next(&mut self.out),
-                Permit::At(time) => return self.hold_until(time),
-                Permit::Later => return,
-            }
+        while self.outbox.next_size().is_some_and(&mut permit) {
+            self.outbox.write_next(&mut self.out);
         }
     }
 

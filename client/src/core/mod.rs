@@ -13,7 +13,7 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use conversation::{Core, Next, Permit, Setup};
+pub(crate) use conversation::{Core, Next, Setup};
 pub(crate) use outbox::Ticket;
 
 /// A protocol violation by the relay; the connection is closed with `UNEXPECTED`.

@@ -13,7 +13,7 @@ use quip_protocol::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Core, Next, Permit, Setup, Violation};
+use super::{Core, Next, Setup, Violation};
 use crate::{
     Accepted, Change, ConversationEvent, Cursor, OpenError, OpenOptions, ReceiptError, Saved, SavedConversation, Start,
     Target,
@@ -156,7 +156,7 @@ impl Room {
     /// What is written now, in words.
     fn out(&mut self) -> Vec<String> {
         self.poll();
-        self.core.write(self.now, |_| Permit::Now);
+        self.core.write(self.now, |_| true);
         let out = Bytes::from(self.core.take_out());
         let (mut rest, mut words) = (&out[..], Vec::new());
         while let Some((frame, used)) = frame::split(rest, 65_536).expect("frames") {
@@ -275,15 +275,10 @@ fn commands_are_written_as_far_as_they_are_permitted() {
     let mut asked = Vec::new();
     room.core.write(room.now, |size| {
         asked.push(size);
-        if asked.len() == 1 { Permit::Now } else { Permit::Later }
+        asked.len() == 1
     });
     assert_eq!((&asked[..], room.core.unanswered_bytes()), (&sizes[..2], 6));
-    let later = room.now + Duration::from_millis(40);
-    room.core.write(room.now, |_| Permit::At(later));
-    assert_eq!((room.core.unanswered_bytes(), room.core.timer()), (6, Some(later)));
-    assert_eq!(room.out(), ["1 a"]);
-    room.wait(40);
-    assert_eq!(room.out(), ["2 bb", "3 c"]);
+    assert_eq!(room.out(), ["1 a", "2 bb", "3 c"]);
     assert_eq!(room.core.unanswered_bytes(), 19);
     room.rejected(1, Code::BUSY);
     assert_eq!(room.core.unanswered_bytes(), 0);

@@ -1,21 +1,22 @@
 //! What one connection may send: bytes of unanswered commands, and how much a second.
 
-use std::{sync::Mutex, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use quip_protocol::cost;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::Instant,
+    sync::{Mutex, Semaphore},
+    time::{Instant, sleep_until},
 };
 
-use super::Link;
-use crate::{core::Permit, lock::lock};
-
-/// Shared by the conversations of a connection.
+/// Shared by the conversations and the requests of a connection. Bytes and turns go to them in the order in which they ask.
 pub(super) struct Allowance {
-    /// Free bytes. Who waits for some is served first.
+    /// Free bytes.
     bytes: Semaphore,
+    /// Held by the one whose turn is next. It takes its turn only when the time has come, so that one that gives up has taken
+    /// nothing.
     rate: Mutex<Rate>,
+    /// Held by the request that waits among the conversations. All others wait behind it, not before a message.
+    request: Mutex<()>,
 }
 
 /// A rate: the generic cell rate algorithm (ITU-T I.371).
@@ -35,65 +36,117 @@ impl Allowance {
         let each = if rate == 0 { Duration::ZERO } else { Duration::from_secs(1) / count(rate) };
         // Packets arrive closer together than they were sent, and then a whole burst would be too much.
         let burst = each * count(burst - burst / 8);
-        Self { bytes: Semaphore::new(bytes), rate: Mutex::new(Rate { next: now, each, burst }) }
+        let rate = Mutex::new(Rate { next: now, each, burst });
+        Self { bytes: Semaphore::new(bytes), rate, request: Mutex::new(()) }
     }
 
-    /// Takes the turn of something that costs so much (see [`cost`]): it may be sent at this time.
-    pub(super) fn reserve(&self, cost: u32, now: Instant) -> Instant {
-        let mut rate = lock(&self.rate);
-        rate.next = rate.next.max(now) + rate.each * cost;
-        rate.next.checked_sub(rate.burst).map_or(now, |at| at.max(now))
+    /// Waits for the turn of a message or an opening of this [`cost`], and takes it. Others wait behind it, so that it must be
+    /// polled or dropped.
+    pub(super) async fn turn(&self, cost: u32) {
+        let mut rate = self.rate.lock().await;
+        while let Err(at) = rate.take(cost, Instant::now()) {
+            sleep_until(at).await;
+        }
+    }
+
+    /// The same for a request.
+    pub(super) async fn turn_of_request(&self) {
+        let _next = self.request.lock().await;
+        self.turn(cost::REQUEST).await;
+    }
+
+    /// Takes a turn if it has come and nobody waits for one.
+    fn try_turn(&self, cost: u32, now: Instant) -> bool {
+        self.rate.try_lock().is_ok_and(|mut rate| rate.take(cost, now).is_ok())
+    }
+}
+
+impl Rate {
+    /// Takes a turn.
+    ///
+    /// # Errors
+    /// The time when it comes.
+    fn take(&mut self, cost: u32, now: Instant) -> Result<(), Instant> {
+        let whole = self.each * cost;
+        let next = self.next.max(now) + whole;
+        // What costs more than the burst goes when nothing else is owed.
+        match next.checked_sub(self.burst.max(whole)).filter(|at| *at > now) {
+            Some(at) => Err(at),
+            None => {
+                self.next = next;
+                Ok(())
+            }
+        }
     }
 }
 
 /// One stream's part of an allowance, given back when it is dropped.
 pub(super) struct Share<'a> {
-    link: &'a Link,
-    /// When the next command may be sent.
-    turn: Option<Instant>,
-    /// Bytes that the next command waits for.
-    wanted: Option<usize>,
+    allowance: &'a Allowance,
+    /// What the next message waits for. It is kept until it comes, since another one would be last in the queue.
+    waits: Option<Pin<Box<dyn Future<Output = Granted> + Send + 'a>>>,
+    /// Whether the next message has its turn.
+    turn: bool,
     /// Bytes for the next command.
     granted: usize,
     /// Bytes of unanswered commands.
     used: usize,
 }
 
+enum Granted {
+    Turn,
+    Bytes(usize),
+}
+
 impl<'a> Share<'a> {
-    pub(super) fn new(link: &'a Link) -> Self {
-        Self { link, turn: None, wanted: None, granted: 0, used: 0 }
+    pub(super) fn new(allowance: &'a Allowance) -> Self {
+        Self { allowance, waits: None, turn: false, granted: 0, used: 0 }
     }
 
-    /// Whether a command of this size may be sent.
-    pub(super) fn permit(&mut self, size: usize, now: Instant) -> Permit {
-        let turn = *self.turn.get_or_insert_with(|| self.link.allowance.reserve(cost::COMMAND, now));
-        if turn > now {
-            return Permit::At(turn);
+    /// Whether a message of this [`cost`] may be sent, with this many bytes that are unanswered then. If not, [`Self::wait`]
+    /// waits until it may.
+    pub(super) fn permit(&mut self, cost: u32, size: usize, now: Instant) -> bool {
+        if self.waits.is_some() {
+            return false;
+        }
+        let allowance = self.allowance;
+        self.turn = self.turn || allowance.try_turn(cost, now);
+        if !self.turn {
+            self.waits = Some(Box::pin(async move {
+                allowance.turn(cost).await;
+                Granted::Turn
+            }));
+            return false;
         }
         if self.granted < size {
             let more = size - self.granted;
-            match self.link.allowance.bytes.try_acquire_many(permits(more)) {
-                Ok(permit) => self.granted(permit, more),
-                Err(_) => {
-                    self.wanted = Some(more);
-                    return Permit::Later;
-                }
-            }
+            let Ok(permit) = allowance.bytes.try_acquire_many(permits(more)) else {
+                self.waits = Some(Box::pin(async move {
+                    // It is never closed.
+                    if let Ok(permit) = allowance.bytes.acquire_many(permits(more)).await {
+                        permit.forget();
+                    }
+                    Granted::Bytes(more)
+                }));
+                return false;
+            };
+            permit.forget();
+            self.granted = size;
         }
-        (self.turn, self.wanted) = (None, None);
+        self.turn = false;
         self.granted -= size;
         self.used += size;
-        Permit::Now
+        true
     }
 
-    /// Waits until the bytes that a command waits for are free; for ever if none does.
+    /// Waits until what the next message waits for has come; for ever if it waits for nothing. Cancel-safe.
     pub(super) async fn wait(&mut self) {
-        let Some(more) = self.wanted else { return std::future::pending().await };
-        // It is never closed.
-        if let Ok(permit) = self.link.allowance.bytes.acquire_many(permits(more)).await {
-            self.wanted = None;
-            self.granted(permit, more);
+        let Some(waits) = &mut self.waits else { return std::future::pending().await };
+        match waits.await {
+            Granted::Turn => self.turn = true,
+            Granted::Bytes(bytes) => self.granted += bytes,
         }
+        self.waits = None;
     }
 
     /// This many bytes are unanswered now: the others are free.
@@ -101,19 +154,14 @@ impl<'a> Share<'a> {
         let free = self.used.saturating_sub(bytes);
         if free > 0 {
             self.used -= free;
-            self.link.allowance.bytes.add_permits(free);
+            self.allowance.bytes.add_permits(free);
         }
-    }
-
-    fn granted(&mut self, permit: SemaphorePermit<'_>, bytes: usize) {
-        permit.forget();
-        self.granted += bytes;
     }
 }
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        self.link.allowance.bytes.add_permits(self.used + self.granted);
+        self.allowance.bytes.add_permits(self.used + self.granted);
     }
 }
 
@@ -126,32 +174,83 @@ const LEAST: usize = quip_protocol::limit::FRAME;
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
-    #[test]
-    fn commands_have_turns_at_the_rate_after_a_burst() {
-        let start = Instant::now();
-        let allowance = Allowance::new(0, 10, 8, start);
-        let turn = |cost| allowance.reserve(cost, start).duration_since(start).as_millis();
-        let turns: Vec<_> = (0..9).map(|_| turn(cost::COMMAND)).collect();
-        assert_eq!(turns, [0, 0, 0, 0, 0, 0, 0, 100, 200]);
-        assert_eq!([cost::OPEN, cost::OPEN, cost::REQUEST].map(turn), [210, 220, 320]);
-        let later = start + Duration::from_secs(60);
-        assert_eq!(allowance.reserve(cost::COMMAND, later), later);
+    fn allowance(rate: u64, burst: u64) -> Allowance {
+        Allowance::new(0, rate, burst, Instant::now())
     }
 
-    #[test]
-    fn conversations_are_opened_at_once() {
-        let start = Instant::now();
-        let allowance = Allowance::new(0, 50, 100, start);
-        let last = (0..1000).map(|_| allowance.reserve(cost::OPEN, start)).max();
-        assert_eq!(last, Some(start + Duration::from_millis(240)));
+    /// How long the turns of these costs take, one after the other, in milliseconds from now.
+    async fn turns<const N: usize>(allowance: &Allowance, costs: [u32; N]) -> [u128; N] {
+        let begun = Instant::now();
+        let mut times = [0; N];
+        for (cost, time) in costs.into_iter().zip(&mut times) {
+            allowance.turn(cost).await;
+            *time = begun.elapsed().as_millis();
+        }
+        times
     }
 
-    #[test]
-    fn without_a_rate_every_turn_is_now() {
-        let start = Instant::now();
-        let allowance = Allowance::new(0, 0, 0, start);
-        assert!((0..10_000).all(|_| allowance.reserve(cost::COMMAND, start) == start));
+    #[tokio::test(start_paused = true)]
+    async fn commands_have_turns_at_the_rate_after_a_burst() {
+        let allowance = allowance(10, 8);
+        assert_eq!(turns(&allowance, [cost::COMMAND; 9]).await, [0, 0, 0, 0, 0, 0, 0, 100, 200]);
+        assert_eq!(turns(&allowance, [cost::OPEN, cost::OPEN, cost::REQUEST]).await, [10, 20, 120]);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(turns(&allowance, [cost::COMMAND]).await, [0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn conversations_are_opened_at_once() {
+        assert_eq!(turns(&allowance(50, 100), [cost::OPEN; 1000]).await[999], 240);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_rate_every_turn_is_now() {
+        assert_eq!(turns(&allowance(0, 0), [cost::COMMAND; 10_000]).await[9999], 0);
+    }
+
+    #[tokio::test]
+    async fn a_large_message_keeps_its_place_in_the_queue() {
+        let (allowance, now) = (allowance(0, 0), Instant::now());
+        let [mut early, mut large, mut small] = [(); 3].map(|()| Share::new(&allowance));
+        assert!(early.permit(cost::COMMAND, LEAST, now));
+        assert!(!large.permit(cost::COMMAND, 1000, now) && large.wait().now_or_never().is_none());
+        // Each looks again and again whether there is something else to do.
+        for _ in 0..3 {
+            assert!(!small.permit(cost::COMMAND, 10, now) && small.wait().now_or_never().is_none());
+            assert!(!large.permit(cost::COMMAND, 1000, now) && large.wait().now_or_never().is_none());
+        }
+        early.unanswered(LEAST - 1000);
+        assert!(small.wait().now_or_never().is_none(), "the large one came first");
+        assert!(large.wait().now_or_never().is_some() && large.permit(cost::COMMAND, 1000, now));
+        drop(early);
+        assert!(small.wait().now_or_never().is_some() && small.permit(cost::COMMAND, 10, now));
+        drop((large, small));
+        assert_eq!(allowance.bytes.available_permits(), LEAST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_gives_up_leaves_its_place_to_the_next() {
+        let allowance = allowance(10, 1);
+        let mut share = Share::new(&allowance);
+        assert!(share.permit(cost::COMMAND, 0, Instant::now()));
+        let (begun, mut given_up) = (Instant::now(), Box::pin(allowance.turn_of_request()));
+        assert!(given_up.as_mut().now_or_never().is_none());
+        assert!(!share.permit(cost::COMMAND, 0, Instant::now()));
+        assert!(share.wait().now_or_never().is_none());
+        drop(given_up);
+        share.wait().await;
+        assert_eq!(begun.elapsed().as_millis(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_costs_more_than_the_burst_has_its_turn_too() {
+        for burst in [0, 1] {
+            let openings = [cost::OPEN + cost::COMMAND; 3];
+            assert_eq!(turns(&allowance(10, burst), openings).await, [0, 110, 220], "burst {burst}");
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! Requests: one frame to the relay, and its answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream, WriteError};
-use quip_protocol::{Code, ToClient, cost, frame::Message, frame::to_bytes};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use quip_protocol::{Code, ToClient, frame::Message, frame::to_bytes};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 use super::{Broken, Hub, Link, buffer::Buffer, dial::CHUNK, outgoing::Outgoing};
 use crate::{ConnectionLost, RequestError};
@@ -20,9 +23,15 @@ pub(crate) async fn ask<M: Message>(
 ) -> Result<bool, RequestError> {
     let request = to_bytes(request);
     let asking = async {
+        let mut links = hub.links.follow();
         loop {
-            let link = hub.links.link().await?;
-            sleep_until(link.allowance.reserve(cost::REQUEST, Instant::now())).await;
+            let link = links.link().await?;
+            tokio::select! {
+                biased;
+                // A turn is one of its connection.
+                () = links.changed() => continue,
+                () = turn(hub, &link) => {}
+            }
             // It is refused before anything else is said.
             match answer(&link, request.clone(), &mut each).await {
                 Err(RequestError::Refused { code: Code::RATE, retry_after, .. }) => sleep(retry_after.max(SHORT)).await,
@@ -31,6 +40,20 @@ pub(crate) async fn ask<M: Message>(
         }
     };
     timeout(limit, asking).await.unwrap_or(Err(ConnectionLost::Timeout(limit).into()))
+}
+
+/// Waits in a task of its own: the app may not poll a request for a while, and others wait behind it.
+async fn turn(hub: &Hub, link: &Arc<Link>) {
+    let (mut tell, told) = oneshot::channel();
+    let link = link.clone();
+    hub.platform.spawn(async move {
+        tokio::select! {
+            biased;
+            () = tell.closed() => {}
+            () = link.allowance.turn_of_request() => drop(tell.send(())),
+        }
+    });
+    told.await.ok();
 }
 
 async fn answer(

@@ -67,14 +67,7 @@ impl Links {
     /// # Errors
     /// When there will be none.
     pub(crate) async fn link(self: &Arc<Self>) -> Result<Arc<Link>, ClosedReason> {
-        let mut follower = self.follow();
-        loop {
-            match follower.latest() {
-                LinkState::Up(link) => return Ok(link),
-                LinkState::Closed(reason) => return Err(reason),
-                LinkState::Down => follower.changed().await,
-            }
-        }
+        self.follow().link().await
     }
 }
 
@@ -84,6 +77,20 @@ impl Follower {
         let state = lock(&self.links.state);
         self.seen = state.version;
         state.now.clone()
+    }
+
+    /// The connection, once there is one.
+    ///
+    /// # Errors
+    /// When there will be none.
+    pub(super) async fn link(&mut self) -> Result<Arc<Link>, ClosedReason> {
+        loop {
+            match self.latest() {
+                LinkState::Up(link) => return Ok(link),
+                LinkState::Closed(reason) => return Err(reason),
+                LinkState::Down => self.changed().await,
+            }
+        }
     }
 
     /// Waits for a change since it was last looked at. Cancel-safe.

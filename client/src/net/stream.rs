@@ -198,13 +198,12 @@ async fn attend<T>(shared: &Shared, until: impl Future<Output = T>) -> Option<T>
 
 /// Drives one stream on one connection.
 async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
-    let joins = shared.with(|core| core.will_join());
-    let turn = link.allowance.reserve(cost::OPEN + if joins { cost::COMMAND } else { 0 }, Instant::now());
+    let cost = cost::OPEN + if shared.with(|core| core.will_join()) { cost::COMMAND } else { 0 };
     let opening = async {
         tokio::select! {
             biased;
             () = links.changed() => None,
-            opened = async { sleep_until(turn).await; link.connection.open_bi().await } => opened.ok(),
+            opened = async { link.allowance.turn(cost).await; link.connection.open_bi().await } => opened.ok(),
         }
     };
     let (send, recv) = match attend(shared, opening).await {
@@ -220,7 +219,7 @@ async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
         recv,
         buffer: Buffer::default(),
         out: Outgoing::new(send),
-        share: Share::new(link),
+        share: Share::new(&link.allowance),
         state: State::Open,
         read_all: false,
     };
@@ -285,14 +284,15 @@ impl Stream<'_> {
                 Turn::Wait { timer, wants_read } => (timer, wants_read),
             };
             // Read and write concurrently, so that neither blocks the other. The order is fixed, so that a run in a simulation
-            // can be repeated; every turn does what the timer and the wake ask for.
+            // can be repeated; every turn does what the timer and the wake ask for. The share goes first, since others wait for
+            // what it is given.
             tokio::select! {
                 biased;
                 () = links.changed() => return Ok(Exit::Lost),
+                () = self.share.wait() => {}
                 written = self.out.write(), if !self.out.is_empty() => self.on_written(written)?,
                 chunk = self.recv.read_chunk(CHUNK, true), if wants_read && !self.read_all => self.on_read(shared, chunk)?,
                 () = shared.wake.notified() => {}
-                () = self.share.wait() => {}
                 () = at(timer) => {}
             }
         }
@@ -305,7 +305,7 @@ impl Stream<'_> {
             self.decode(core, now)?;
             let next = core.poll(now, self.out.is_empty());
             self.share.unanswered(core.unanswered_bytes());
-            core.write(now, |size| self.share.permit(size, now));
+            core.write(now, |size| self.share.permit(cost::COMMAND, size, now));
             if self.state == State::Closed {
                 core.take_out();
             } else if self.out.is_empty() && core.has_out() {
@@ -372,7 +372,9 @@ impl Stream<'_> {
     }
 
     /// Ends the stream cleanly, so that the conversation can be reopened at once.
-    async fn leave(&mut self) {
+    async fn leave(mut self) {
+        // Others wait behind it.
+        drop(self.share);
         self.out.end();
         let read = async { while let Ok(Some(_)) = self.recv.read_chunk(usize::MAX, true).await {} };
         timeout(GOODBYE, read).await.ok();

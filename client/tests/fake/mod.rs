@@ -21,7 +21,20 @@ use tokio::time::timeout;
 pub(crate) struct Relay {
     pub(crate) endpoint: Endpoint,
     pub(crate) certificate: CertificateDer<'static>,
+    /// What `Welcome` says of them.
+    pub(crate) pace: Pace,
     port: u16,
+}
+
+/// What a client may send.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// Commands a second; 0 = any number.
+    pub(crate) rate: u64,
+    /// Commands at once.
+    pub(crate) burst: u64,
+    /// Bytes of unanswered commands.
+    pub(crate) bytes: u64,
 }
 
 /// A connection after its Hello.
@@ -58,7 +71,8 @@ impl Relay {
         let config = ServerConfig::with_crypto(Arc::new(tls));
         let endpoint = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
         let port = endpoint.local_addr().expect("an address").port();
-        Self { endpoint, certificate, port }
+        let pace = Pace { rate: 0, burst: 0, bytes: 196_608 };
+        Self { endpoint, certificate, pace, port }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -87,7 +101,7 @@ impl Relay {
     /// The next connection, whose `Welcome` names other relays.
     pub(crate) async fn welcome(&self, others: &[&Self]) -> Session {
         let mut session = self.accept().await;
-        session.welcome(others).await;
+        session.welcome(self.pace, others).await;
         session
     }
 
@@ -99,7 +113,7 @@ impl Relay {
 }
 
 impl Session {
-    pub(crate) async fn welcome(&mut self, others: &[&Relay]) {
+    pub(crate) async fn welcome(&mut self, pace: Pace, others: &[&Relay]) {
         let relays: Vec<String> = others.iter().map(|relay| relay.name()).collect();
         let welcome = Welcome {
             user: "alice",
@@ -112,9 +126,9 @@ impl Session {
             frame: 65_536,
             message: 16_384,
             unanswered: 64,
-            unanswered_bytes: 196_608,
-            rate: 0,
-            burst: 0,
+            unanswered_bytes: pace.bytes,
+            rate: pace.rate,
+            burst: pace.burst,
             relay: "fake",
             relays: Items::encode(relays.iter().map(String::as_str)),
             features: Items::default(),
