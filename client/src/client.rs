@@ -10,7 +10,7 @@ use quip_protocol::{
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -41,6 +41,9 @@ pub(crate) struct Inner {
     /// The connection's task ends when the last sender is dropped.
     orders: mpsc::UnboundedSender<Order>,
 }
+
+/// A conversation whose task runs, and what becomes of its opening.
+type Begun = (Arc<Shared>, oneshot::Receiver<Result<(), OpenError>>);
 
 impl Client {
     /// Connects. Resolves when a relay has accepted the token. Must be called on a tokio runtime, which runs the connection.
@@ -99,10 +102,20 @@ impl Client {
     /// If the relay refuses, does not answer in time ([`Config::answer_timeout`]), or the conversation is already open.
     pub async fn open(&self, target: Target, options: OpenOptions) -> Result<Conversation, OpenError> {
         let limit = self.inner.timing.answer;
-        timeout(limit, self.open_now(target, options)).await.unwrap_or(Err(OpenError::Timeout(limit)))
+        let deadline = Instant::now() + limit;
+        let begun = timeout_at(deadline, self.begin(target, options, deadline)).await;
+        let (shared, opened) = begun.unwrap_or(Err(OpenError::Timeout(limit)))?;
+        // From here on dropping the handle ends the task, also if this future is cancelled.
+        let conversation = Conversation::new(shared.clone(), self.inner.clone());
+        match timeout_at(deadline, opened).await {
+            Ok(Ok(result)) => result.map(|()| conversation),
+            Ok(Err(_)) => Err(OpenError::Closed(ClosedReason::ByApp)),
+            Err(_) => Err(shared.with(|core| core.refusal()).unwrap_or(OpenError::Timeout(limit))),
+        }
     }
 
-    async fn open_now(&self, target: Target, options: OpenOptions) -> Result<Conversation, OpenError> {
+    /// Starts the task of a conversation.
+    async fn begin(&self, target: Target, options: OpenOptions, deadline: Instant) -> Result<Begun, OpenError> {
         let hub = &self.inner.hub;
         // What the relay allows is known once there is a connection.
         let limits = hub.links.link().await?.limits;
@@ -112,22 +125,15 @@ impl Client {
             let (me, target) = (self.inner.user.clone(), target.clone());
             let made = hub.register(id, || {
                 let saved = hub.keeper.conversation(id);
-                Shared::new(Core::new(Setup { me, target, options, saved, opening }), limits, hub)
+                Shared::new(Core::new(Setup { me, target, options, saved, opening, deadline }), limits, hub)
             });
-            let shared = match made {
-                Ok(shared) => shared,
-                Err(present) => {
-                    present.make_way().await?;
-                    continue;
+            match made {
+                Ok(shared) => {
+                    hub.platform.spawn(net::run(shared.clone(), hub.clone(), self.inner.orders.downgrade()));
+                    return Ok((shared, opened));
                 }
-            };
-            // From here on dropping the handle ends the task, also if this future is cancelled.
-            let conversation = Conversation::new(shared.clone(), self.inner.clone());
-            hub.platform.spawn(net::run(shared, hub.clone(), self.inner.orders.downgrade()));
-            return match opened.await {
-                Ok(result) => result.map(|()| conversation),
-                Err(_) => Err(OpenError::Closed(ClosedReason::ByApp)),
-            };
+                Err(present) => present.make_way().await?,
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use quip_protocol::{Code, Retry};
 use thiserror::Error;
 
-use crate::{StateError, TokenError, Untrusted};
+use crate::{StateError, TokenError, Untrusted, untrusted::Span};
 
 /// Why a connection to a relay failed or ended.
 #[derive(Debug, Clone, Error)]
@@ -131,10 +131,12 @@ impl ClosedReason {
 #[derive(Debug, Clone, Error)]
 pub enum OpenError {
     /// The relay refused. [`Code::NOT_FOUND`] includes conversations that this user may not see.
-    #[error("refused by the relay: {code}{}", detail(*code, text))]
+    #[error("refused by the relay: {code}{}{}", detail(*code, text), again(*code, *retry_after))]
     Refused {
         /// The reason.
         code: Code,
+        /// How long to wait before a retry.
+        retry_after: Duration,
         /// For people; may be empty.
         text: String,
     },
@@ -235,7 +237,7 @@ impl ReceiptError {
 #[derive(Debug, Clone, Error)]
 pub enum RequestError {
     /// The relay refused.
-    #[error("refused by the relay: {code}{}", detail(*code, text))]
+    #[error("refused by the relay: {code}{}{}", detail(*code, text), again(*code, *retry_after))]
     Refused {
         /// The reason.
         code: Code,
@@ -266,4 +268,10 @@ impl RequestError {
 /// The relay's text, unless it repeats that of the code.
 fn detail(code: Code, text: &str) -> String {
     if text.is_empty() || text == code.to_string() { String::new() } else { format!(" ({text})") }
+}
+
+/// When to try again, if that is worth saying.
+fn again(code: Code, retry_after: Duration) -> String {
+    let is_long = code.retry() == Retry::Later && retry_after >= Duration::from_secs(1);
+    if is_long { format!("; try again in {}", Span(retry_after)) } else { String::new() }
 }

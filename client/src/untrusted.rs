@@ -73,7 +73,7 @@ impl Untrusted {
         let rustls::Error::InvalidCertificate(error) = error else { return Self::Other(error.to_string().into()) };
         match error {
             CertificateError::ApplicationVerificationFailure => Self::OtherFingerprint { found: fingerprint },
-            // The other one comes of two authorities with the same name.
+            // The other one is the answer when two authorities have the same name.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
             CertificateError::NotValidForNameContext { expected, presented } => {
                 let names = presented.iter().map(|name| plain(name)).collect();
@@ -120,7 +120,8 @@ impl fmt::Display for Names<'_> {
     }
 }
 
-struct Span(Duration);
+/// A length of time for people.
+pub(crate) struct Span(pub(crate) Duration);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,8 @@
 mod fake;
 #[path = "session/pacing.rs"]
 mod pacing;
+#[path = "session/refused.rs"]
+mod refused;
 #[path = "session/trust.rs"]
 mod trust;
 

@@ -30,7 +30,8 @@ pub(crate) async fn run(common: &Common, action: GroupAction) -> anyhow::Result<
 }
 
 async fn create(common: &Common, client: &Client, title: Option<&str>, members: &[String]) -> anyhow::Result<()> {
-    let group = client.open(Target::new_group(), OpenOptions::join().start(Start::Now)).await?;
+    let made = client.open(Target::new_group(), OpenOptions::join().start(Start::Now)).await;
+    let group = made.context("the group was not created")?;
     let id = group.id();
     // The id is printed first: the group exists even if a member cannot be added.
     if common.json {

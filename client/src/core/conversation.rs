@@ -49,7 +49,12 @@ pub(crate) struct Core {
     /// Whether this user still has to become a member.
     want_join: bool,
     tries: u32,
+    /// Resolved when the app has the conversation, or will not have it.
     opening: Option<oneshot::Sender<Result<(), OpenError>>>,
+    /// How long the app waits for that.
+    deadline: Instant,
+    /// Why the relay did not open the conversation the last time.
+    refusal: Option<OpenError>,
     opened: Option<Opened>,
     outbox: Outbox,
     delivery: Delivery,
@@ -105,11 +110,13 @@ pub(crate) struct Setup {
     pub(crate) options: OpenOptions,
     pub(crate) saved: SavedConversation,
     pub(crate) opening: oneshot::Sender<Result<(), OpenError>>,
+    /// How long the app waits for the opening.
+    pub(crate) deadline: Instant,
 }
 
 impl Core {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { me, target, options, saved, opening } = setup;
+        let Setup { me, target, options, saved, opening, deadline } = setup;
         let id = target.conversation(&me);
         Self {
             outbox: Outbox::new(id, &saved),
@@ -125,6 +132,8 @@ impl Core {
             want_join: options.join,
             tries: 0,
             opening: Some(opening),
+            deadline,
+            refusal: None,
             opened: None,
             delivery: Delivery::default(),
             own: BTreeMap::new(),
@@ -151,6 +160,11 @@ impl Core {
     /// What the relay reported at the latest opening.
     pub(crate) fn opened(&self) -> Option<&Opened> {
         self.opened.as_ref()
+    }
+
+    /// Why the relay did not open the conversation the last time, if it said so.
+    pub(crate) fn refusal(&self) -> Option<OpenError> {
+        self.refusal.clone()
     }
 
     /// Number of unanswered commands.
@@ -220,8 +234,9 @@ impl Core {
         self.linger = Some(deadline);
     }
 
-    /// The client was closed: unanswered commands stay stored.
+    /// The client was closed, or the opening failed: unanswered commands stay stored.
     pub(crate) fn close(&mut self, error: OpenError) {
+        self.withdraw();
         self.stream = Stream::Over;
         self.opening.take().map(|opening| opening.send(Err(error)));
         self.delivery.close();
@@ -276,6 +291,9 @@ impl Core {
         }
         if self.stream == Stream::Over {
             return Next::Over;
+        }
+        if self.linger.is_some() {
+            self.withdraw();
         }
         if let Some(next) = self.next {
             return next;
@@ -368,6 +386,15 @@ impl Core {
             frames::append(&mark, &mut self.out);
         }
         Next::Go
+    }
+
+    /// The app does not get a conversation that is not opened yet, so the user does not join it, unless the relay may have
+    /// decided that already.
+    fn withdraw(&mut self) {
+        if self.opening.is_some() {
+            self.want_join = false;
+            self.outbox.withdraw_join();
+        }
     }
 
     fn hold_until(&mut self, until: Instant) {

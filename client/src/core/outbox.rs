@@ -170,6 +170,17 @@ impl Outbox {
         }
     }
 
+    /// Takes the join back, which is the only command, unless it may have been decided.
+    pub(super) fn withdraw_join(&mut self) {
+        if let Some(n) = self.join()
+            && let Some(join) = self.items.pop_front_if(|item| !item.sent && !item.doubtful)
+        {
+            drop(join);
+            self.next_n = n;
+            self.changes.push(Change::Outbox(self.id, n - 1, Vec::new()));
+        }
+    }
+
     /// Renumbers the join, which is the only command, to `n`.
     pub(super) fn renumber_join(&mut self, n: u64) {
         self.next_n = n;
@@ -212,7 +223,14 @@ impl Outbox {
     fn renumber(&mut self) {
         self.items.retain_mut(|item| match frames::renumber(&item.frame, self.next_n) {
             Some(frame) => {
-                (item.n, item.frame, item.doubtful, item.displaced) = (self.next_n, frame, false, false);
+                *item = Item {
+                    n: self.next_n,
+                    frame,
+                    sent: false,
+                    doubtful: false,
+                    displaced: false,
+                    ticket: item.ticket.take(),
+                };
                 self.next_n += 1;
                 true
             }

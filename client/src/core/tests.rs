@@ -20,6 +20,8 @@ use crate::{
 };
 
 const LOG: u64 = 7;
+/// How long the app waits for an opening.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 struct Room {
     core: Core,
@@ -37,8 +39,9 @@ impl Room {
         let target = Target::room("test:room").expect("a room");
         let mut kept = Saved::default();
         kept.conversations.insert(target.conversation(&me), saved.clone());
-        let core = Core::new(Setup { me, target, options, saved, opening: ticket });
-        Self { core, now: Instant::now(), saved: kept, opening }
+        let now = Instant::now();
+        let core = Core::new(Setup { me, target, options, saved, opening: ticket, deadline: now + PATIENCE });
+        Self { core, now, saved: kept, opening }
     }
 
     /// A member at the head of a log of `head` events, with nothing sent so far.
@@ -140,6 +143,11 @@ impl Room {
 
     fn end(&mut self, code: Code, info: u64) {
         self.frame(ToClient::End(End { code, retry_after: 0, info, text: "because" }));
+    }
+
+    fn put_off(&mut self, code: Code, retry_after: Duration) {
+        let retry_after = retry_after.as_millis() as u64;
+        self.frame(ToClient::End(End { code, retry_after, info: 0, text: "because" }));
     }
 
     fn poll(&mut self) -> Next {
@@ -759,6 +767,76 @@ fn a_join_that_is_refused_fails_the_opening_and_one_put_off_is_repeated() {
     let refused = room.opening.try_recv().expect("resolved");
     assert!(matches!(refused, Err(OpenError::Refused { code: Code::BANNED, .. })));
     assert_eq!(room.kept().outbox.len(), 0);
+}
+
+/// The code of the failed opening.
+fn failed(room: &mut Room) -> Option<Code> {
+    match room.opening.try_recv().expect("resolved") {
+        Err(OpenError::Refused { code, .. }) => Some(code),
+        _ => None,
+    }
+}
+
+#[test]
+fn an_opening_that_is_put_off_for_longer_than_the_app_waits_fails_with_the_reason_and_leaves_nothing() {
+    for code in [Code::RATE, Code::FULL, Code::BUSY, Code::TOO_MANY_CREATED] {
+        let mut room = Room::new(join(), SavedConversation::default());
+        room.connect();
+        room.wait(1000);
+        room.put_off(code, PATIENCE);
+        assert_eq!(room.poll(), Next::Over);
+        assert_eq!(failed(&mut room), Some(code));
+        assert!(room.saved.conversations.is_empty(), "{code}: {:?}", room.saved);
+    }
+    let mut member = Room::new(OpenOptions::member(), SavedConversation::default());
+    member.connect();
+    member.put_off(Code::BUSY, PATIENCE + Duration::from_millis(1));
+    assert_eq!((member.poll(), failed(&mut member)), (Next::Over, Some(Code::BUSY)));
+}
+
+#[test]
+fn an_opening_that_the_app_gives_up_has_the_last_reason_and_its_join_is_withdrawn() {
+    let mut room = Room::new(join(), SavedConversation::default());
+    room.connect();
+    room.put_off(Code::BUSY, Duration::from_secs(3));
+    assert_eq!(room.poll(), Next::Again(Duration::from_secs(3)));
+    assert!(matches!(room.core.refusal(), Some(OpenError::Refused { code: Code::BUSY, .. })));
+    room.core.disconnected();
+    room.core.release(room.now + Duration::from_secs(10));
+    assert_eq!(room.poll(), Next::Over);
+    assert!(room.saved.conversations.is_empty(), "{:?}", room.saved);
+}
+
+#[test]
+fn a_join_that_may_have_been_decided_is_not_withdrawn() {
+    // Sent and unanswered, on this stream or an earlier one; with an outcome that the relay does not know.
+    let lost: [fn(&mut Room); 4] = [
+        |_| {},
+        |room| room.core.disconnected(),
+        |room| room.put_off(Code::LOST, Duration::ZERO),
+        |room| {
+            room.reconnect();
+            room.put_off(Code::BUSY, Duration::ZERO);
+        },
+    ];
+    for lost in lost {
+        let mut room = Room::new(join(), SavedConversation::default());
+        room.connect();
+        lost(&mut room);
+        room.core.release(room.now + Duration::from_secs(10));
+        room.poll();
+        assert_eq!(room.kept().outbox.len(), 1);
+        room.core.close(OpenError::AlreadyOpen);
+        assert_eq!((room.poll(), room.kept().outbox.len()), (Next::Over, 1));
+    }
+    // One whose number was not to be had was not decided.
+    let mut room = Room::new(join(), SavedConversation { last_n: 6, ..SavedConversation::default() });
+    room.connect();
+    room.end(Code::MISSING, 2);
+    room.core.disconnected();
+    room.core.close(OpenError::AlreadyOpen);
+    room.poll();
+    assert_eq!((room.kept().last_n, room.kept().outbox.len()), (2, 0));
 }
 
 #[test]

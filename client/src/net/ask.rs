@@ -7,7 +7,7 @@ use quinn::{ReadError, RecvStream, WriteError};
 use quip_protocol::{Code, ToClient, frame::Message, frame::to_bytes};
 use tokio::{
     sync::oneshot,
-    time::{sleep, timeout},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{Broken, Hub, Link, buffer::Buffer, dial::CHUNK, outgoing::Outgoing};
@@ -22,6 +22,8 @@ pub(crate) async fn ask<M: Message>(
     mut each: impl FnMut(ToClient<'_>) -> Option<()>,
 ) -> Result<bool, RequestError> {
     let request = to_bytes(request);
+    let deadline = Instant::now() + limit;
+    let mut refused = None;
     let asking = async {
         let mut links = hub.links.follow();
         loop {
@@ -34,12 +36,21 @@ pub(crate) async fn ask<M: Message>(
             }
             // It is refused before anything else is said.
             match answer(&link, request.clone(), &mut each).await {
-                Err(RequestError::Refused { code: Code::RATE, retry_after, .. }) => sleep(retry_after.max(SHORT)).await,
+                Err(RequestError::Refused { code: Code::RATE, retry_after, text }) => {
+                    let again = Instant::now() + retry_after.max(SHORT);
+                    let refusal = RequestError::Refused { code: Code::RATE, retry_after, text };
+                    if again > deadline {
+                        return Err(refusal);
+                    }
+                    refused = Some(refusal);
+                    sleep_until(again).await;
+                }
                 answered => return answered,
             }
         }
     };
-    timeout(limit, asking).await.unwrap_or(Err(ConnectionLost::Timeout(limit).into()))
+    let answered = timeout_at(deadline, asking).await;
+    answered.unwrap_or_else(|_| Err(refused.unwrap_or_else(|| ConnectionLost::Timeout(limit).into())))
 }
 
 /// Waits in a task of its own: the app may not poll a request for a while, and others wait behind it.

@@ -351,7 +351,7 @@ impl Stream<'_> {
             }
             Err(ReadError::Reset(code)) => {
                 self.read_all = true;
-                shared.with(|core| core.reset(Code(code.into_inner())));
+                shared.with(|core| core.reset(Code(code.into_inner()), Instant::now()));
             }
             Err(_) => return Err(Failed::Lost),
         }

@@ -121,6 +121,9 @@ impl Saved {
                 let kept = self.conversations.entry(*id).or_default();
                 kept.last_n = *last_n;
                 kept.outbox = items.iter().cloned().collect();
+                if *kept == SavedConversation::default() {
+                    self.conversations.remove(id);
+                }
             }
             Change::Cursor(id, cursor) => self.conversations.entry(*id).or_default().cursor = Some(*cursor),
         }

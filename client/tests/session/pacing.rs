@@ -2,7 +2,7 @@
 
 use std::task::{Context, Waker};
 
-use quip_client::{Client, ConversationId};
+use quip_client::{Client, Code, ConversationId};
 use quip_protocol::ToRelay;
 
 use super::{
@@ -63,6 +63,18 @@ async fn a_message_waits_for_one_request_and_not_for_all() {
         }
     }
     assert!(arrived - before <= 3, "{} requests went first", arrived - before);
+    asking.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_its_turn_goes_to_the_connection_that_there_is_then() {
+    let relay = slow();
+    let (client, session) = connect(&relay).await;
+    let asking: Vec<_> = (0..20).map(|_| begin(&client)).map(tokio::spawn).collect();
+    request(&session).await;
+    session.close(Code::SHUTDOWN);
+    let session = relay.welcome(&[]).await;
+    request(&session).await;
     asking.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

@@ -22,7 +22,7 @@ impl Core {
             (Stream::None | Stream::Finishing | Stream::Drained | Stream::Over, _) => Ok(()),
             (Stream::Opening, ToClient::Opened(opened)) => self.on_opened(opened),
             (_, ToClient::End(end)) => {
-                self.on_end(end.code, Duration::from_millis(end.retry_after), end);
+                self.on_end(end, Duration::from_millis(end.retry_after), now);
                 Ok(())
             }
             (Stream::Open, ToClient::Event(event)) => self.on_event(event),
@@ -38,9 +38,9 @@ impl Core {
     }
 
     /// The relay reset the stream.
-    pub(crate) fn reset(&mut self, code: Code) {
+    pub(crate) fn reset(&mut self, code: Code, now: Instant) {
         if self.next.is_none() && !self.drained() {
-            self.on_end(code, PAUSE, &End { code, retry_after: 0, info: 0, text: "" });
+            self.on_end(&End { code, retry_after: 0, info: 0, text: "" }, PAUSE, now);
         }
     }
 
@@ -188,7 +188,8 @@ impl Core {
         Ok(())
     }
 
-    fn on_end(&mut self, code: Code, retry_after: Duration, end: &End<'_>) {
+    fn on_end(&mut self, end: &End<'_>, retry_after: Duration, now: Instant) {
+        let code = end.code;
         if code == Code::ENDED && self.stream == Stream::Open && !self.want_join && self.has_to_part() {
             self.stream = Stream::Drained;
             self.next = Some(Next::Again(PAUSE));
@@ -209,16 +210,17 @@ impl Core {
         if code == Code::BEHIND && self.behind == Behind::No {
             self.behind = Behind::At(end.info);
         }
+        let again = retry_after.max(SHORT);
+        let refused = OpenError::Refused { code, retry_after: again, text: end.text.to_owned() };
         self.next = match code.retry() {
-            Retry::Later => Some(Next::Again(retry_after.max(SHORT))),
+            Retry::Later if self.opening.is_some() && now + again > self.deadline => return self.close(refused),
+            Retry::Later => Some(Next::Again(again)),
             Retry::Elsewhere => Some(Next::Elsewhere),
             // A newer stream has it, which this task did not open.
             Retry::Done if code == Code::REOPENED => Some(Next::Again(PAUSE)),
-            _ => {
-                self.end(code, end.text);
-                Some(Next::Over)
-            }
+            _ => return self.end(code, refused),
         };
+        self.refusal = Some(refused);
     }
 
     /// Whether to reopen after the end of the membership, to fetch discarded events and outstanding outcomes. Outcomes are
@@ -256,16 +258,21 @@ impl Core {
                 self.outbox.settle(n, Err(ReceiptError::Refused(code)));
                 false
             }
-            _ => false,
+            // It was not decided; with LOST it may have been.
+            code => {
+                if code.retry() == Retry::Later && code != Code::LOST {
+                    self.outbox.wait_again(n);
+                }
+                false
+            }
         }
     }
 
     /// Ends for good. Undecided commands are dropped, so that they are not sent in a later membership.
-    fn end(&mut self, code: Code, text: &str) {
+    fn end(&mut self, code: Code, refused: OpenError) {
         if self.opened.is_some() {
             self.outbox.give_up(ReceiptError::Unknown);
         }
-        let refused = OpenError::Refused { code, text: text.to_owned() };
         self.opening.take().map(|opening| opening.send(Err(refused)));
         self.delivery.end(code);
         self.save_cursor();
