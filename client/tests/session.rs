@@ -148,6 +148,19 @@ async fn a_relay_that_falls_silent_is_left_long_before_the_idle_timeout() {
 }
 
 #[tokio::test]
+async fn reconnecting_resumes_the_session_of_tls() {
+    let relay = Relay::start();
+    let trust = Trust::Ca(vec![relay.certificate.clone()]);
+    let (client, session) = connect_with(&relay, Config::new([relay.name()], trust, "token"), &[]).await;
+    // Tickets are there when something that follows them is.
+    let (_conversation, _stream) = open(&client, &session, "test:a").await;
+    assert_eq!(relay.resumed(), 0);
+    session.close(Code::SHUTDOWN);
+    let _session = relay.welcome(&[]).await;
+    assert_eq!(relay.resumed(), 1);
+}
+
+#[tokio::test]
 async fn a_connection_outlives_a_change_of_address() {
     let relay = Relay::start();
     let (client, session) = connect(&relay).await;

@@ -128,6 +128,7 @@ impl Attempt {
         let limit = self.timing.attempt;
         let token = timeout(limit, self.token.token()).await.map_err(|_| ConnectionLost::Timeout(limit))??;
         let addresses = self.resolve().await?;
+        self.tls.forget();
         timeout(limit, self.race(&addresses, &token)).await.unwrap_or(Err(ConnectionLost::Timeout(limit)))
     }
 
@@ -152,8 +153,7 @@ impl Attempt {
     async fn greet(&self, address: SocketAddr, token: &str) -> Result<Session, ConnectionLost> {
         let endpoint =
             endpoint(&self.platform, address).map_err(|error| ConnectionLost::Transport(error.to_string().into()))?;
-        let (tls, verdict) = self.tls.attempt().map_err(|error| ConnectionLost::Transport(error.into()))?;
-        let mut config = ClientConfig::new(tls);
+        let mut config = ClientConfig::new(self.tls.config());
         let platform = self.platform.clone();
         config.initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&platform.random::<20>())));
         config.transport_config(transport::config(self.streams, self.timing.keepalive, self.timing.idle));
@@ -161,7 +161,7 @@ impl Attempt {
             .connect_with(config, address, host(&self.relay))
             .map_err(|error| self.no_address(&error.to_string()))?
             .await
-            .map_err(|error| verdict.or(error))?;
+            .map_err(|error| self.tls.lost(error))?;
         // Whatever fails from here on closes the connection, because nobody holds it any more.
         let (mut send, recv) = connection.open_bi().await?;
         send.set_priority(SESSION).ok();

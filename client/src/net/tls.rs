@@ -16,15 +16,16 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::{ConnectionLost, Platform, Trust, Untrusted, lock::lock};
 
-/// What every attempt to connect has in common.
+/// What every attempt to connect has in common. rustls resumes a session only with the verifier that it began with, so there
+/// is one for all.
 #[derive(Clone)]
 pub(super) struct Tls {
-    config: ClientConfig,
-    trust: Arc<dyn ServerCertVerifier>,
+    config: Arc<QuicClientConfig>,
+    verdict: Verdict,
 }
 
-/// Why an attempt does not trust a relay, once it does not.
-pub(super) struct Verdict(Arc<Mutex<Option<Untrusted>>>);
+/// Why the relay that was tried last is not trusted, once it is not.
+type Verdict = Arc<Mutex<Option<Untrusted>>>;
 
 impl Tls {
     /// The configuration for `trust`. Does not use the process's default provider.
@@ -44,40 +45,42 @@ impl Tls {
                     .map_err(|error| error.to_string())?
             }
         };
+        let verdict = Verdict::default();
         let mut config = ClientConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(trust.clone())
+            .with_custom_certificate_verifier(Arc::new(Noted { trust, verdict: verdict.clone() }))
             .with_no_client_auth();
         config.alpn_protocols = vec![quip_protocol::ALPN.to_vec()];
-        let tls = Self { config, trust };
-        tls.attempt().map(|_| tls)
-    }
-
-    /// The configuration of one attempt.
-    pub(super) fn attempt(&self) -> Result<(Arc<QuicClientConfig>, Verdict), String> {
-        let verdict = Verdict(Arc::default());
-        let noted = Noted { trust: self.trust.clone(), verdict: verdict.0.clone() };
-        let mut config = self.config.clone();
-        config.dangerous().set_certificate_verifier(Arc::new(noted));
         let config = QuicClientConfig::try_from(config).map_err(|error| error.to_string())?;
-        Ok((Arc::new(config), verdict))
+        Ok(Self { config: Arc::new(config), verdict })
+    }
+
+    /// The configuration of an attempt.
+    pub(super) fn config(&self) -> Arc<QuicClientConfig> {
+        self.config.clone()
+    }
+
+    /// Forgets the relay that was tried last.
+    pub(super) fn forget(&self) {
+        lock(&self.verdict).take();
+    }
+
+    /// Why an attempt failed. The addresses of a relay are tried at once, and what one of them shows is true of the relay.
+    pub(super) fn lost(&self, error: quinn::ConnectionError) -> ConnectionLost {
+        match ConnectionLost::from(error) {
+            lost @ ConnectionLost::Handshake(_) => lock(&self.verdict).clone().map_or(lost, ConnectionLost::Untrusted),
+            lost => lost,
+        }
     }
 }
 
-impl Verdict {
-    /// What became of an attempt that failed.
-    pub(super) fn or(&self, error: quinn::ConnectionError) -> ConnectionLost {
-        lock(&self.0).take().map_or_else(|| error.into(), ConnectionLost::Untrusted)
-    }
-}
-
-/// Notes why the certificate of one attempt is not trusted: QUIC keeps the text only.
+/// Notes why a certificate is not trusted: QUIC keeps the text only.
 #[derive(Debug)]
 struct Noted {
     trust: Arc<dyn ServerCertVerifier>,
-    verdict: Arc<Mutex<Option<Untrusted>>>,
+    verdict: Verdict,
 }
 
 impl Noted {

@@ -2,7 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,10 @@ use quip_protocol::{
     frame::{self, Message, to_bytes},
     session::Welcome,
 };
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    server::{ServerSessionMemoryCache, StoresServerSessions},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::time::timeout;
 
@@ -23,7 +29,15 @@ pub(crate) struct Relay {
     pub(crate) certificate: CertificateDer<'static>,
     /// What `Welcome` says of them.
     pub(crate) pace: Pace,
+    tickets: Arc<Tickets>,
     port: u16,
+}
+
+/// Sessions of TLS to resume.
+#[derive(Debug)]
+struct Tickets {
+    kept: Arc<ServerSessionMemoryCache>,
+    resumed: AtomicUsize,
 }
 
 /// What a client may send.
@@ -66,13 +80,15 @@ impl Relay {
             .expect("TLS 1.3")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+        let tickets = Arc::new(Tickets { kept: ServerSessionMemoryCache::new(8), resumed: AtomicUsize::new(0) });
+        tls.session_storage = tickets.clone();
         tls.alpn_protocols = vec![alpn.to_vec()];
         let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("TLS for QUIC");
         let config = ServerConfig::with_crypto(Arc::new(tls));
         let endpoint = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
         let port = endpoint.local_addr().expect("an address").port();
         let pace = Pace { rate: 0, burst: 0, bytes: 196_608 };
-        Self { endpoint, certificate, pace, port }
+        Self { endpoint, certificate, pace, tickets, port }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -87,6 +103,11 @@ impl Relay {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.certificate);
         let fingerprint = digest.as_ref().try_into().expect("32 bytes");
         Config::new([self.address()], Trust::Fingerprint(fingerprint), "token")
+    }
+
+    /// How many sessions of TLS were resumed.
+    pub(crate) fn resumed(&self) -> usize {
+        self.tickets.resumed.load(Ordering::Relaxed)
     }
 
     /// The next connection, after its Hello.
@@ -109,6 +130,26 @@ impl Relay {
     pub(crate) fn vanish(&self) {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
         self.endpoint.rebind(socket).expect("another socket");
+    }
+}
+
+impl StoresServerSessions for Tickets {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.kept.put(key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.kept.get(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let found = self.kept.take(key);
+        self.resumed.fetch_add(found.is_some().into(), Ordering::Relaxed);
+        found
+    }
+
+    fn can_cache(&self) -> bool {
+        true
     }
 }
 
