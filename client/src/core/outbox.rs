@@ -130,6 +130,11 @@ impl Outbox {
         self.items.iter_mut().filter(|item| item.n >= n).for_each(|item| item.sent = false);
     }
 
+    /// This and the later commands were certainly not decided.
+    pub(super) fn clear_doubt(&mut self, n: u64) {
+        self.items.iter_mut().filter(|item| item.n >= n).for_each(|item| item.doubtful = false);
+    }
+
     /// The outcome of the command is unknown to the relay.
     pub(super) fn doubt(&mut self, n: u64) {
         self.at(n, |item| (item.sent, item.doubtful) = (false, true));

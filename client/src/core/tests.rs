@@ -1,5 +1,7 @@
 //! One rule of the protocol after the other: what comes in, and exactly what goes out.
 
+mod traces;
+
 use std::{task::Waker, time::Duration};
 
 use bytes::Bytes;
@@ -326,6 +328,24 @@ fn a_refusal_that_decides_nothing_gives_its_number_to_the_next() {
         assert_eq!(room.kept().outbox.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [2]);
         assert_eq!(room.events(), ["5 alice own 1"], "the app is not told of this reopening");
     }
+}
+
+#[test]
+fn what_comes_behind_a_refusal_that_decides_nothing_was_not_decided_on_an_earlier_stream_either() {
+    let mut room = Room::open(4);
+    let mut fates = [room.send("a"), room.send("b"), room.send("c")];
+    room.out();
+    room.reconnect();
+    room.opened(4, 5, 0, &[]);
+    assert_eq!(room.out(), ["1 a", "2 b", "3 c"]);
+    room.rejected(1, Code::MESSAGE_TOO_LARGE);
+    assert_eq!(room.poll(), Next::Finish);
+    room.core.finished().expect("finished by us");
+    room.reconnect();
+    room.opened(4, 5, 0, &[]);
+    assert_eq!(room.out(), ["1 b", "2 c"]);
+    let refused = Some(Err(ReceiptError::Refused(Code::MESSAGE_TOO_LARGE)));
+    assert_eq!(fates.each_mut().map(told), [refused, None, None]);
 }
 
 #[test]

@@ -154,8 +154,9 @@ impl Core {
                 self.resync = true;
             }
             Code::MISSING => {
-                self.outbox.wait_again(n);
-                self.resync |= self.outbox.first_n().is_some_and(|first| first > info + 1);
+                // Answers come in order: what is missing before n has none.
+                self.outbox.go_back_to(info.saturating_add(1));
+                self.resync |= self.outbox.first_n().is_some_and(|first| first > info.saturating_add(1));
                 self.hold_until(now + PAUSE);
             }
             _ => return self.on_rejected_by_range(n, code, now + Duration::from_millis(retry_after).max(SHORT)),
@@ -168,8 +169,10 @@ impl Core {
             Retry::Final => {
                 self.outbox.settle(n, Err(ReceiptError::Refused(code)));
                 if !code.decides() {
-                    // The number is free again: renumber the commands after it, which the relay dropped.
+                    // The number is free again: renumber the commands after it, which the relay dropped. None of them can have
+                    // been decided without it.
                     self.outbox.go_back_to(n);
+                    self.outbox.clear_doubt(n);
                     self.resync = true;
                 }
             }
@@ -246,7 +249,7 @@ impl Core {
         match end.code {
             _ if other_number && self.tries > TRIES => false,
             Code::MISSING => {
-                self.outbox.renumber_join(end.info + 1);
+                self.outbox.renumber_join(end.info.saturating_add(1));
                 true
             }
             // A number far too high is answered by MISSING, which carries the right one.
