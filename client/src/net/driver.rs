@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quip_protocol::{Code, Retry};
+use quip_protocol::Code;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep, sleep_until, timeout},
@@ -32,12 +32,14 @@ impl Driver {
         let mut refusals = Refusals::default();
         let trying = async {
             loop {
-                match dialer.dial().await {
+                let lost = match dialer.dial().await {
                     Ok(session) => return Ok(session),
                     Err(lost) if refusals.are_final(&lost, dialer.relays()) => return Err(ConnectError::Refused(lost)),
-                    Err(lost) => last = lost,
-                }
-                sleep(backoff.pause(dialer.platform.random_share())).await;
+                    Err(lost) => lost,
+                };
+                let pause = backoff.pause_after(&lost, dialer.platform.random_share());
+                last = lost;
+                sleep(pause).await;
             }
         };
         match timeout(limit, trying).await {
@@ -102,11 +104,7 @@ impl Driver {
                 return Err(End::Stop(reason(lost)));
             }
             self.state.send_replace(ConnectionState::Connecting { attempt });
-            let pause = backoff.pause(self.base.hub.platform.random_share()).max(if is_later(&lost) {
-                LATER
-            } else {
-                Duration::ZERO
-            });
+            let pause = backoff.pause_after(&lost, self.base.hub.platform.random_share());
             if self.pause(pause).await? {
                 backoff.reset();
             }
@@ -234,14 +232,8 @@ fn reason(lost: ConnectionLost) -> ClosedReason {
     }
 }
 
-fn is_later(lost: &ConnectionLost) -> bool {
-    matches!(lost, ConnectionLost::Closed { code, .. } if code.retry() == Retry::Later)
-}
-
-/// A session that lived so long was good: pauses begin anew.
+/// A session that lived so long was good: pauses start again with the shortest.
 const STABLE: Duration = Duration::from_millis(500);
-/// The least pause after a relay said "later".
-const LATER: Duration = Duration::from_secs(1);
 /// How long a replaced session lives, for requests that are under way; relays allow 30 s.
 const OVERLAP: Duration = Duration::from_secs(2);
 /// How long conversations that nobody holds may finish what they have begun.

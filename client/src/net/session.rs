@@ -182,7 +182,8 @@ impl<'a> Keeping<'a> {
             Err(lost) => {
                 tracing::debug!(%lost, "could not connect elsewhere");
                 if self.leaving {
-                    self.move_now();
+                    let pause = self.backoff.pause_after(&lost, self.base.hub.platform.random_share());
+                    self.dial_at = Some(Instant::now() + pause);
                 }
                 Ok(())
             }
