@@ -273,6 +273,11 @@ impl Core {
         frames::append_open(&open, &mut self.out);
     }
 
+    /// Whether the relay has opened the conversation on this stream.
+    pub(crate) fn has_opened(&self) -> bool {
+        !matches!(self.stream, Stream::None | Stream::Opening)
+    }
+
     /// The stream was lost.
     pub(crate) fn disconnected(&mut self) {
         self.outbox.lost();

@@ -411,6 +411,7 @@ fn elsewhere_means_that_the_fate_is_unknown_and_the_same_is_sent_again() {
     room.out();
     room.rejected(1, Code::INTERNAL);
     assert_eq!(room.poll(), Next::Elsewhere);
+    assert!(room.core.has_opened());
     room.reconnect();
     room.opened(4, 5, 0, &[]);
     assert_eq!(room.out(), ["1 a"]);
@@ -525,6 +526,7 @@ fn a_cursor_ahead_of_the_relay_is_kept_and_tried_elsewhere() {
     room.end(Code::BEHIND, 2);
     assert_eq!(room.poll(), Next::Elsewhere);
     assert_eq!((room.core.take_behind(), room.core.take_behind()), (Some(2), None));
+    assert!(!room.core.has_opened());
     assert_eq!(room.reconnect(), [format!("open join 0 after {LOG}:4")]);
     room.end(Code::BEHIND, 3);
     assert_eq!(room.core.take_behind(), None, "it is said once");

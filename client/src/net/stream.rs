@@ -116,8 +116,10 @@ pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUn
     while let Some(link) = next_link(&shared, &mut links).await {
         let begun = Instant::now();
         let exit = drive(&shared, &link, &mut links).await;
+        // A relay that lags behind answers late, and opens nothing.
+        let was_open = shared.with(|core| core.has_opened());
         shared.with(Core::disconnected);
-        if begun.elapsed() > STABLE {
+        if was_open && begun.elapsed() > STABLE {
             backoff.reset();
         }
         match exit {
@@ -412,7 +414,7 @@ async fn at(timer: Option<Instant>) {
     }
 }
 
-/// A stream that lived this long resets the backoff.
+/// A stream that was open, and lived this long, resets the backoff.
 const STABLE: Duration = Duration::from_secs(2);
 /// How long to wait for the relay at the end of a stream.
 const GOODBYE: Duration = Duration::from_secs(1);
