@@ -13,6 +13,7 @@ use bytes::Bytes;
 use quip_protocol::{
     ConversationId, UserId,
     conversation::{self as wire, Mark},
+    cost,
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -65,6 +66,8 @@ pub(crate) struct Core {
     names: HashSet<UserId>,
     mark: Option<Mark>,
     mark_due: bool,
+    /// Whether the last message was a mark, so that a command goes before the next one.
+    marked: bool,
     /// No command is sent before this time, at the relay's request.
     hold: Option<Instant>,
     /// Whether to reopen the stream once all commands sent on it are answered.
@@ -140,6 +143,7 @@ impl Core {
             names: HashSet::new(),
             mark: None,
             mark_due: false,
+            marked: false,
             hold: None,
             resync: false,
             lost: false,
@@ -315,15 +319,28 @@ impl Core {
         Next::Go
     }
 
-    /// Writes waiting commands, in order, as far as `permit` lets them, which gets the size of each.
-    pub(crate) fn write(&mut self, now: Instant, mut permit: impl FnMut(usize) -> bool) {
+    /// Writes waiting commands, in order, and marks between them, as far as `permit` lets them. It gets the [`cost`] of each and
+    /// the bytes that are unanswered then.
+    pub(crate) fn write(&mut self, now: Instant, mut permit: impl FnMut(u32, usize) -> bool) {
         let held = self.hold.is_some_and(|hold| hold > now);
         if self.stream != Stream::Open || self.resync || held || self.next.is_some() {
             return;
         }
         self.hold = None;
-        while self.outbox.next_size().is_some_and(&mut permit) {
-            self.outbox.write_next(&mut self.out);
+        loop {
+            let command = self.outbox.next_size();
+            let mark = self.mark.filter(|_| self.mark_due && !(self.marked && command.is_some()));
+            match (mark, command) {
+                (Some(mark), _) if permit(cost::MARK, 0) => {
+                    frames::append(&mark, &mut self.out);
+                    (self.mark_due, self.marked) = (false, true);
+                }
+                (None, Some(size)) if permit(cost::COMMAND, size) => {
+                    self.outbox.write_next(&mut self.out);
+                    self.marked = false;
+                }
+                _ => return,
+            }
         }
     }
 
@@ -386,9 +403,6 @@ impl Core {
         if self.resync && !self.outbox.unanswered() {
             self.stream = Stream::Finishing;
             return Next::Finish;
-        }
-        if let (true, Some(mark)) = (std::mem::take(&mut self.mark_due), self.mark) {
-            frames::append(&mark, &mut self.out);
         }
         Next::Go
     }

@@ -10,6 +10,7 @@ use quip_protocol::{
     conversation::{
         Accepted as WireAccepted, Ack, End, Mark, Opened, Outcome, Post, Rejected, Skip, Start as WireStart, skip,
     },
+    cost,
     event::kind,
     frame::{self, to_bytes},
 };
@@ -166,7 +167,7 @@ impl Room {
     /// What is written now, in words.
     fn out(&mut self) -> Vec<String> {
         self.poll();
-        self.core.write(self.now, |_| true);
+        self.core.write(self.now, |_, _| true);
         let out = Bytes::from(self.core.take_out());
         let (mut rest, mut words) = (&out[..], Vec::new());
         while let Some((frame, used)) = frame::split(rest, 65_536).expect("frames") {
@@ -283,7 +284,7 @@ fn commands_are_written_as_far_as_they_are_permitted() {
     let _fates = [room.send("a"), room.send("bb"), room.send("c")];
     let sizes = [6, 7, 6];
     let mut asked = Vec::new();
-    room.core.write(room.now, |size| {
+    room.core.write(room.now, |_, size| {
         asked.push(size);
         asked.len() == 1
     });
@@ -962,6 +963,33 @@ fn marks_merge_and_are_sent_again_only_if_the_relay_does_not_know_them() {
     room.reconnect();
     room.opened(4, 5, 0, &[]);
     assert_eq!(room.out(), ["mark 4"], "read is 0 there");
+}
+
+#[test]
+fn each_mark_has_a_turn_and_takes_turns_with_commands() {
+    let mut room = Room::open(9);
+    let _fates = [room.send("a"), room.send("b")];
+    // Every message gets a turn, and meanwhile the app marks more and more as read.
+    let mut costs = Vec::new();
+    for seq in 1..=6 {
+        room.core.mark(Mark { seq, number: seq });
+        room.core.mark(Mark { seq: seq + 1, number: seq + 1 });
+        room.poll();
+        let mut turns = 1;
+        room.core.write(room.now, |cost, size| {
+            let permitted = std::mem::take(&mut turns) == 1;
+            costs.extend(permitted.then_some((cost, size)));
+            permitted
+        });
+    }
+    let (mark, command) = ((cost::MARK, 0), (cost::COMMAND, 6));
+    assert_eq!(costs, [mark, command, mark, command, mark, mark]);
+    assert_eq!(room.out(), ["mark 2", "1 a", "mark 4", "2 b", "mark 6", "mark 7"]);
+    room.core.mark(Mark { seq: 9, number: 9 });
+    room.rejected_with(1, Code::RATE, 300, 0);
+    assert_eq!(room.out(), [""; 0], "a mark counts as well");
+    room.wait(300);
+    assert_eq!(room.out(), ["1 a", "mark 9", "2 b"]);
 }
 
 #[test]

@@ -307,7 +307,7 @@ impl Stream<'_> {
             self.decode(core, now)?;
             let next = core.poll(now, self.out.is_empty());
             self.share.unanswered(core.unanswered_bytes());
-            core.write(now, |size| self.share.permit(cost::COMMAND, size, now));
+            core.write(now, |cost, size| self.share.permit(cost, size, now));
             if self.state == State::Closed {
                 core.take_out();
             } else if self.out.is_empty() && core.has_out() {
