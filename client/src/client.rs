@@ -125,7 +125,8 @@ impl Client {
             let (me, target) = (self.inner.user.clone(), target.clone());
             let made = hub.register(id, || {
                 let saved = hub.keeper.conversation(id);
-                Shared::new(Core::new(Setup { me, target, options, saved, opening, deadline }), limits, hub)
+                let room = limits.unanswered;
+                Shared::new(Core::new(Setup { me, target, options, saved, room, opening, deadline }), limits, hub)
             });
             match made {
                 Ok(shared) => {

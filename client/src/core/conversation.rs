@@ -112,6 +112,8 @@ pub(crate) struct Setup {
     pub(crate) target: Target,
     pub(crate) options: OpenOptions,
     pub(crate) saved: SavedConversation,
+    /// How many unanswered commands an app may have.
+    pub(crate) room: usize,
     pub(crate) opening: oneshot::Sender<Result<(), OpenError>>,
     /// How long the app waits for the opening.
     pub(crate) deadline: Instant,
@@ -119,10 +121,10 @@ pub(crate) struct Setup {
 
 impl Core {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { me, target, options, saved, opening, deadline } = setup;
+        let Setup { me, target, options, saved, room, opening, deadline } = setup;
         let id = target.conversation(&me);
         Self {
-            outbox: Outbox::new(id, &saved),
+            outbox: Outbox::new(id, &saved, room),
             log: saved.cursor.map(|cursor| cursor.generation),
             me,
             id,
@@ -171,9 +173,9 @@ impl Core {
         self.refusal.clone()
     }
 
-    /// Number of unanswered commands.
+    /// How many unanswered commands count for the number that an app may have.
     pub(crate) fn unanswered(&self) -> usize {
-        self.outbox.len()
+        self.outbox.counted()
     }
 
     /// Whether no handle is left.
@@ -380,7 +382,8 @@ impl Core {
         !self.out.is_empty()
     }
 
-    /// Takes the changes to save before anything from [`Self::take_out`] is written, and the number of resolved commands.
+    /// Takes the changes to save before anything from [`Self::take_out`] is written, and the number of resolved commands that
+    /// count.
     pub(crate) fn take_effects(&mut self) -> (Vec<Change>, usize) {
         let (mut changes, settled) = self.outbox.take_effects();
         changes.append(&mut self.changes);

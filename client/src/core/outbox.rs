@@ -25,6 +25,8 @@ struct Item {
     n: u64,
     frame: Bytes,
     ticket: Option<Ticket>,
+    /// Counts for the number of unanswered commands that an app may have.
+    counts: bool,
     /// Sent on the current stream, without an answer.
     sent: bool,
     /// Sent on an earlier stream or by an earlier process, without an answer: it may have been decided.
@@ -34,21 +36,24 @@ struct Item {
 }
 
 impl Outbox {
-    pub(super) fn new(id: ConversationId, saved: &SavedConversation) -> Self {
-        let item = |(n, frame): &(u64, Bytes)| Item {
+    /// What was saved, of which `room` commands count: there may be more than this relay allows.
+    pub(super) fn new(id: ConversationId, saved: &SavedConversation, room: usize) -> Self {
+        let item = |(place, (n, frame)): (usize, &(u64, Bytes))| Item {
             n: *n,
             frame: frame.clone(),
             ticket: None,
+            counts: place < room,
             sent: false,
             doubtful: true,
             displaced: false,
         };
-        let items = saved.outbox.iter().map(item).collect();
+        let items = saved.outbox.iter().enumerate().map(item).collect();
         Self { id, items, next_n: saved.last_n + 1, changes: Vec::new(), settled: 0 }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.items.len()
+    /// How many commands count for the number that an app may have unanswered.
+    pub(super) fn counted(&self) -> usize {
+        self.items.iter().filter(|item| item.counts).count()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -66,9 +71,9 @@ impl Outbox {
 
     /// Adds a command that is already stored under [`Self::next_n`].
     pub(super) fn push(&mut self, frame: Bytes, ticket: Option<Ticket>) {
-        let n = self.next_n;
+        let (n, counts) = (self.next_n, ticket.is_some());
         self.next_n += 1;
-        self.items.push_back(Item { n, frame, ticket, sent: false, doubtful: false, displaced: false });
+        self.items.push_back(Item { n, frame, ticket, counts, sent: false, doubtful: false, displaced: false });
     }
 
     /// Adds the join, which must be stored before it is sent.
@@ -214,7 +219,7 @@ impl Outbox {
         self.next_n = last_n + 1 + self.items.len() as u64;
     }
 
-    /// Changes to save, and how many commands were resolved since the last call.
+    /// Changes to save, and how many commands that count were resolved since the last call.
     pub(super) fn take_effects(&mut self) -> (Vec<Change>, usize) {
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.settled))
     }
@@ -228,14 +233,8 @@ impl Outbox {
     fn renumber(&mut self) {
         self.items.retain_mut(|item| match frames::renumber(&item.frame, self.next_n) {
             Some(frame) => {
-                *item = Item {
-                    n: self.next_n,
-                    frame,
-                    sent: false,
-                    doubtful: false,
-                    displaced: false,
-                    ticket: item.ticket.take(),
-                };
+                (item.n, item.frame) = (self.next_n, frame);
+                (item.sent, item.doubtful, item.displaced) = (false, false, false);
                 self.next_n += 1;
                 true
             }
@@ -255,7 +254,7 @@ impl Outbox {
 
     fn forget(&mut self, item: Item, fate: Result<Accepted, ReceiptError>) {
         self.changes.push(Change::Settled(self.id, item.n));
-        self.settled += 1;
+        self.settled += usize::from(item.counts);
         item.ticket.map(|ticket| ticket.send(fate));
     }
 

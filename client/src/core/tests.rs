@@ -43,7 +43,7 @@ impl Room {
         let mut kept = Saved::default();
         kept.conversations.insert(target.conversation(&me), saved.clone());
         let now = Instant::now();
-        let core = Core::new(Setup { me, target, options, saved, opening: ticket, deadline: now + PATIENCE });
+        let core = Core::new(Setup { me, target, options, saved, room: 64, opening: ticket, deadline: now + PATIENCE });
         Self { core, now, saved: kept, opening }
     }
 
@@ -725,6 +725,25 @@ fn a_join_is_kept_before_it_is_sent_and_settled_by_the_opening() {
     room.event(5);
     assert_eq!(room.events(), ["4 bob", "5 bob own 1", "caught up"]);
     assert_eq!(room.reconnect(), [format!("open join 0 after {LOG}:5")], "once is enough");
+}
+
+#[test]
+fn only_commands_of_the_app_make_room_for_others() {
+    let command = |n| (n, to_bytes(&Post { n, kind: 1, body: Blob(b"a") }));
+    let saved = SavedConversation { cursor: None, last_n: 70, outbox: (1..=70).map(command).collect() };
+    let mut room = Room::new(join(), saved);
+    assert_eq!(room.core.unanswered(), 64);
+    room.connect();
+    let outcomes: Vec<_> = (7..=70).map(|n| outcome(n, Code::FORBIDDEN, 0)).collect();
+    room.opened_in(LOG, 0, 5, 4, 70, &outcomes).expect("a good opening");
+    assert_eq!(room.core.take_effects().1, 64, "of 70 that were answered");
+    room.reconnect();
+    room.opened(6, 4, 71, &[outcome(71, Code::DONE, 6)]);
+    assert_eq!(room.core.take_effects().1, 0, "a join took nobody's place");
+    let _fate = room.send("b");
+    room.core.write(room.now, |_, _| true);
+    room.accepted(72, 4);
+    assert_eq!(room.core.take_effects().1, 1);
 }
 
 #[test]
