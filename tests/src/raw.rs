@@ -134,20 +134,6 @@ impl Raw {
         Ok(user)
     }
 
-    /// Says hello as a client that wants so many conversations open, and waits for the welcome.
-    ///
-    /// # Errors
-    /// When the relay does not welcome the user.
-    pub async fn hello_with(&mut self, token: &str, streams: u64) -> Result<()> {
-        let mut stream = self.stream().await?;
-        let (device, instance) = (DeviceId(rand::random()), InstanceId(rand::random()));
-        stream.send(&Hello { token, device, instance, client: "raw", streams, features: Items::default() }).await?;
-        let frame = stream.frame().await?;
-        frame.to::<Welcome<'_>>().context("no welcome")?;
-        self.session = Some(stream);
-        Ok(())
-    }
-
     /// Opens a stream without saying anything on it.
     ///
     /// # Errors

@@ -254,15 +254,15 @@ impl Core {
 
     /// Whether the next stream begins with a command, a join.
     pub(crate) fn will_join(&self) -> bool {
-        self.outbox.join().is_some() || (self.want_join && self.outbox.is_empty())
+        self.outbox.join().is_some() || self.may_join()
     }
 
     /// Begins a new stream on a relay whose log has this generation. `channel` names it in datagrams.
-    pub(crate) fn connected(&mut self, generation: u64, channel: u64) {
+    pub(crate) fn connected(&mut self, generation: u64, channel: u64, random: [u8; 9]) {
         (self.resync, self.hold) = (false, None);
         self.stream = Stream::Opening;
         self.joining = self.outbox.join();
-        if self.joining.is_none() && self.want_join && self.outbox.is_empty() {
+        if self.may_join() {
             let n = self.outbox.next_n();
             self.outbox.push_join(frames::join(&self.target.to_wire(), n));
             self.joining = Some(n);
@@ -276,7 +276,7 @@ impl Core {
         let target = self.target.to_wire();
         let mut open = wire::Open::new(&target, self.joining.unwrap_or(0), start.unwrap_or_else(|start| start));
         (open.channel, open.digest) = (channel, self.asked.unwrap_or_default().digest);
-        frames::append_open(&open, &mut self.out);
+        frames::append_open(&open, random, &mut self.out);
     }
 
     /// Whether the relay has opened the conversation on this stream.
@@ -402,12 +402,17 @@ impl Core {
     }
 
     fn drive(&mut self) -> Next {
-        self.resync |= self.delivery.must_fetch() || (self.want_join && self.outbox.is_empty());
+        self.resync |= self.delivery.must_fetch() || self.may_join();
         if self.resync && !self.outbox.unanswered() {
             self.stream = Stream::Finishing;
             return Next::Finish;
         }
         Next::Go
+    }
+
+    /// Whether this user still has to become a member, and no earlier command is in the way.
+    fn may_join(&self) -> bool {
+        self.want_join && self.outbox.is_empty()
     }
 
     /// The app does not get a conversation that is not opened yet, so the user does not join it, unless the relay may have

@@ -56,11 +56,11 @@ pub(super) fn event(command: &Bytes) -> Option<(u64, Bytes)> {
     })
 }
 
-/// Appends an opening, now and then with an extension that means nothing.
-pub(super) fn append_open(open: &Open<'_>, out: &mut Vec<u8>) {
-    let random = open.channel.to_le_bytes();
+/// Appends an opening, now and then with an extension that means nothing, as `random` says.
+pub(super) fn append_open(open: &Open<'_>, random: [u8; 9], out: &mut Vec<u8>) {
+    let [chance, random @ ..] = random;
     let extensions = [grease::extension(&random)];
-    let some = if open.channel.is_multiple_of(GREASE) { &extensions[..] } else { &[] };
+    let some = if chance % GREASE == 0 { &extensions[..] } else { &[] };
     frame::encode_extended(open, some, out);
 }
 
@@ -74,9 +74,30 @@ fn decode(command: &[u8]) -> Option<ToRelay<'_>> {
     if used == command.len() { ToRelay::decode(frame).ok()? } else { None }
 }
 
-/// An opening with a channel that this divides has an extension that means nothing.
-const GREASE: u64 = 32;
+/// One of this many openings has an extension that means nothing.
+const GREASE: u8 = 32;
 
 fn body_of<T: Serialize>(body: &T) -> Bytes {
     postcard::to_extend(body, Vec::new()).expect("plain data serialises into a Vec").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use quip_protocol::ConversationId;
+
+    use super::*;
+
+    #[test]
+    fn some_openings_have_an_extension_with_content() {
+        let target = Target::NewGroup(ConversationId::group([1; 15]));
+        let size = |random| {
+            let mut out = Vec::new();
+            append_open(&Open::new(&target, 0, Start::Now), random, &mut out);
+            let (frame, used) = frame::split(&out, 1000).expect("a frame").expect("whole");
+            assert!(used == out.len() && matches!(ToRelay::decode(frame), Ok(Some(ToRelay::Open(_)))));
+            used
+        };
+        assert_eq!(size([1; 9]), size([255; 9]));
+        assert!(size([32, 7, 0, 0, 0, 0, 0, 0, 0]) > size([1; 9]) + 7);
+    }
 }

@@ -63,7 +63,7 @@ impl Room {
     }
 
     fn connect(&mut self) -> Vec<String> {
-        self.core.connected(LOG, 4);
+        self.core.connected(LOG, 4, [1; 9]);
         self.out()
     }
 
@@ -547,7 +547,7 @@ fn another_event_at_the_cursor_means_another_log() {
     assert_eq!(room.out(), ["1 a"]);
     let open = |room: &mut Room| {
         room.core.disconnected();
-        room.core.connected(LOG, 4);
+        room.core.connected(LOG, 4, [1; 9]);
         let out = Bytes::from(room.core.take_out());
         let (frame, _) = frame::split(&out, 65_536).expect("a frame").expect("whole");
         let Ok(Some(ToRelay::Open(open))) = ToRelay::decode(frame) else { panic!("no Open") };

@@ -18,7 +18,7 @@ use super::{
     links::Follower, outgoing::Outgoing,
 };
 use crate::{
-    ClientEvent, ClosedReason, OpenError,
+    ClientEvent, ClosedReason, OpenError, Platform,
     core::{Core, Next},
     lock::lock,
 };
@@ -115,7 +115,7 @@ pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUn
     let mut backoff = Backoff::default();
     while let Some(link) = next_link(&shared, &mut links).await {
         let begun = Instant::now();
-        let exit = drive(&shared, &link, &mut links).await;
+        let exit = drive(&shared, &link, &mut links, &hub.platform).await;
         // A relay that lags behind answers late, and opens nothing.
         let was_open = shared.with(|core| core.has_opened());
         shared.with(Core::disconnected);
@@ -199,7 +199,7 @@ async fn attend<T>(shared: &Shared, until: impl Future<Output = T>) -> Option<T>
 }
 
 /// Drives one stream on one connection.
-async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
+async fn drive(shared: &Shared, link: &Link, links: &mut Follower, platform: &Arc<dyn Platform>) -> Exit {
     let cost = cost::OPEN + if shared.with(|core| core.will_join()) { cost::COMMAND } else { 0 };
     let opening = async {
         tokio::select! {
@@ -216,7 +216,7 @@ async fn drive(shared: &Shared, link: &Link, links: &mut Follower) -> Exit {
     // Its number is also a channel that no other stream of the connection has; the session stream has 0.
     let channel = send.id().into();
     let named = Named::new(shared, link, channel);
-    shared.with(|core| core.connected(link.limits.generation, channel));
+    shared.with(|core| core.connected(link.limits.generation, channel, platform.random()));
     let mut stream = Stream {
         recv,
         buffer: Buffer::default(),

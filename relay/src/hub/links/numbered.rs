@@ -16,7 +16,7 @@ pub(in crate::hub) struct Numbered {
     pub(in crate::hub) action: Result<Action, Code>,
 }
 
-/// Reads a command of a conversation stream; `None` for a message that is none, or with a kind that no client may post.
+/// Reads a command of a conversation stream; `None` for a message that is none, or that no client may send.
 /// `message` is the largest content in bytes.
 pub(in crate::hub) fn numbered(frame: &ToRelay<'_>, message: usize) -> Option<Numbered> {
     let (n, action) = match frame {
