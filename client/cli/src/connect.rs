@@ -31,11 +31,12 @@ pub(crate) async fn connect(common: &Common) -> anyhow::Result<Client> {
 /// Opens a conversation, joining it if necessary. Says so if the relay is behind what this device has.
 pub(crate) async fn open(client: &Client, target: &TargetArg, start: Start) -> anyhow::Result<Conversation> {
     let mut told = client.events();
+    let asked = if let Start::After(seq) = start { Some(seq + 1) } else { None };
     let mut opening = pin!(client.open(target.target(), OpenOptions::join().start(start)));
     let opened = loop {
         tokio::select! {
             opened = &mut opening => break opened,
-            Some(event) = told.next() => show::behind(&event).into_iter().for_each(|note| eprintln!("{note}")),
+            Some(event) = told.next() => show::behind(&event, asked).into_iter().for_each(|note| eprintln!("{note}")),
         }
     };
     opened.map_err(|error| {
@@ -104,6 +105,7 @@ fn open_hint(error: &OpenError, target: &TargetArg) -> &'static str {
     match (*code, target) {
         (Code::NOT_FOUND, TargetArg::Id(_)) => ": not found, or you are not a member",
         (Code::NOT_FOUND, _) => ": not found, and this token may not create it",
+        (Code::BEHIND, _) => ": the relay's log ends before that place",
         (Code::FORBIDDEN, _) => ": this token may not join it",
         _ => "",
     }

@@ -213,20 +213,23 @@ fn title(entry: &Entry, name: &str) -> String {
     if kind_of(entry) == "direct" { format!("@{name}") } else { name.to_owned() }
 }
 
-/// What a person is told of a relay that has less of a conversation than this device.
-pub(crate) fn behind(event: &ClientEvent) -> Option<String> {
+/// What is said of a relay that has less of a conversation than this device, or does not have the event that was asked for.
+pub(crate) fn behind(event: &ClientEvent, asked: Option<u64>) -> Option<String> {
     let ClientEvent::Behind { head, .. } = event else { return None };
-    Some(format!(
-        "the relay's log ends at event {head}, before what this device has: it lags behind others, or its data was copied \
-         back from a backup; waiting for it"
-    ))
+    Some(match asked {
+        Some(seq) => format!("there is no event {seq} yet: the newest is {head}; waiting for it"),
+        None => format!(
+            "the relay's log ends at event {head}, before what this device has: it lags behind others, or its data was copied \
+             back from a backup; waiting for it"
+        ),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use quip_client::UserId;
+    use quip_client::{ConversationId, UserId};
     use quip_protocol::Blob;
 
     use super::*;
@@ -274,6 +277,14 @@ mod tests {
         let titled = packed(&Titled { title: "plans" });
         assert_eq!(object(&event(kind::TITLE, &titled))["title"], "plans");
         assert_eq!(object(&event(99, b"x"))["kind"], 99);
+    }
+
+    #[test]
+    fn a_place_that_was_asked_for_says_nothing_of_the_relays_data() {
+        let behind =
+            |asked| behind(&ClientEvent::Behind { conversation: ConversationId([2; 16]), head: 5 }, asked).unwrap();
+        assert!(behind(None).contains("copied back"));
+        assert_eq!(behind(Some(1000)), "there is no event 1000 yet: the newest is 5; waiting for it");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) async fn run(common: &Common, args: &TailArgs) -> anyhow::Result<()> 
         let event = tokio::select! {
             event = conversation.next() => event,
             Some(event) = told.next() => {
-                show::behind(&event).into_iter().for_each(|note| eprintln!("{note}"));
+                show::behind(&event, None).into_iter().for_each(|note| eprintln!("{note}"));
                 continue;
             }
         };

@@ -232,7 +232,7 @@ impl Chat {
                 self.screen.note(&format!("-- relay notice: {} ({code})", show::plain(&text)))?;
             }
             other => {
-                if let Some(note) = show::behind(&other) {
+                if let Some(note) = show::behind(&other, None) {
                     self.screen.note(&format!("-- {note}"))?;
                 }
             }
