@@ -12,7 +12,7 @@ pub enum Trust {
     /// The SHA-256 of the relay's certificate (DER). Name and dates are ignored; the handshake's signature is verified.
     Fingerprint([u8; 32]),
     /// Certificates of authorities. The relay's name must match too, and its certificate must not be that of an authority
-    /// (CA:TRUE) itself: such a one can only be pinned.
+    /// (CA:TRUE) itself: that one can only be pinned.
     Ca(Vec<CertificateDer<'static>>),
 }
 

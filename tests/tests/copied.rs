@@ -14,7 +14,7 @@ use quip_tests::{
 };
 use tokio::time::timeout;
 
-/// The texts that an app is given until it has seen one that ends with `last`, with what else it is told in between.
+/// The texts that an app is given until it has seen one that ends with `last`, with what else it is given in between.
 async fn read_to(conversation: &mut Conversation, last: &str) -> Result<Vec<String>> {
     let mut given = Vec::new();
     loop {
@@ -76,7 +76,7 @@ async fn an_app_is_told_that_the_relay_is_behind_and_gets_everything_of_the_log_
         }
     };
     let head = timeout(PATIENCE, behind).await.context("nobody says that the relay is behind")?;
-    assert!(relay.log().contains("quip-relay restore"), "the operator is told once what to do");
+    assert!(relay.log().contains("quip-relay restore"), "the log says once what to do");
     let texts: Vec<String> = (0..head).map(|number| format!("new {number}")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).chain(["last"]).collect();
     post(&relay, &texts).await?;

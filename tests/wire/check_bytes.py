@@ -1,5 +1,6 @@
 """Bytes alone: vectors.json."""
 
+import checks
 import codec
 from checks import VECTORS, check, same
 from codec import Malformed, Message
@@ -87,8 +88,8 @@ def _(relay):
             if what == "compose":
                 for content in words:
                     outbox.compose(content)
-            elif what == "lost":
-                outbox.lost()
+            elif what in ("lost", "later"):
+                getattr(outbox, what)()
             elif what == "<":
                 answer(outbox, *words)
             elif what == ">":
@@ -103,9 +104,9 @@ def _(relay):
 
 def answer(outbox, what, n, *words):
     if what == "Rejected":
-        outbox.rejected(int(n), words[0], int(words[1]) if words[1:] else 0)
+        outbox.rejected(int(n), getattr(checks, words[0]), int(words[1]) if words[1:] else 0)
     elif what == "Opened":
         outcomes = dict(zip(map(int, words[1::2]), words[2::2])) if "outcomes" in words else {}
-        outbox.opened(int(n), outcomes, "generation" in words)
+        outbox.opened(int(n), outcomes, "generation" in words or "start" in words)
     else:
         outbox.accepted(int(n))

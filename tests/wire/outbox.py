@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
-NOT_USED_UP = {"MESSAGE_TOO_LARGE", "MESSAGE_EMPTY", "NOT_UTF8", "INVALID_NAME", "UNSUPPORTED"}
-LATER = {"FULL", "RATE", "UNANSWERED", "BUSY", "KEY_PENDING", "LOST"}
+# Section 9 of WIRE.md.
+LATER = range(0x80, 0xC0)
+INVALID_NAME, UNSUPPORTED, MESSAGE_TOO_LARGE, MESSAGE_EMPTY, NOT_UTF8 = 0x45, 0x46, 0x47, 0x48, 0x49
+KNOWN, REUSED, MISSING = 0x4A, 0x4B, 0x4C
+NOT_USED_UP = {INVALID_NAME, UNSUPPORTED, MESSAGE_TOO_LARGE, MESSAGE_EMPTY, NOT_UTF8}
 
 
 @dataclass
@@ -16,7 +19,7 @@ class Item:
 
 class Outbox:
     def __init__(self, send, tell):
-        self.items, self.last, self.is_open, self._send, self._tell = [], 0, True, send, tell
+        self.items, self.last, self.is_open, self.pausing, self._send, self._tell = [], 0, True, False, send, tell
 
     def compose(self, content):
         self.last += 1
@@ -25,7 +28,7 @@ class Outbox:
 
     def send(self):
         for item in self.items:
-            if self.is_open and not item.sent:
+            if self.is_open and not self.pausing and not item.sent:
                 item.sent = True
                 self._send(item.n, item.content)
 
@@ -45,17 +48,18 @@ class Outbox:
             return
         if code in LATER:
             self.wait_from(n)
+            self.pausing = True
         elif code in NOT_USED_UP:
             self.remove(item, "refused")
             for later in self.items:
                 if later.n > n:
                     later.n, later.sent = later.n - 1, False
             self.last -= 1
-        elif code == "MISSING":
+        elif code == MISSING:
             self.decided_up_to(info)
-        elif code == "KNOWN":
+        elif code == KNOWN:
             self.remove(item, "unknown")
-        elif code == "REUSED":
+        elif code == REUSED:
             self.last += 1
             self.items.remove(item)
             self.items.append(Item(self.last, item.content))
@@ -63,17 +67,22 @@ class Outbox:
             self.remove(item, "refused")
         self.send()
 
+    def later(self):
+        """The pause is over."""
+        self.pausing = False
+        self.send()
+
     def lost(self):
-        self.is_open = False
+        self.is_open = self.pausing = False
         for item in self.items:
             item.tried, item.sent = item.tried or item.sent, False
 
-    def opened(self, last_n, outcomes, other_generation=False):
+    def opened(self, last_n, outcomes, other_log=False):
         self.is_open = True
         for item in list(self.items):
             if item.n in outcomes:
                 self.remove(item, "done" if outcomes[item.n] == "DONE" else "refused")
-        if other_generation:
+        if other_log:
             self.number_from(last_n + 1)
         else:
             self.unknown_where(lambda item: item.n <= last_n)

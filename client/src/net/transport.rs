@@ -11,7 +11,7 @@ const REQUESTS: u64 = 8;
 /// Bytes of datagrams that wait, each way: a second's worth of signals.
 const DATAGRAMS: usize = 16 * 1024;
 
-/// The settings for so many conversations.
+/// The settings for this number of conversations.
 pub(super) fn config(streams: u64, keepalive: Duration, idle: Duration) -> Arc<TransportConfig> {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(8)).max_ack_delay(Some(Duration::from_millis(10)));

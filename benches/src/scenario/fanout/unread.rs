@@ -40,7 +40,7 @@ pub(super) struct Both {
     pub(super) with: Sample,
 }
 
-/// Measures the room without the reader and beside one with so many groups, each on a relay of its own.
+/// Measures the room without the reader and beside one with this number of groups, each on a relay of its own.
 pub(super) fn measure(options: &Options, room: &Pace, members: u32, groups: u32) -> Result<Both> {
     let without = once(options, room, members, groups, false)?;
     Ok(Both { without, with: once(options, room, members, groups, true)? })

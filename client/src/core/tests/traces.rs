@@ -40,6 +40,7 @@ impl Trace {
                     let texts = words[1..].iter();
                     now.fates.extend(texts.map(|text| ((*text).to_owned(), now.room.send(text))));
                 }
+                "later" => now.later(),
                 "lost" => now.room.core.disconnected(),
                 "=" => assert_eq!(now.left(), words[1..], "{name}"),
                 fate => assert_eq!(now.fate(words[1]), fate, "{name}: {step}"),
@@ -47,6 +48,11 @@ impl Trace {
             now.send();
         }
         assert_eq!(now.sent, expected, "{name}");
+    }
+
+    /// What was refused for now may be sent again.
+    fn later(&mut self) {
+        self.room.wait(100);
     }
 
     fn receive(&mut self, words: &[&str]) {
@@ -58,8 +64,9 @@ impl Trace {
                 self.room.rejected_with(n, code, 0, info);
                 let is_decided = code.decides() && code != Code::MISSING;
                 self.decided = self.decided.max(if is_decided { n } else { info });
-                // Until what was refused for now may be sent again.
-                self.room.wait(100);
+                if code == Code::MISSING {
+                    self.later();
+                }
                 return;
             }
             "Accepted" => self.room.accepted(n, self.head + 1),

@@ -145,7 +145,7 @@ impl Links {
 
     /// A newer connection of the same user is to be let in as `newer`. If it is the same device, this one gives way: after a
     /// while if it is the same process, which is moving between networks or relays, and otherwise at once. It is at once
-    /// too if the user already has as many connections as allowed.
+    /// too if the user has as many connections as allowed.
     pub(super) fn give_way(&mut self, key: ConnectionKey, newer: &Session, now: Instant, port: &mut impl Port) {
         let Some(older) = self.connections.get_mut(key).and_then(|connection| connection.session.as_mut()) else {
             return;
