@@ -176,7 +176,8 @@ impl Sender {
     }
 
     /// Replaces the content of an own text or data event. New content of a text must be UTF-8, or the relay refuses it with
-    /// `NOT_TEXT`. After 200 edits the relay refuses with `TOO_MANY_EDITS`.
+    /// `NOT_TEXT`. After 200 edits the relay refuses with `TOO_MANY_EDITS`. An edit to what the message says already
+    /// makes no event ([`Accepted::seq`] is 0).
     pub async fn edit(&self, seq: u64, content: impl AsRef<[u8]>) -> Result<Receipt, SendError> {
         let content = content.as_ref();
         self.check_content(content.len())?;
@@ -188,7 +189,8 @@ impl Sender {
         self.command(|n| to_bytes(&Delete { n, target: seq })).await
     }
 
-    /// Adds or removes a reaction of 1 to 32 bytes.
+    /// Adds or removes a reaction of 1 to 32 bytes. Adding one that is there makes no event, nor does
+    /// removing one that is not.
     pub async fn react(&self, seq: u64, reaction: &str, add: bool) -> Result<Receipt, SendError> {
         check_size(reaction.len(), 1, limit::REACTION)?;
         self.command(|n| to_bytes(&React { n, target: seq, add, reaction })).await

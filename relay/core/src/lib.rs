@@ -12,12 +12,12 @@ pub use command::{Action, Authority, By, Command, CommandError, JoinAs, NO_CONVE
 pub use fold::{Effect, Folded, Loaded, NewEvent, Write, fold, keys};
 pub use record::{
     ConversationRecord, EditsRecord, EventRecord, Interval, Key, Kind, MarkRecord, MemberRecord, MemberState, Naming,
-    Origin, Parting, Policy, Record, RecordError, Recorded, SendsRecord, UserRecord,
+    Origin, Parting, Policy, ReactionsRecord, Record, RecordError, Recorded, SendsRecord, UserRecord,
 };
 
 /// The version of the fold. It is incremented when the same commands on the same records get another result. A log that is not
 /// empty is replayed only by the version that folded it first.
-pub const FOLD_VERSION: u64 = 3;
+pub const FOLD_VERSION: u64 = 4;
 
 /// Milliseconds since the Unix epoch.
 pub type Timestamp = u64;

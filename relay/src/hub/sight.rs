@@ -94,6 +94,7 @@ mod tests {
             last_at: 0,
             members: 1,
             owners: 1,
+            reverted: 0,
             policy: Policy::default(),
             naming: Naming::Group(String::new()),
         };

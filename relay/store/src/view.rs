@@ -8,9 +8,9 @@ use std::{
 use bytes::Bytes;
 use fjall::Slice;
 use quip_core::{
-    ConversationRecord, EditsRecord, EventRecord, Key, Kind, MarkRecord, MemberRecord, Record, SendsRecord, Timestamp,
-    UserRecord,
-    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, SendsKey, UserKey},
+    ConversationRecord, EditsRecord, EventRecord, Key, Kind, MarkRecord, MemberRecord, ReactionsRecord, Record,
+    SendsRecord, Timestamp, UserRecord,
+    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, ReactionsKey, SendsKey, UserKey},
 };
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
@@ -145,6 +145,14 @@ impl View {
     /// When the record is damaged or the store fails.
     pub fn edits(&self, id: ConversationId, message: u64) -> Result<Option<EditsRecord>, ReadError> {
         self.get(EditsKey(id, message))
+    }
+
+    /// The reactions to a message.
+    ///
+    /// # Errors
+    /// When the record is damaged or the store fails.
+    pub fn reactions(&self, id: ConversationId, message: u64) -> Result<Option<ReactionsRecord>, ReadError> {
+        self.get(ReactionsKey(id, message))
     }
 
     /// A user's read mark.

@@ -151,6 +151,7 @@ impl Chat {
 
     fn receipt(&mut self, result: Result<Accepted, ReceiptError>) -> anyhow::Result<()> {
         match result {
+            Ok(Accepted { seq: 0, .. }) => self.screen.note("-- nothing to change: it is so already")?,
             Ok(accepted) => self.at.accepted = self.at.accepted.max(accepted.seq),
             Err(error) => self.screen.note(&format!("-- failed: {error}"))?,
         }

@@ -199,6 +199,8 @@ impl Command {
         const FIXED: usize = 192;
         /// For the record with the edits of a message.
         const EDITS: usize = 512;
+        /// For the record with the reactions to a message.
+        const REACTIONS: usize = 128;
         /// For the tombstones of all edits. 64 deletions still fit into the queue of one conversation.
         const TOMBSTONES: usize = 4096 - FIXED;
         FIXED
@@ -206,6 +208,7 @@ impl Command {
                 Action::Post { body, .. } => body.len(),
                 Action::Edit { body, .. } => EDITS + body.len(),
                 Action::Delete { .. } => TOMBSTONES,
+                Action::React { .. } => REACTIONS,
                 Action::SetTitle { title } => title.len(),
                 _ => 0,
             }

@@ -1,5 +1,6 @@
 //! The event that a command is about.
 
+use bytes::Bytes;
 use quip_protocol::{Blob, Code, Event, UserId, event, event::kind, frame, limit};
 
 use super::{loaded::Held, step::Step};
@@ -8,6 +9,7 @@ use crate::{EventRecord, MemberRecord, Origin};
 /// A stored event with content: a message or an edit.
 pub(super) struct Target {
     pub(super) kind: u64,
+    pub(super) body: Bytes,
     user: UserId,
     origin: Origin,
 }
@@ -44,7 +46,8 @@ impl Target {
             return Err(Code::NO_TARGET);
         }
         let origin = Origin { seq, number: event.number, at: event.at, device: record.device, n: record.n };
-        Ok(Self { kind: event.kind, user: record.user.clone(), origin })
+        let body = record.frame.slice_ref(event.body.0);
+        Ok(Self { kind: event.kind, body, user: record.user.clone(), origin })
     }
 
     pub(super) fn is_by(&self, user: &UserId) -> bool {

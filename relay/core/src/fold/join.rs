@@ -94,6 +94,7 @@ fn create(step: &mut Step<'_>, policy: Policy, naming: Naming) {
         last_at: step.at,
         members: 0,
         owners: 0,
+        reverted: 0,
         policy,
         naming,
     });

@@ -1,7 +1,7 @@
 //! Decides one command.
 
-mod content;
 mod event;
+mod hash;
 mod join;
 mod loaded;
 mod mark;
@@ -17,7 +17,7 @@ pub use self::loaded::Loaded;
 use self::{sends::Numbered, step::Step};
 use crate::{
     Action, By, Command, EventRecord, JoinAs, Key, MarkRecord, Record, Timestamp,
-    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, SendsKey, UserKey},
+    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, ReactionsKey, SendsKey, UserKey},
 };
 
 /// A record to write under its key; `None` removes it.
@@ -117,10 +117,11 @@ pub fn keys(command: &Command) -> Vec<Key> {
     if *n > 0 {
         keys.push(SendsKey(id, *device, user.clone()).into());
     }
-    let About { user: other, event, edits } = about(&command.action);
+    let About { user: other, event, edits, reactions } = about(&command.action);
     keys.extend(other.filter(|other| *other != user).map(|other| MemberKey(id, other.clone()).into()));
     keys.extend(event.map(|seq| EventKey(id, seq).into()));
     keys.extend(edits.map(|seq| EditsKey(id, seq).into()));
+    keys.extend(reactions.map(|seq| ReactionsKey(id, seq).into()));
     if let Action::Mark { .. } = &command.action {
         keys.push(MarkKey(user.clone(), id).into());
     }
@@ -134,6 +135,8 @@ struct About<'a> {
     event: Option<u64>,
     /// The message whose edits it adds to or removes.
     edits: Option<u64>,
+    /// The message whose reactions it changes or removes.
+    reactions: Option<u64>,
 }
 
 fn about(action: &Action) -> About<'_> {
@@ -142,10 +145,11 @@ fn about(action: &Action) -> About<'_> {
         | Action::Add { user }
         | Action::Remove { user, .. }
         | Action::SetRole { user, .. } => About { user: Some(user), ..About::default() },
-        Action::Edit { target, .. } | Action::Delete { target } => {
-            About { event: Some(*target), edits: Some(*target), ..About::default() }
+        Action::Edit { target, .. } => About { event: Some(*target), edits: Some(*target), ..About::default() },
+        Action::Delete { target } => {
+            About { event: Some(*target), edits: Some(*target), reactions: Some(*target), ..About::default() }
         }
-        Action::React { target, .. } => About { event: Some(*target), ..About::default() },
+        Action::React { target, .. } => About { event: Some(*target), reactions: Some(*target), ..About::default() },
         Action::Join(_)
         | Action::Post { .. }
         | Action::Leave
@@ -181,7 +185,7 @@ pub fn fold(command: &Command, at: Timestamp, loaded: Loaded) -> Folded {
 /// Returns the recorded outcome of the send number, or decides it and records the outcome. Of a conversation that does not exist
 /// nothing is recorded, so a refusal there uses no number up. One whose record is damaged does exist.
 fn numbered(mut step: Step<'_>, action: &Action) -> Folded {
-    let hash = content::hash(action);
+    let hash = hash::action(action);
     let (n, at) = (step.n, step.at);
     let found = sends::look_up(step.sends.get(), n, hash);
     let outcome = match found {

@@ -5,10 +5,11 @@ use quip_protocol::{Blob, Code, Kind, event, event::kind, limit};
 use super::{
     Effect,
     event::Target,
+    hash,
     loaded::Held,
-    step::{Step, Verdict},
+    step::{Step, UNSEEN, Verdict},
 };
-use crate::{Naming, Origin};
+use crate::{Naming, Origin, ReactionsRecord};
 
 pub(super) fn post(step: &mut Step<'_>, kind: u64, body: &[u8]) -> Verdict {
     debug_assert!(kind::counts(kind), "only text and data are posted");
@@ -30,19 +31,24 @@ pub(super) fn edit(step: &mut Step<'_>, target: u64, body: &[u8]) -> Verdict {
     if found.kind == kind::TEXT && std::str::from_utf8(body).is_err() {
         return Err(Code::NOT_TEXT);
     }
+    if shows(step, &found, body) {
+        return UNSEEN;
+    }
     if noted(step) >= limit::EDITS {
         return Err(Code::TOO_MANY_EDITS);
     }
     let placed = step.append(kind::EDITED, &event::Edited { target, body: Blob(body) });
     let edit = Origin { seq: placed.seq, number: placed.number, at: step.at, device: step.device, n: step.n };
     if let Some(edits) = &mut step.edits {
-        edits.change().get_or_insert_default().edits.push(edit);
+        let record = edits.change().get_or_insert_default();
+        record.edits.push(edit);
+        record.content = hash::content(body);
     }
     Ok(placed)
 }
 
 /// The only place where stored events change: the message and all its edits become tombstones. An edit can be deleted alone.
-/// It stays in the edits record, and is replaced again when its message is deleted.
+/// It stays in the edits record, which the command does not name, and is replaced again when its message is deleted.
 pub(super) fn delete(step: &mut Step<'_>, target: u64) -> Verdict {
     let member = step.member()?;
     let found = Target::content(step, member, target)?;
@@ -51,6 +57,13 @@ pub(super) fn delete(step: &mut Step<'_>, target: u64) -> Verdict {
     }
     let placed = step.append(kind::DELETED, &event::Deleted { target });
     let edits = if noted(step) > 0 { step.edits.as_mut().and_then(|edits| edits.change().take()) } else { None };
+    if let Some(reactions) = step.reactions.as_mut().filter(|reactions| reactions.get().is_some()) {
+        *reactions.change() = None;
+    }
+    if found.kind == kind::EDITED {
+        let conversation = step.change();
+        conversation.reverted = conversation.reverted.max(target);
+    }
     let tombstones = found.tombstones(edits.as_ref().map_or(&[], |record| &record.edits), placed.seq);
     step.effects.extend(tombstones.map(|(seq, record)| Effect::Rewritten { seq, record }));
     Ok(placed)
@@ -59,7 +72,24 @@ pub(super) fn delete(step: &mut Step<'_>, target: u64) -> Verdict {
 pub(super) fn react(step: &mut Step<'_>, target: u64, add: bool, reaction: &str) -> Verdict {
     let member = step.member()?;
     Target::message(step, member, target)?;
+    let hash = hash::reaction(step.user, reaction);
+    if let Some(reactions) = step.reactions.as_mut().filter(|held| !held.get().is_some_and(ReactionsRecord::is_full)) {
+        if reactions.get().is_some_and(|record| record.has(hash)) == add {
+            return UNSEEN;
+        }
+        let record = reactions.change();
+        record.get_or_insert_default().set(hash, add);
+        record.take_if(|record| record.hashes.is_empty());
+    }
     Ok(step.append(kind::REACTED, &event::Reacted { target, add, reaction }))
+}
+
+/// Whether clients show this content of the message. False when that is not known: its newest edit, or another as new, was
+/// deleted alone.
+fn shows(step: &Step<'_>, message: &Target, body: &[u8]) -> bool {
+    let Some(record) = step.edits.as_ref().and_then(Held::get) else { return message.body == body };
+    let reverted = step.conversation().reverted;
+    record.edits.last().is_some_and(|newest| newest.seq > reverted) && record.content == hash::content(body)
 }
 
 /// The number of edits in the record.

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::{Effect, Folded, Loaded, NewEvent, Write, about, loaded::Held};
 use crate::{
     Authority, Command, ConversationRecord, EditsRecord, EventRecord, MemberRecord, MemberState, Naming, Parting,
-    Recorded, SendsRecord, Timestamp,
-    record::{ConversationKey, EditsKey, EventKey, MemberKey, MembershipKey, MembershipRecord, SendsKey},
+    ReactionsRecord, Recorded, SendsRecord, Timestamp,
+    record::{ConversationKey, EditsKey, EventKey, MemberKey, MembershipKey, MembershipRecord, ReactionsKey, SendsKey},
 };
 
 /// Accepted, with the place of the event that it became, or refused.
@@ -40,6 +40,7 @@ pub(super) struct Step<'a> {
     /// The event that the command is about.
     pub(super) event: Option<Held<EventRecord>>,
     pub(super) edits: Option<Held<EditsRecord>>,
+    pub(super) reactions: Option<Held<ReactionsRecord>>,
     new_event: Option<NewEvent>,
     pub(super) effects: Vec<Effect>,
 }
@@ -71,6 +72,7 @@ impl<'a> Step<'a> {
             sends: loaded.take(SendsKey(id, device, user.clone())),
             event: about.event.map(|seq| loaded.take(EventKey(id, seq))),
             edits: about.edits.map(|seq| loaded.take(EditsKey(id, seq))),
+            reactions: about.reactions.map(|seq| loaded.take(ReactionsKey(id, seq))),
             new_event: None,
             effects: Vec::new(),
         }
@@ -96,6 +98,9 @@ impl<'a> Step<'a> {
         }
         if let Some(edits) = self.edits {
             edits.put(&mut writes, &mut unchanged);
+        }
+        if let Some(reactions) = self.reactions {
+            reactions.put(&mut writes, &mut unchanged);
         }
         Folded { writes, unchanged, event: self.new_event, outcome: Some(outcome), effects: self.effects }
     }

@@ -1,7 +1,7 @@
 //! The head of a conversation.
 //!
-//! Key: slot 2 ‖ conversation 16. Value: varints of `created_at`, `head`, `number`, `first_kept`, `last_at`, `members` and
-//! `owners` ‖ policy 1 ‖ naming: kind 1 ‖ two texts.
+//! Key: slot 2 ‖ conversation 16. Value: varints of `created_at`, `head`, `number`, `first_kept`, `last_at`, `members`,
+//! `owners` and `reverted` ‖ policy 1 ‖ naming: kind 1 ‖ two texts.
 
 use quip_protocol::{ConversationId, UserId};
 
@@ -32,6 +32,8 @@ pub struct ConversationRecord {
     pub members: u64,
     /// Number of owners.
     pub owners: u64,
+    /// The newest edit that was deleted alone; 0 = none. What shows of a message without a newer edit is not known.
+    pub reverted: u64,
     /// Standing policy.
     pub policy: Policy,
     /// Its name.
@@ -70,8 +72,8 @@ impl StoredKey for ConversationKey {
 
 impl Stored for ConversationRecord {
     fn put(&self, out: &mut Vec<u8>) {
-        for value in [self.created_at, self.head, self.number, self.first_kept, self.last_at, self.members, self.owners]
-        {
+        let Self { created_at, head, number, first_kept, last_at, members, owners, reverted, .. } = *self;
+        for value in [created_at, head, number, first_kept, last_at, members, owners, reverted] {
             out.put_varint(value);
         }
         self.policy.put(out);
@@ -87,6 +89,7 @@ impl Stored for ConversationRecord {
             last_at: from.varint()?,
             members: from.varint()?,
             owners: from.varint()?,
+            reverted: from.varint()?,
             policy: Policy::read(from)?,
             naming: Naming::read(from)?,
         })
@@ -150,6 +153,7 @@ mod tests {
             last_at: 1_700_000_000_001,
             members: 2,
             owners: 1,
+            reverted: 299,
             policy: Policy { history_open: true, joins_shown: true },
             naming,
         }
@@ -157,7 +161,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        let head = ["01", "80d095ffbc31", "ac02", "c801", "01", "81d095ffbc31", "02", "01", "03"].concat();
+        let head = ["01", "80d095ffbc31", "ac02", "c801", "01", "81d095ffbc31", "02", "01", "ab02", "03"].concat();
         for (naming, rest) in [
             (Naming::Direct(user("ann"), user("bob")), ["01", "03616e6e", "03626f62"]),
             (Naming::Group("Us".into()), ["02", "025573", "00"]),

@@ -1,9 +1,10 @@
-//! The edits of a message. With them a deletion finds every copy of the content. A record exists only for a message that was
-//! edited and not deleted.
+//! The edits of a message. With them a deletion finds every copy of the content, and an edit that changes nothing makes no
+//! event. A record exists only for a message that was edited and not deleted.
 //!
-//! Key: slot 2 ‖ conversation 16 ‖ seq of the message 8. Value: varint of the count ‖ the edits, oldest first. An edit is
-//! varints of the differences of its seq, its message number and its time to the previous edit, none of them negative; varint
-//! `n`; a byte, 0 = by the same device as the previous edit, 1 = 16 bytes of device follow.
+//! Key: slot 2 ‖ conversation 16 ‖ seq of the message 8. Value: varint of the count ‖ 8 bytes of hash of the newest content,
+//! little-endian ‖ the edits, oldest first. An edit is varints of the differences of its seq, its message number and its time
+//! to the previous edit, none of them negative; varint `n`; a byte, 0 = by the same device as the previous edit, 1 = 16 bytes
+//! of device follow.
 
 use quip_protocol::{ConversationId, DeviceId, limit};
 
@@ -22,6 +23,8 @@ pub struct EditsKey(pub ConversationId, pub u64);
 pub struct EditsRecord {
     /// At most [`limit::EDITS`](quip_protocol::limit::EDITS).
     pub edits: Vec<Origin>,
+    /// The first 8 bytes of BLAKE3 of the newest edit's content.
+    pub content: u64,
 }
 
 /// An event without its user and content: the fields that its tombstone keeps.
@@ -59,6 +62,7 @@ const BEFORE: Origin = Origin { seq: 0, number: 0, at: 0, device: DeviceId([0; 1
 impl Stored for EditsRecord {
     fn put(&self, out: &mut Vec<u8>) {
         out.put_varint(self.edits.len() as u64);
+        out.put(&self.content.to_le_bytes());
         let mut before = BEFORE;
         for edit in &self.edits {
             debug_assert!(edit.seq > before.seq && edit.number >= before.number && edit.at >= before.at, "in order");
@@ -81,13 +85,14 @@ impl Stored for EditsRecord {
         if count > limit::EDITS {
             return Err(Malformed);
         }
+        let content = u64::from_le_bytes(from.array()?);
         let mut before = BEFORE;
         let mut edits = Vec::with_capacity(count);
         for _ in 0..count {
             before = Origin::read(&before, from)?;
             edits.push(before);
         }
-        Ok(Self { edits })
+        Ok(Self { edits, content })
     }
 }
 
@@ -126,16 +131,18 @@ mod tests {
         ];
         let value = [
             "0104",
+            "0102030405060708",
             &["ac02", "c801", "80d095ffbc31", "09", "01", &"dd".repeat(16)].concat(),
             "0100000a00",
             &["02", "01", "c801", "01", "01", &"ee".repeat(16)].concat(),
             "0100010200",
         ];
         let key = "030f6703ababababababababababababababab0000000000000102";
-        check(EditsKey(room(), 0x0102), EditsRecord { edits }, key, &value.concat());
+        check(EditsKey(room(), 0x0102), EditsRecord { edits, content: 0x0807_0605_0403_0201 }, key, &value.concat());
         // More than there may be; an edit that is not after what it edits; neither the same device nor another.
-        let malformed: [&[u8]; 3] = [&[1, 201, 1], &[1, 1, 0, 0, 0, 0, 0], &[1, 1, 9, 0, 0, 0, 2]];
-        malformed.into_iter().for_each(assert_malformed::<EditsRecord>);
+        for (count, edit) in [(&[201, 1][..], &[][..]), (&[1], &[0, 0, 0, 0, 0]), (&[1], &[9, 0, 0, 0, 2])] {
+            assert_malformed::<EditsRecord>(&[&[1], count, &[0; 8], edit].concat());
+        }
     }
 
     proptest! {
@@ -145,13 +152,14 @@ mod tests {
                 (1..u64::MAX / 200, 0..u64::MAX / 200, 0..u64::MAX / 200, 0..3u8, any::<u64>()),
                 0..=200,
             ),
+            content: u64,
         ) {
             let mut last = (0, 0, 0);
             let edits = edits.into_iter().map(|(seq, number, at, of, n)| {
                 last = (last.0 + seq, last.1 + number, last.2 + at);
                 Origin { seq: last.0, number: last.1, at: last.2, device: device(of), n }
             });
-            comes_back(EditsRecord { edits: edits.collect() });
+            comes_back(EditsRecord { edits: edits.collect(), content });
         }
     }
 }

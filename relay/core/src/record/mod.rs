@@ -13,6 +13,7 @@ mod kind;
 mod mark;
 mod member;
 mod membership;
+mod reactions;
 mod sends;
 mod trim;
 mod user;
@@ -27,6 +28,7 @@ pub use self::{
     mark::{MarkKey, MarkRecord},
     member::{Interval, MemberKey, MemberRecord, MemberState, Parting},
     membership::{MembershipKey, MembershipRecord},
+    reactions::{ReactionsKey, ReactionsRecord},
     sends::{Recorded, SendsKey, SendsRecord},
     trim::{TrimKey, TrimRecord},
     user::{UserKey, UserRecord},
@@ -143,6 +145,8 @@ kinds! {
     7 "mark" Mark: MarkKey => MarkRecord,
     /// When a user was last seen.
     8 "user" User: UserKey => UserRecord,
+    /// The reactions to a message.
+    9 "reactions" Reactions: ReactionsKey => ReactionsRecord,
     /// Trimmed events still to be deleted from this store.
     128 "trim" Trim: TrimKey => TrimRecord,
 }

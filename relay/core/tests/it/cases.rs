@@ -328,7 +328,7 @@ fn an_open_room_shows_what_was_before() {
     world.ok(room(), "b", join());
     let member = world.member(room(), "b").unwrap();
     assert_eq!((member.from, member.number), (1, 1), "all visible, none unread");
-    world.ok(room(), "b", Action::React { target: 1, add: false, reaction: "+1".into() });
+    world.ok(room(), "b", Action::React { target: 1, add: true, reaction: "+1".into() });
 }
 
 #[test]

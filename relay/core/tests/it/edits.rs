@@ -65,6 +65,7 @@ fn edits_of_a_message_are_limited() {
         world.ok(id, "a", edit(2, &format!("secret {i}")));
     }
     assert_eq!(world.refused(id, "a", edit(2, "one more")), Code::TOO_MANY_EDITS);
+    assert_eq!(world.ok(id, "a", edit(2, &format!("secret {}", limit::EDITS - 1))).seq, 0, "what it says already");
     world.ok(id, "a", text("another"));
     world.ok(id, "a", edit(world.conversation(id).unwrap().head, "may be edited"));
     // The world counts the rows that a command writes.
@@ -85,7 +86,7 @@ fn no_edit_or_deletion_writes_more_than_its_weight_allows() {
     };
     act(2, Action::Join(JoinAs::Existing));
     act(1, text("x"));
-    (0..limit::EDITS).for_each(|i| act(1 + i as u8 % 2, edit(2, "x")));
+    (0..limit::EDITS).for_each(|i| act(1 + i as u8 % 2, edit(2, ["y", "x"][i % 2])));
     act(1, delete(2));
 }
 
@@ -208,6 +209,37 @@ proptest! {
             prop_assert!(event.body.ends_with(body.as_bytes()), "{}", body);
         }
     }
+}
+
+#[test]
+fn an_edit_to_what_the_message_says_is_no_event() {
+    let mut world = World::default();
+    let id = world.room_of(&["a"]);
+    world.ok(id, "a", text("as posted"));
+    assert_eq!(world.ok(id, "a", edit(2, "as posted")).seq, 0);
+    assert!(world.edits(id, 2).is_none());
+    assert_eq!(world.ok(id, "a", edit(2, "edited")).seq, 3);
+    assert_eq!(world.ok(id, "a", edit(2, "edited")).seq, 0);
+    assert_eq!(world.ok(id, "a", edit(2, "as posted")).seq, 4, "it says something else now");
+    assert_eq!(world.ok(id, "a", edit(2, "as posted")).seq, 0);
+    assert_eq!(world.edits(id, 2).unwrap().edits.len(), 2);
+    assert_eq!(world.conversation(id).unwrap().head, 4);
+}
+
+#[test]
+fn after_the_newest_edit_was_deleted_any_edit_is_an_event() {
+    let mut world = World::default();
+    let id = world.room_of(&["a"]);
+    world.ok(id, "a", text("as posted"));
+    world.ok(id, "a", edit(2, "gone"));
+    world.ok(id, "a", delete(3));
+    assert_eq!(world.ok(id, "a", edit(2, "gone")).seq, 5, "it does not say that any more");
+    assert_eq!(world.ok(id, "a", edit(2, "gone")).seq, 0);
+    world.ok(id, "a", edit(2, "newest"));
+    world.ok(id, "a", delete(5));
+    assert_eq!(world.ok(id, "a", edit(2, "newest")).seq, 0, "an older edit is gone");
+    world.ok(id, "a", delete(6));
+    assert_eq!(world.ok(id, "a", edit(2, "as posted")).seq, 9, "what shows now is not known here");
 }
 
 #[test]

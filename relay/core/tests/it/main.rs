@@ -8,7 +8,7 @@ mod edits;
 mod interleaved;
 mod model;
 mod random;
+mod reactions;
 mod roles;
-
 mod sends;
 mod world;

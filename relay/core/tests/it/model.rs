@@ -46,6 +46,10 @@ pub(crate) struct Talk {
     pub(crate) first_kept: u64,
     /// The edits of each message that is not deleted.
     pub(crate) edits: BTreeMap<u64, Vec<u64>>,
+    /// The edits that were deleted alone.
+    pub(crate) reverted: BTreeSet<u64>,
+    /// Who reacted how to each message that is not deleted.
+    pub(crate) reactions: BTreeMap<u64, BTreeSet<(UserId, String)>>,
     pub(crate) people: BTreeMap<String, Person>,
     pub(crate) began: u64,
 }
@@ -111,6 +115,18 @@ impl Talk {
     /// A message that this member can see.
     fn message(&self, me: &Person, seq: u64) -> Option<&Seen> {
         self.content(seq).filter(|event| event.kind != kind::EDITED && me.sees(seq))
+    }
+
+    /// What clients show of a message, unless the edit that says so may be gone.
+    fn shown<'a>(&'a self, message: &'a Seen) -> Option<&'a [u8]> {
+        let Some(newest) = self.edits.get(&message.seq).and_then(|edits| edits.last()) else {
+            return Some(&message.body);
+        };
+        if self.reverted.iter().any(|gone| gone >= newest) {
+            return None;
+        }
+        let edited: event::Edited<'_> = postcard::from_bytes(&self.events[*newest as usize - 1].body).unwrap();
+        Some(edited.body.0)
     }
 
     /// A message or an edit that is kept.
@@ -241,6 +257,7 @@ impl Model {
                 None => Err(Code::NO_TARGET),
                 Some(event) if event.user != *user => Err(Code::FORBIDDEN),
                 Some(event) if event.kind == kind::TEXT && std::str::from_utf8(body).is_err() => Err(Code::NOT_TEXT),
+                Some(event) if talk.shown(event) == Some(&body[..]) => Ok(None),
                 Some(_) if talk.edits.get(target).is_some_and(|edits| edits.len() == 200) => Err(Code::TOO_MANY_EDITS),
                 Some(_) => {
                     let seq = talk.head() + 1;
@@ -252,8 +269,12 @@ impl Model {
                 None => Err(Code::NO_TARGET),
                 Some(event) if event.user != *user && !me.sees(*target) => Err(Code::NO_TARGET),
                 Some(event) if event.user != *user && !leads => Err(Code::FORBIDDEN),
-                Some(_) => {
+                Some(event) => {
                     let by = talk.head() + 1;
+                    if event.kind == kind::EDITED {
+                        talk.reverted.insert(*target);
+                    }
+                    talk.reactions.remove(target);
                     let edits = talk.edits.remove(target).unwrap_or_default();
                     for gone in [*target].into_iter().chain(edits) {
                         let event = &mut talk.events[gone as usize - 1];
@@ -265,8 +286,11 @@ impl Model {
             Action::React { target, add, reaction } => match talk.message(&me, *target) {
                 None => Err(Code::NO_TARGET),
                 Some(_) => {
+                    let there = talk.reactions.entry(*target).or_default();
+                    let this = (user.clone(), reaction.clone());
                     let body = event::Reacted { target: *target, add: *add, reaction };
-                    Ok(Some((kind::REACTED, bytes(&body))))
+                    let changed = if *add { there.insert(this) } else { there.remove(&this) };
+                    Ok(changed.then(|| (kind::REACTED, bytes(&body))))
                 }
             },
             Action::Leave => {
@@ -396,6 +420,8 @@ impl Model {
             events: Vec::new(),
             first_kept: 1,
             edits: BTreeMap::new(),
+            reverted: BTreeSet::new(),
+            reactions: BTreeMap::new(),
             people: BTreeMap::new(),
             began: at,
         });

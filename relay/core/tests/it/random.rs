@@ -4,7 +4,8 @@ use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
 use quip_core::{
     Action, Authority, By, Command, ConversationRecord, JoinAs, MemberRecord, MemberState, NO_CONVERSATION, Naming,
-    Policy, record::MemberKey,
+    Policy, ReactionsRecord,
+    record::{MemberKey, ReactionsKey},
 };
 use quip_protocol::{ConversationId, UserId, event::kind};
 
@@ -75,9 +76,10 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Join(JoinAs::Room(ROOM.into()))),
         1 => who().prop_map(|peer| Action::Join(JoinAs::Direct(peer))),
         10 => (prop_oneof![Just(kind::TEXT), Just(kind::DATA)], body()).prop_map(|(kind, body)| Action::Post { kind, body }),
-        3 => (seq(), body()).prop_map(|(target, body)| Action::Edit { target, body }),
+        6 => (seq(), "[ab]").prop_map(|(target, body)| Action::Edit { target, body: body.into() }),
         3 => seq().prop_map(|target| Action::Delete { target }),
-        3 => (seq(), any::<bool>()).prop_map(|(target, add)| Action::React { target, add, reaction: "+1".into() }),
+        6 => (seq(), prop::bool::weighted(0.7), "[+-]")
+            .prop_map(|(target, add, reaction)| Action::React { target, add, reaction }),
         2 => Just(Action::Leave),
         4 => who().prop_map(|user| Action::Add { user }),
         3 => (who(), any::<bool>()).prop_map(|(user, ban)| Action::Remove { user, ban }),
@@ -132,12 +134,13 @@ fn prelude(policy: Policy) -> Vec<Line> {
     lines
 }
 
-/// Most numbers of events stand for one of the latest messages, half of these for an own one.
+/// Most numbers of events stand for one of the latest messages, half of these for an own one. Edits are deleted too.
 fn aim(action: Action, talk: Option<&Talk>, user: &UserId) -> Action {
     let Some(talk) = talk else { return action };
+    let last = if matches!(action, Action::Delete { .. }) { kind::EDITED } else { kind::DATA };
     let of = |seq: u64| {
         let own = seq.is_multiple_of(2);
-        let messages = talk.events.iter().rev().filter(|event| event.kind <= 2 && (!own || event.user == *user));
+        let messages = talk.events.iter().rev().filter(|event| event.kind <= last && (!own || event.user == *user));
         let found = messages.map(|event| event.seq).nth(seq as usize / 10);
         if seq < 40 { found.unwrap_or(seq) } else { seq }
     };
@@ -203,6 +206,14 @@ fn assert_same(world: &World, model: &Model) {
             assert_eq!(world.event(id, event.seq).as_ref(), Some(event), "numbered without holes");
         }
         assert_eq!(world.event_record(id, talk.head() + 1), None);
+        assert_eq!(row.reverted, talk.reverted.last().copied().unwrap_or_default());
+        let noted = world.keys_of::<ReactionsRecord>().into_iter().filter(|ReactionsKey(of, _)| *of == id);
+        let noted = noted.map(|ReactionsKey(_, message)| (message, world.reactions(id, message).unwrap().hashes.len()));
+        let there = talk.reactions.iter().filter(|(_, there)| !there.is_empty());
+        assert!(
+            noted.eq(there.map(|(message, there)| (*message, there.len()))),
+            "each reaction, and nothing of others"
+        );
         let members = world.keys_of::<MemberRecord>().iter().filter(|MemberKey(of, _)| *of == id).count();
         assert_eq!(members, talk.people.len());
         for (name, person) in &talk.people {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quip_core::{
     Action, Authority, By, Command, ConversationRecord, EditsRecord, Effect, EventRecord, Folded, JoinAs, Key, Kind,
-    Loaded, MarkRecord, MemberRecord, Naming, Policy, SendsRecord, UserRecord, fold, keys,
-    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, SendsKey, UserKey, behind},
+    Loaded, MarkRecord, MemberRecord, Naming, Policy, ReactionsRecord, SendsRecord, UserRecord, fold, keys,
+    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, ReactionsKey, SendsKey, UserKey, behind},
 };
 use quip_protocol::{
     Code, ConversationId, DeviceId, Event, RoomName, UserId, conversation::Outcome, event, frame, limit,
@@ -191,6 +191,10 @@ impl World {
 
     pub(crate) fn edits(&self, id: ConversationId, message: u64) -> Option<EditsRecord> {
         self.get(EditsKey(id, message))
+    }
+
+    pub(crate) fn reactions(&self, id: ConversationId, message: u64) -> Option<ReactionsRecord> {
+        self.get(ReactionsKey(id, message))
     }
 
     /// Keys of every record of a kind.

@@ -360,6 +360,7 @@ mod tests {
             last_at: 0,
             members: 2,
             owners: 1,
+            reverted: 0,
             policy: Default::default(),
             naming: Naming::Group(String::new()),
         };

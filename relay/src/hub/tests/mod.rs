@@ -379,6 +379,7 @@ fn row(head: u64, naming: Naming) -> ConversationRecord {
         last_at: TIME,
         members: 2,
         owners: 1,
+        reverted: 0,
         policy: Policy::default(),
         naming,
     }

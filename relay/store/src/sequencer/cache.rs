@@ -103,7 +103,7 @@ impl Cache {
 
 /// Whether the next batches may need it.
 fn is_kept(key: &Key) -> bool {
-    !matches!(key, Key::Event(_) | Key::Edits(_) | Key::Membership(_) | Key::Trim(_))
+    !matches!(key, Key::Event(_) | Key::Edits(_) | Key::Reactions(_) | Key::Membership(_) | Key::Trim(_))
 }
 
 fn put(batch: &mut Batch, key: &Key, record: Option<&Record>, changes: Changes) {

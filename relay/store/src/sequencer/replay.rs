@@ -6,8 +6,8 @@ use std::{
 };
 
 use quip_core::{
-    Action, Authority, By, Command, EditsRecord, EventRecord, JoinAs, Kind as _, UserRecord,
-    record::{EditsKey, EventKey},
+    Action, Authority, By, Command, EditsRecord, EventRecord, JoinAs, Kind as _, ReactionsRecord, UserRecord,
+    record::{EditsKey, EventKey, ReactionsKey},
 };
 use quip_protocol::{ConversationId, DeviceId, RoomName, UserId, event::role};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -60,11 +60,11 @@ fn user(random: &mut StdRng) -> UserId {
 fn action(random: &mut StdRng, place: ConversationId, at: u64) -> Action {
     let target = random.random_range(1..=at / 3 + 1);
     let body = format!("content {at}").into();
-    match random.random_range(0..30) {
+    match random.random_range(0..32) {
         0..10 => Action::Post { kind: random.random_range(1..=2), body },
         10..17 => Action::Edit { target, body },
         17..20 => Action::Delete { target },
-        20 => Action::React { target, add: true, reaction: "+1".to_owned() },
+        20 | 30.. => Action::React { target, add: random.random_bool(0.7), reaction: "+1".to_owned() },
         21 if random.random_bool(0.2) => Action::Leave,
         22 if random.random_bool(0.3) => Action::Remove { user: user(random), ban: random.random_bool(0.3) },
         23 => Action::Add { user: user(random) },
@@ -159,14 +159,17 @@ fn rows(store: &Store) -> Rows {
         let events = &from[..]..&to[..];
         let (from, to) = (EditsRecord::key(&EditsKey(id, 0)), EditsRecord::key(&EditsKey(id, first_kept)));
         let edits = &from[..]..&to[..];
-        rows.retain(|key, _| !events.contains(&&key[..]) && !edits.contains(&&key[..]));
+        let (from, to) =
+            (ReactionsRecord::key(&ReactionsKey(id, 0)), ReactionsRecord::key(&ReactionsKey(id, first_kept)));
+        let reactions = &from[..]..&to[..];
+        rows.retain(|key, _| ![&events, &edits, &reactions].iter().any(|trimmed| trimmed.contains(&&key[..])));
     }
     rows
 }
 
 #[test]
 fn one_log_makes_one_store_however_it_is_cut() {
-    let (mut events, mut edits, mut users) = (0, 0, 0);
+    let (mut events, mut edits, mut reactions, mut users) = (0, 0, 0, 0);
     for seed in 0..6 {
         println!("seed {seed}");
         let log = log(seed, 1200);
@@ -174,6 +177,7 @@ fn one_log_makes_one_store_however_it_is_cut() {
         let whole = apply(&log, seed, log.len(), 1, &|| self::open(&folder));
         let count = |kind| whole.keys().filter(|key| key[0] == kind).count();
         (events, edits) = (events + count(EventRecord::NUMBER), edits + count(EditsRecord::NUMBER));
+        reactions += count(ReactionsRecord::NUMBER);
         users += count(UserRecord::NUMBER);
         for (most, parts) in [(1, 1), (7, 5), (300, 2)] {
             let disk = MemoryDisk::default();
@@ -183,5 +187,6 @@ fn one_log_makes_one_store_however_it_is_cut() {
         }
     }
     assert!(users == 6 * NAMES.len(), "{users} users were seen");
-    assert!(events > 500 && edits > 20, "the logs come to little: {events} events, {edits} edited");
+    let come_to = format!("{events} events, {edits} edited, {reactions} reacted to");
+    assert!(events > 500 && edits > 20 && reactions > 20, "the logs come to little: {come_to}");
 }

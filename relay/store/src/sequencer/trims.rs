@@ -10,7 +10,7 @@ use std::{
 
 use quip_core::{
     Kind as _, Record,
-    record::{EditsKey, EventKey, Key, TrimKey, TrimRecord, behind},
+    record::{EditsKey, EventKey, Key, ReactionsKey, TrimKey, TrimRecord, behind},
 };
 use quip_protocol::ConversationId;
 
@@ -63,6 +63,7 @@ impl Trims {
             for seq in seqs.start..until {
                 cache.remove(EventKey(id, seq).into());
                 cache.remove(EditsKey(id, seq).into());
+                cache.remove(ReactionsKey(id, seq).into());
             }
             seqs.start = until;
             self.unnoted.insert(id);

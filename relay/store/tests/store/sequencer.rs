@@ -76,15 +76,16 @@ fn a_deletion_finds_edits_that_an_earlier_run_committed() {
     relay.accepted(ann.next(Action::Edit { target: 2, body: "another, edited".into() }));
     for i in 0..3 {
         relay.accepted(ann.next(Action::Edit { target: 1, body: format!("secret {i}").into() }));
+        relay.accepted(ann.next(Action::React { target: 1, add: i != 1, reaction: "+1".to_owned() }));
         relay.close();
         relay = Relay::open(folder.path());
     }
-    assert!(holds(relay.view(), id, b"secret"));
+    assert!(holds(relay.view(), id, b"secret") && relay.view().reactions(id, 1).unwrap().is_some());
     relay.accepted(ann.next(Action::Delete { target: 1 }));
     relay.close();
     let relay = Relay::open(folder.path());
     assert!(!holds(relay.view(), id, b"secret") && holds(relay.view(), id, b"another, edited"));
-    assert_eq!(relay.view().edits(id, 1).unwrap(), None);
+    assert_eq!((relay.view().edits(id, 1).unwrap(), relay.view().reactions(id, 1).unwrap()), (None, None));
     assert_eq!(relay.view().edits(id, 2).unwrap().unwrap().edits.len(), 1);
     relay.close();
 }

@@ -79,7 +79,7 @@ fn trims_add_up_and_never_go_back() {
 }
 
 #[test]
-fn the_edits_record_is_removed_with_its_message() {
+fn the_records_of_edits_and_reactions_are_removed_with_their_message() {
     let folder = tempfile::tempdir().unwrap();
     let mut ann = Device::new("ann", room("test:edited"));
     let id = ann.conversation;
@@ -91,13 +91,20 @@ fn the_edits_record_is_removed_with_its_message() {
     }
     for target in [1, 2, 3] {
         submit.submit(ann.next(Action::Edit { target, body: "edited".into() })).unwrap();
+        submit.submit(ann.next(Action::React { target, add: true, reaction: "+1".to_owned() })).unwrap();
     }
     submit.submit(by_relay(id, Action::Trim { first_kept: 2 })).unwrap();
     submit.close();
     run(folder.path(), order, BatchLimit::default()).end().unwrap();
 
     let relay = Relay::open(folder.path());
-    let noted = || [1, 2, 3].map(|message| relay.view().edits(id, message).unwrap().is_some());
+    let noted = || {
+        [1, 2, 3].map(|message| {
+            let edits = relay.view().edits(id, message).unwrap();
+            assert_eq!(relay.view().reactions(id, message).unwrap().is_some(), edits.is_some());
+            edits.is_some()
+        })
+    };
     assert_eq!(noted(), [false, true, true]);
     relay.submit(by_relay(id, Action::Trim { first_kept: 3 }));
     settle(&relay, &mut ann);

@@ -8,7 +8,7 @@ use std::{
 
 use quip_core::{
     Action, Authority, By, Command, ConversationRecord, JoinAs,
-    record::{ConversationKey, EditsKey, SendsKey},
+    record::{ConversationKey, EditsKey, ReactionsKey, SendsKey},
 };
 use quip_order::{BatchLimit, Faults, faulty};
 use quip_protocol::Code;
@@ -105,12 +105,15 @@ fn a_refusal_for_damage_uses_its_number_up_like_any_other() {
     let post = || Action::Post { kind: 1, body: "x".into() };
     let ben = || UserId::parse("ben").unwrap();
     let no_record = Some(&b"no record"[..]);
+    let react = Action::React { target: 1, add: true, reaction: "+1".to_owned() };
     let cases = [
         (Action::Remove { user: ben(), ban: true }, MemberKey(id(), ben()).into(), no_record),
         (Action::Delete { target: 1 }, EventKey(id(), 1).into(), no_record),
         (Action::Edit { target: 1, body: "y".into() }, EventKey(id(), 1).into(), None),
         (Action::Edit { target: 1, body: "y".into() }, EditsKey(id(), 1).into(), no_record),
         (Action::Delete { target: 1 }, EditsKey(id(), 1).into(), no_record),
+        (Action::Delete { target: 1 }, ReactionsKey(id(), 1).into(), no_record),
+        (react, ReactionsKey(id(), 1).into(), no_record),
     ];
     let sends = SendsKey(id(), DeviceId([1; 16]), ann()).into();
     let codes = after_damage(vec![join().action, post(), post(), post()], (sends, no_record));
