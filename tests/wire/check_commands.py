@@ -153,6 +153,20 @@ def _(relay):
     group.command("Add", n=3, user=bob.user)
     group.command("SetRole", n=4, user=bob.user, role=1)
     same([(answer.what, answer.seq) for answer in settle_all(group, 2)], [("Ack", 0), ("Ack", 0)])
+    group.post(5, "tea")
+    target = settle_all(group, 1)[0].seq
+    group.command("Edit", n=6, target=target, body=b"tea")
+    group.command("React", n=7, target=target, add=0, reaction="+")
+    for n in (8, 9):
+        group.command("React", n=n, target=target, add=1, reaction="+")
+    found = [(answer.what, answer.seq) for answer in settle_all(group, 4)]
+    same(found, [("Ack", 0), ("Ack", 0), ("Accepted", target + 1), ("Ack", 0)])
+    group.command("Edit", n=10, target=target, body=b"coffee")
+    group.command("Edit", n=11, target=target, body=b"coffee")
+    group.command("Delete", n=12, target=target + 2)
+    group.command("Edit", n=13, target=target, body=b"coffee")
+    found = [(answer.what, answer.seq) for answer in settle_all(group, 4)]
+    same(found, [("Accepted", target + 2), ("Ack", 0), ("Accepted", target + 3), ("Accepted", target + 4)])
 
 
 @check("large messages on many streams, within unanswered_bytes")

@@ -80,7 +80,8 @@ impl Check<'_> {
         // It may have been decided in any log that there was meanwhile.
         let logs = self.found.logs.between(sent.at, now);
         match fate {
-            Ok(Accepted { seq: 0, .. }) if ONCE.contains(&kind) => {
+            // A reaction may have been there already; once it must be stored.
+            Ok(Accepted { seq: 0, .. }) if ONCE.contains(&kind) && kind != kind::REACTED => {
                 self.found.add(now, Promise::Fate, format!("{ticket:?} was accepted without an event"));
             }
             Ok(Accepted { seq: 0, .. }) => {}
@@ -138,6 +139,8 @@ impl Check<'_> {
             let mut meanwhile = self.found.logs.between(sent.at, told).map(|log| times(&log.generation));
             let fits = match sent.fate {
                 Some((_, Ok(_))) => meanwhile.any(|times| times == 1),
+                // The one may be accepted and the other refused.
+                Some((_, Err(ReceiptError::Refused(_)))) if sent.kind == kind::REACTED => true,
                 Some((_, Err(ReceiptError::Refused(_)))) => meanwhile.any(|times| times == 0),
                 _ => true,
             };
@@ -151,5 +154,5 @@ impl Check<'_> {
     }
 }
 
-/// What apps make with content of its own each time, and always becomes an event.
+/// What apps make with content of its own each time, and becomes an event once. A reaction comes twice.
 const ONCE: [u64; 4] = [kind::TEXT, kind::EDITED, kind::REACTED, kind::TITLE];

@@ -95,6 +95,8 @@ impl App {
             _ => {
                 let reaction = &text[..text.len().min(32)];
                 let body = body(&Reacted { target, add: true, reaction });
+                self.send(id, kind::REACTED, body.clone(), sender.react(target, reaction, true)).await;
+                // Once more, which changes nothing.
                 self.send(id, kind::REACTED, body, sender.react(target, reaction, true)).await;
             }
         }
