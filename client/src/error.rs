@@ -130,7 +130,8 @@ impl ClosedReason {
 /// Why a conversation could not be opened.
 #[derive(Debug, Clone, Error)]
 pub enum OpenError {
-    /// The relay refused. [`Code::NOT_FOUND`] includes conversations that this user may not see.
+    /// The relay refused. [`Code::NOT_FOUND`] includes conversations that this user may not see. With a code of the range
+    /// [`Retry::Later`] or [`Retry::Elsewhere`] it was still refused when the time was over, or would have been.
     #[error("refused by the relay: {code}{}{}", detail(*code, text), again(*code, *retry_after))]
     Refused {
         /// The reason.

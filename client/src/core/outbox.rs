@@ -180,12 +180,11 @@ impl Outbox {
         }
     }
 
-    /// Takes the join back, which is the only command, unless it may have been decided.
+    /// Takes the join back if it is the only command and was certainly not decided.
     pub(super) fn withdraw_join(&mut self) {
-        if let Some(n) = self.join()
-            && let Some(join) = self.items.pop_front_if(|item| !item.sent && !item.doubtful)
-        {
-            drop(join);
+        let may_be_decided = self.items.iter().any(|item| item.sent || item.doubtful);
+        if let (Some(n), 1, false) = (self.join(), self.items.len(), may_be_decided) {
+            self.items.clear();
             self.next_n = n;
             self.changes.push(Change::Outbox(self.id, n - 1, Vec::new()));
         }
