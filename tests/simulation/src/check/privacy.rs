@@ -9,7 +9,7 @@ use super::{Found, Promise, Violation};
 use crate::{
     history::{App, Device, History, Reading},
     logs::Logs,
-    truth::Conversation,
+    truth::{Conversation, Visible},
 };
 
 /// Judges what apps learned.
@@ -70,11 +70,15 @@ impl Check<'_> {
         if role > 0 {
             return;
         }
-        let logs = self.found.logs.conversation(id, now.saturating_sub(UNDER_WAY), now);
-        let as_it_was = logs.into_iter().any(|known| {
-            let last = head.checked_sub(1).and_then(|at| known.events.get(at as usize));
-            let named = id.kind() != Some(Kind::Group) || *name == known.title(head);
-            named && number == last.map_or(0, |stored| stored.number)
+        let since = now.saturating_sub(UNDER_WAY);
+        let as_it_was = self.found.logs.conversation(id, since, now).any(|known| {
+            let mut ends = known.seen_between(user, since, now).filter(|visible| visible.role == 0);
+            ends.any(|Visible { to, .. }| {
+                let last = to.checked_sub(1).and_then(|at| known.events.get(at as usize));
+                let named = id.kind() != Some(Kind::Group) || *name == known.title(*to);
+                // A membership without events ends behind the newest that they can have.
+                head <= *to && named && number == last.map_or(0, |stored| stored.number)
+            })
         });
         if !as_it_was || (members, present) != (0, 0) {
             self.leak(now, user, format!("what came after they left {id}: {opened:?}"));
