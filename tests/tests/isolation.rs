@@ -12,7 +12,7 @@ use quip_tests::{
 };
 
 /// As little memory for recent events as there may be.
-const LITTLE: &str = "[limits]\nmessages_per_second = 0\nring_bytes = \"1MiB\"\n";
+const LITTLE: &str = "[limits]\nmessages_per_second = 0\nadded_by_one_per_hour = 0\nring_bytes = \"1MiB\"\n";
 
 /// Messages in a room, and how many of them were answered in their event's place: by a stream that follows from memory.
 async fn answered_in_place(raw: &Raw, name: &str, messages: u64) -> Result<u64> {
