@@ -1,12 +1,12 @@
 //! Which devices' send numbers are to be forgotten, since they were not used for long. Pure.
 //!
 //! A pass looks at all of them, a page a second, and the next one begins an hour after it. The first begins an hour after the
-//! start: by then a clock that was wrong is right.
+//! start, so that a wrong clock has been corrected by then.
 
 use std::{collections::VecDeque, time::Duration};
 
 use quip_core::{Command, Timestamp, record::SendsKey};
-use quip_store::{ReadError, Silent};
+use quip_store::{Expired, ReadError};
 use tokio::time::Instant;
 
 /// Where a pass has come to.
@@ -28,7 +28,7 @@ pub(super) struct Forgetting {
 
 /// A page to read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SilentPage {
+pub(super) struct ExpiredPage {
     /// Behind which device; `None` = from the first one on.
     pub(super) after: Option<SendsKey>,
     /// Devices that were not used since.
@@ -51,13 +51,13 @@ impl Forgetting {
     }
 
     /// The page to read now, for [`Self::read`] or [`Self::put_off`]. `time` is now on the wall clock.
-    pub(super) fn next(&mut self, now: Instant, time: Timestamp) -> Option<SilentPage> {
+    pub(super) fn next(&mut self, now: Instant, time: Timestamp) -> Option<ExpiredPage> {
         if self.asked || now < self.due || !self.found.is_empty() {
             return None;
         }
         self.asked = true;
         self.before = time.saturating_sub(self.kept.as_millis() as u64);
-        Some(SilentPage { after: self.after.clone(), before: self.before })
+        Some(ExpiredPage { after: self.after.clone(), before: self.before })
     }
 
     /// The readers are busy: a little later.
@@ -66,10 +66,10 @@ impl Forgetting {
     }
 
     /// A page was read.
-    pub(super) fn read(&mut self, page: Result<Silent, ReadError>, now: Instant) {
+    pub(super) fn read(&mut self, page: Result<Expired, ReadError>, now: Instant) {
         let page = page.unwrap_or_else(|error| {
             tracing::error!(%error, "could not look for send numbers that are not used");
-            Silent::default()
+            Expired::default()
         });
         let pause = if page.next.is_some() { PAGE_EVERY } else { PASS_EVERY };
         (self.asked, self.due, self.after) = (false, now + pause, page.next);

@@ -51,7 +51,7 @@ impl<P: Port> Hub<P> {
             }
             Got::LastSeen(commands) => _ = self.submit_last_seen(commands),
             Got::GroupMembers(pages) => self.notify(pages),
-            Got::Silent(page) => self.forgetting.read(page, self.now),
+            Got::Expired(page) => self.forgetting.read(page, self.now),
         }
     }
 

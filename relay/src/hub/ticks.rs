@@ -22,7 +22,7 @@ impl<P: Port> Hub<P> {
         self.give_up_unanswered();
         if self.phase.serves() {
             self.write_last_seen();
-            self.forget_silent();
+            self.forget_expired();
         }
         self.people.tick();
         self.read_members();
@@ -61,11 +61,11 @@ impl<P: Port> Hub<P> {
     }
 
     /// Has send numbers forgotten that are not used any more, a few at a time.
-    fn forget_silent(&mut self) {
+    fn forget_expired(&mut self) {
         let port = &mut self.port;
         self.forgetting.submit(|command| port.submit(command).is_ok());
         let Some(page) = self.forgetting.next(self.now, self.time()) else { return };
-        if self.port.read(Read(Wanted::Silent(page))).is_err() {
+        if self.port.read(Read(Wanted::Expired(page))).is_err() {
             self.forgetting.put_off(self.now);
         }
     }

@@ -14,7 +14,7 @@ use quip_core::{
 };
 use quip_protocol::{ConversationId, DeviceId, UserId};
 
-use crate::{ReadError, Silent, list, read, silent, store::Inner};
+use crate::{Expired, ReadError, expired, list, read, store::Inner};
 
 /// Everything that was announced to sinks. Cheap to clone; reads may wait for the disk, and for a commit that is under way.
 #[derive(Clone)]
@@ -232,8 +232,8 @@ impl View {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn silent(&self, after: Option<&SendsKey>, before: Timestamp, looks: usize) -> Result<Silent, ReadError> {
-        silent::silent(&self.inner.snapshot()?, after, before, looks)
+    pub fn expired(&self, after: Option<&SendsKey>, before: Timestamp, looks: usize) -> Result<Expired, ReadError> {
+        expired::expired(&self.inner.snapshot()?, after, before, looks)
     }
 
     /// The user's conversations after `after`, at most `limit`, all as of the same moment.

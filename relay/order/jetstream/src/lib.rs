@@ -1,9 +1,10 @@
 //! The order of several relays: one stream of NATS JetStream. Experimental: one partition, no purging, no shared presence.
 //!
 //! Each relay publishes its commands to the stream and folds what the stream has, in the stream's order and with the stream's
-//! times, which are at most a minute after the time of sending. A message's number in the stream is its position. Accepted is what came back from the stream, whose servers must sync
-//! before they acknowledge; that is checked, as is everything else that makes a stream a log, at each connection and once a
-//! minute. A command without an answer is published again with the same id. What comes twice all the same is the fold's business.
+//! times, which are at most a minute after the time of sending. A message's number in the stream is its position. Accepted
+//! is what came back from the stream, whose servers must sync before they acknowledge; that is checked, as is everything else
+//! that makes a stream a log, at each connection and once a minute. A command without an answer is published again with the
+//! same id. What comes twice all the same is the fold's business.
 //!
 //! A crate of its own, so that the relay's pure parts build without an asynchronous client.
 

@@ -1,8 +1,9 @@
 //! A command as a message of the stream, and the place of a message in the log.
 //!
-//! A message is a byte for its form, 2, the time at which it was sent (u64, little-endian) and the command (`Command::encode`). Its header `Nats-Msg-Id` is the incarnation of the
-//! relay that published it, a hyphen and that relay's own count, so that the stream drops what this relay publishes again. A
-//! message that the stream takes under no such id has a full stop and a number behind it.
+//! A message is a byte for its form, 2, the time at which it was sent (u64, little-endian) and the command
+//! (`Command::encode`). Its header `Nats-Msg-Id` is the incarnation of the relay that published it, a hyphen and that relay's
+//! own count, so that the stream drops what this relay publishes again. When a server keeps an id in process, the message is
+//! published with a full stop and a number behind it.
 
 use bytes::Bytes;
 use quip_core::{Command, CommandError, Timestamp, command::BESIDE};

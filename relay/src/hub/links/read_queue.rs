@@ -10,7 +10,7 @@ use crate::hub::keys::{ConnectionKey, StreamKey};
 #[derive(Debug)]
 pub(super) struct ReadQueue<Q> {
     under_way: usize,
-    /// By connection, none without a read that waits or is no longer wanted.
+    /// By connection. An entry is empty when its streams no longer want what waited.
     waiting: VecDeque<(ConnectionKey, VecDeque<(ReadFor, Q)>)>,
 }
 

@@ -12,11 +12,11 @@ use quip_protocol::{
     frame, limit,
     request::{History, List},
 };
-use quip_store::{EventPage, Members, PageLimit, ReadError, Silent, View};
+use quip_store::{EventPage, Expired, Members, PageLimit, ReadError, View};
 
 use super::{
     authority::Rights,
-    forgetting::{self, SilentPage},
+    forgetting::{self, ExpiredPage},
     keys::StreamKey,
     links::UserKey,
     sight::Sight,
@@ -40,7 +40,7 @@ pub(super) enum Wanted {
     /// Members of these groups. A group with more than `most` has none here.
     GroupMembers { places: Vec<Place>, most: usize },
     /// Devices whose send numbers are not used any more.
-    Silent(SilentPage),
+    Expired(ExpiredPage),
 }
 
 /// What was wanted, now read.
@@ -53,7 +53,7 @@ pub(super) enum Got {
     /// A page of members for each group that the read came to.
     GroupMembers(Vec<Result<Members, ReadError>>),
     /// A page of devices whose send numbers are not used any more.
-    Silent(Result<Silent, ReadError>),
+    Expired(Result<Expired, ReadError>),
 }
 
 /// What a stream wants from the store.
@@ -151,8 +151,8 @@ impl Read {
                 Got::LastSeen(commands)
             }
             Wanted::GroupMembers { places, most } => Got::GroupMembers(group_members(view, &places, most)),
-            Wanted::Silent(SilentPage { after, before }) => {
-                Got::Silent(view.silent(after.as_ref(), before, forgetting::LOOKS))
+            Wanted::Expired(ExpiredPage { after, before }) => {
+                Got::Expired(view.expired(after.as_ref(), before, forgetting::LOOKS))
             }
         })
     }

@@ -176,7 +176,7 @@ fn say_something(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
 fn answer_a_read(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
     if let Some(own) = relay.world().own_reads.pop_front() {
         let got = match own {
-            Wanted::Silent(_) => Got::Silent(Ok(quip_store::Silent::default())),
+            Wanted::Expired(_) => Got::Expired(Ok(quip_store::Expired::default())),
             Wanted::LastSeen(commands) => Got::LastSeen(commands),
             Wanted::GroupMembers { places, .. } => {
                 let members = NAMES.map(|name| (user(name), present())).to_vec();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this is a test, helpers included")]
 
+mod expired;
 mod harness;
 mod log;
 mod once;
@@ -9,5 +10,4 @@ mod pages;
 mod readers;
 mod seen;
 mod sequencer;
-mod silent;
 mod trims;

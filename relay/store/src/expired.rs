@@ -11,7 +11,7 @@ use crate::{ReadError, engine::Snapshot};
 
 /// A page of devices in conversations whose send numbers were not used for long.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Silent {
+pub struct Expired {
     /// Where their numbers are, in order of the keys.
     pub devices: Vec<SendsKey>,
     /// Where to go on (exclusive); `None` when there are no more.
@@ -29,15 +29,15 @@ struct Device {
 }
 
 /// Looks at about `looks` records behind `after`, whole devices only, for those that were not used since `before`.
-pub(crate) fn silent(
+pub(crate) fn expired(
     rows: &Snapshot,
     after: Option<&SendsKey>,
     before: Timestamp,
     looks: usize,
-) -> Result<Silent, ReadError> {
+) -> Result<Expired, ReadError> {
     let first = after.map_or_else(|| SendsRecord::PREFIX.to_vec(), |key| behind(&SendsRecord::key(key)));
     let end = behind(SendsRecord::PREFIX);
-    let (mut page, mut device) = (Silent::default(), None);
+    let (mut page, mut device) = (Expired::default(), None);
     for (looked, row) in rows.range(Bound::Included(&first), Bound::Excluded(&end)).enumerate() {
         let (stored, value) = row.map_err(|error| ReadError::engine(SendsRecord::NAME, &first, error))?;
         let Some((_, key)) = stored.split_last() else { continue };
@@ -67,7 +67,7 @@ fn is_of(device: &Device, key: &[u8]) -> bool {
     device.key == key
 }
 
-impl Silent {
+impl Expired {
     /// Adds a device, if it is one. What is damaged stays as it is: commands that need it are refused. Gives its key.
     fn add(&mut self, device: &Device, before: Timestamp) -> Option<SendsKey> {
         let key = SendsRecord::read_key(&device.key)?;

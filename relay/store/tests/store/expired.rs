@@ -9,10 +9,10 @@ use quip_store::View;
 use crate::harness::*;
 
 /// Everything that the pages name, and how many there were. No page looks at much more than `looks` records.
-fn silent(view: &View, before: u64, looks: usize) -> (BTreeSet<SendsKey>, usize) {
+fn expired(view: &View, before: u64, looks: usize) -> (BTreeSet<SendsKey>, usize) {
     let (mut all, mut after, mut pages) = (BTreeSet::new(), None, 0);
     loop {
-        let page = view.silent(after.as_ref(), before, looks).unwrap();
+        let page = view.expired(after.as_ref(), before, looks).unwrap();
         assert!(page.devices.len() <= looks);
         for key in page.devices {
             assert!(all.insert(key), "named twice");
@@ -41,9 +41,9 @@ fn devices_are_found_wherever_a_page_ends_and_forgotten_with_all_their_parts() {
         keys.insert(SendsKey(device.conversation, device.device, device.user));
     }
     let view = relay.view();
-    assert_eq!(silent(view, 0, 7).0, BTreeSet::new(), "all were used since");
+    assert_eq!(expired(view, 0, 7).0, BTreeSet::new(), "all were used since");
     for looks in [1, 2, 3, 10, 64, 10_000] {
-        let (found, pages) = silent(view, u64::MAX, looks);
+        let (found, pages) = expired(view, u64::MAX, looks);
         assert_eq!(found, keys, "{looks} looks");
         assert_eq!(pages == 1, looks == 10_000, "{pages} pages of {looks} looks");
     }
@@ -63,11 +63,11 @@ fn devices_are_found_wherever_a_page_ends_and_forgotten_with_all_their_parts() {
     again.n = 0;
     relay.accepted(again.next(post("1")));
     let left: BTreeSet<_> = keys.difference(&gone).chain(gone.last()).cloned().collect();
-    assert_eq!(silent(relay.view(), u64::MAX, 5).0, left);
+    assert_eq!(expired(relay.view(), u64::MAX, 5).0, left);
     relay.close();
     let relay = Relay::open(folder.path());
     let view = relay.view();
-    assert_eq!(silent(view, u64::MAX, 5).0, left);
+    assert_eq!(expired(view, u64::MAX, 5).0, left);
     let sends = view.sends(again.conversation, &again.user, again.device).unwrap().unwrap();
     assert_eq!((sends.last, sends.latest.len()), (1, 1), "no part of before is left");
     relay.close();
