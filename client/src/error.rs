@@ -92,7 +92,7 @@ pub enum ConnectError {
     #[error("refused: {0}")]
     Refused(ConnectionLost),
     /// No relay could be reached in time.
-    #[error("no relay could be reached; last error: {0}")]
+    #[error("no relay let this client in; last error: {0}")]
     Unreachable(ConnectionLost),
 }
 

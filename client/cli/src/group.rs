@@ -12,20 +12,18 @@ use crate::{
 };
 
 /// Executes the action and waits until it is durable.
-pub(crate) async fn run(common: &Common, action: GroupAction) -> anyhow::Result<()> {
-    let client = connect::connect(common).await?;
+pub(crate) async fn run(common: &Common, client: &Client, action: GroupAction) -> anyhow::Result<()> {
     match action {
-        GroupAction::Create { title, add } => create(common, &client, title.as_deref(), &add).await?,
-        GroupAction::Members { group } => members(common, &client, &group).await?,
-        GroupAction::Add { group, user } => done(open(&client, &group).await?.add(&user).await).await?,
-        GroupAction::Remove { group, user, ban } => done(open(&client, &group).await?.remove(&user, ban).await).await?,
-        GroupAction::Leave { group } => leave(&client, &group).await?,
+        GroupAction::Create { title, add } => create(common, client, title.as_deref(), &add).await?,
+        GroupAction::Members { group } => members(common, client, &group).await?,
+        GroupAction::Add { group, user } => done(open(client, &group).await?.add(&user).await).await?,
+        GroupAction::Remove { group, user, ban } => done(open(client, &group).await?.remove(&user, ban).await).await?,
+        GroupAction::Leave { group } => leave(client, &group).await?,
         GroupAction::Role { group, user, role } => {
-            done(open(&client, &group).await?.set_role(&user, role.number()).await).await?;
+            done(open(client, &group).await?.set_role(&user, role.number()).await).await?;
         }
-        GroupAction::Title { group, title } => done(open(&client, &group).await?.set_title(&title).await).await?,
+        GroupAction::Title { group, title } => done(open(client, &group).await?.set_title(&title).await).await?,
     }
-    client.close().await;
     Ok(())
 }
 

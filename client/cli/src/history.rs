@@ -11,8 +11,7 @@ use crate::{
 };
 
 /// Prints the events in order of seq.
-pub(crate) async fn run(common: &Common, args: &HistoryArgs) -> anyhow::Result<()> {
-    let client = connect::connect(common).await?;
+pub(crate) async fn run(common: &Common, client: &Client, args: &HistoryArgs) -> anyhow::Result<()> {
     let id = args.target.target().conversation(client.user());
     let zone = TimeZone::system();
     let last = Cell::new(None);
@@ -25,14 +24,13 @@ pub(crate) async fn run(common: &Common, args: &HistoryArgs) -> anyhow::Result<(
     let failed = |error| connect::request(error, &args.target);
     if args.all || args.after.is_some() {
         let mut pages = Forward { after: args.after.unwrap_or(0), before: args.before, left: limit(args) };
-        while let Some(events) = pages.next(&client, id).await.map_err(failed)? {
+        while let Some(events) = pages.next(client, id).await.map_err(failed)? {
             events.iter().try_for_each(print)?;
         }
     } else {
-        let events = backward(&client, id, args.before.unwrap_or(0), args.last).await.map_err(failed)?;
+        let events = backward(client, id, args.before.unwrap_or(0), args.last).await.map_err(failed)?;
         events.iter().try_for_each(print)?;
     }
-    client.close().await;
     Ok(())
 }
 

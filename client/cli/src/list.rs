@@ -1,12 +1,11 @@
 //! `quip list`.
 
-use quip_client::ConversationId;
+use quip_client::{Client, ConversationId};
 
-use crate::{args::Common, connect, out, show};
+use crate::{args::Common, out, show};
 
 /// Prints the user's conversations.
-pub(crate) async fn run(common: &Common) -> anyhow::Result<()> {
-    let client = connect::connect(common).await?;
+pub(crate) async fn run(common: &Common, client: &Client) -> anyhow::Result<()> {
     let mut after: Option<ConversationId> = None;
     loop {
         let page = client.list(after, PAGE).await?;
@@ -18,7 +17,6 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<()> {
             break;
         }
     }
-    client.close().await;
     Ok(())
 }
 

@@ -45,14 +45,18 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn execute(common: &Common, command: Command) -> anyhow::Result<()> {
-    match command {
-        Command::Chat(args) => chat::run(common, &args).await,
-        Command::Send(args) => send::run(common, &args).await,
-        Command::Tail(args) => tail::run(common, &args).await,
-        Command::History(args) => history::run(common, &args).await,
-        Command::List => list::run(common).await,
-        Command::Group { action } => group::run(common, action).await,
-    }
+    let client = connect::connect(common).await?;
+    let result = match command {
+        Command::Chat(args) => chat::run(common, &client, &args).await,
+        Command::Send(args) => send::run(common, &client, &args).await,
+        Command::Tail(args) => tail::run(common, &client, &args).await,
+        Command::History(args) => history::run(common, &client, &args).await,
+        Command::List => list::run(common, &client).await,
+        Command::Group { action } => group::run(common, &client, action).await,
+    };
+    // Also after an error: a connection that is not closed counts as one, and its user as online, until its idle timeout.
+    client.close().await;
+    result
 }
 
 /// Logs of the library are off unless RUST_LOG asks for them.

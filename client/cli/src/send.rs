@@ -4,7 +4,7 @@ use std::io::{self, BufRead};
 
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, stream::FuturesOrdered};
-use quip_client::{Receipt, Sender, Start};
+use quip_client::{Client, Receipt, Sender, Start};
 use serde_json::json;
 
 use crate::{
@@ -13,9 +13,8 @@ use crate::{
 };
 
 /// Sends, and prints the seq of each accepted message.
-pub(crate) async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> {
-    let client = connect::connect(common).await?;
-    let conversation = connect::open(&client, &args.target, Start::Now).await?;
+pub(crate) async fn run(common: &Common, client: &Client, args: &SendArgs) -> anyhow::Result<()> {
+    let conversation = connect::open(client, &args.target, Start::Now).await?;
     let (sender, _) = conversation.split();
     if args.text == ["-"] {
         lines(&sender, common.json).await?;
@@ -23,7 +22,6 @@ pub(crate) async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> 
         let receipt = sender.send(&args.text.join(" ")).await?;
         accepted(receipt, common.json).await?;
     }
-    client.close().await;
     Ok(())
 }
 

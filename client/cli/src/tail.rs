@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use jiff::tz::TimeZone;
-use quip_client::{Code, ConversationEvent, Start};
+use quip_client::{Client, Code, ConversationEvent, Start};
 use serde_json::json;
 
 use crate::{
@@ -11,9 +11,8 @@ use crate::{
 };
 
 /// Prints events up to the count, or until the conversation ends.
-pub(crate) async fn run(common: &Common, args: &TailArgs) -> anyhow::Result<()> {
-    let client = connect::connect(common).await?;
-    let mut conversation = connect::open(&client, &args.target, start(args.from)).await?;
+pub(crate) async fn run(common: &Common, client: &Client, args: &TailArgs) -> anyhow::Result<()> {
+    let mut conversation = connect::open(client, &args.target, start(args.from)).await?;
     let zone = TimeZone::system();
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut told = client.events();
@@ -48,8 +47,6 @@ pub(crate) async fn run(common: &Common, args: &TailArgs) -> anyhow::Result<()> 
         }
     }
     conversation.acknowledge();
-    drop(conversation);
-    client.close().await;
     Ok(())
 }
 

@@ -26,10 +26,9 @@ use screen::{Input, Screen};
 use typed::{HELP, Typed, parse};
 
 /// Shows events and sends typed lines, until the input or the conversation ends.
-pub(crate) async fn run(common: &Common, args: &ChatArgs) -> anyhow::Result<()> {
-    let client = connect::connect(common).await?;
+pub(crate) async fn run(common: &Common, client: &Client, args: &ChatArgs) -> anyhow::Result<()> {
     let mut others = client.events();
-    let conversation = connect::open(&client, &args.target, Start::Last(RECENT)).await?;
+    let conversation = connect::open(client, &args.target, Start::Last(RECENT)).await?;
     let (sender, mut events) = conversation.split();
     let (screen, mut input) = screen::open(format!("<{}>", client.user()))?;
     let mut state = client.state();
@@ -57,8 +56,6 @@ pub(crate) async fn run(common: &Common, args: &ChatArgs) -> anyhow::Result<()> 
         chat.work().await?;
     }
     events.acknowledge();
-    drop((chat, events));
-    client.close().await;
     Ok(())
 }
 
