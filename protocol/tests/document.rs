@@ -179,7 +179,7 @@ fn the_table_of_costs() {
     let rows = table("**Of one user**", "| Message | Cost");
     let said: Vec<_> = rows.iter().map(|row| (row[0], number(row[1]) as u32)).collect();
     let coded = [
-        ("numbered command", cost::COMMAND),
+        ("numbered command, also one that is refused", cost::COMMAND),
         ("Open", cost::OPEN),
         ("its join", cost::COMMAND),
         ("Mark", cost::MARK),

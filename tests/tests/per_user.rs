@@ -1,6 +1,6 @@
 //! What one user may do over all connections: the limit is refused with its code, waiting helps, and nobody else notices.
 
-use std::time::Instant;
+use std::{process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use quip_client::{Client, Config, OpenOptions, Target as To, Trust};
@@ -13,7 +13,7 @@ use quip_protocol::{
 };
 use quip_tests::{
     raw::{Raw, RawOptions, RawStream},
-    relay::Relay,
+    relay::{Relay, binary},
     talk::{Answer, room, until},
 };
 
@@ -177,6 +177,20 @@ async fn conversations_created_are_bounded() -> Result<()> {
 async fn one_who_was_added_to_many_groups_is_left_alone() -> Result<()> {
     let limits = "messages_per_second = 0\nadded_per_hour = 5\nadded_by_one_per_hour = 3\n";
     let relay = Relay::with(&format!("[limits]\n{limits}"))?;
+    // All at once, before the first one is decided.
+    let eve = Raw::login(&relay, "eve").await?;
+    let mut groups = Vec::new();
+    for _ in 0..12 {
+        groups.push(create(&eve).await?.0);
+    }
+    for stream in &mut groups {
+        stream.send(&Add { n: 2, user: "dan" }).await?;
+    }
+    let mut accepted = 0;
+    for stream in &mut groups {
+        accepted += usize::from(stream.answer().await?.code() == Code::DONE);
+    }
+    assert_eq!(accepted, 3);
     let [mallory, alice] = [Raw::login(&relay, "mallory").await?, Raw::login(&relay, "alice").await?];
     for (raw, most) in [(&mallory, 3), (&alice, 2)] {
         for number in 0..5 {
@@ -219,5 +233,25 @@ async fn the_library_comes_back_when_another_device_used_the_rate_up() -> Result
         let (one, two) = tokio::join!(other.list(None, 5), client.list(None, 5));
         assert_eq!((one?.items.len(), two?.items.len()), (5, 5));
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_that_fails_takes_no_place_from_the_next_one() -> Result<()> {
+    let relay = Relay::with("[limits]\nconnections_per_user = 2\n")?;
+    let quip = |words: &[&str]| -> Result<(bool, String)> {
+        let mut command = Command::new(binary("quip"));
+        command.args(words).args(["--as", "mallory", "--data"]).arg(relay.data()).env_remove("QUIP_TOKEN");
+        let output = command.output()?;
+        Ok((output.status.success(), String::from_utf8(output.stderr)?))
+    };
+    let unknown = format!("#{}", ConversationId::group([9; 15]));
+    for _ in 0..4 {
+        for words in [&["group", "title", &unknown, "x"][..], &["history", &unknown], &["send", &unknown, "x"]] {
+            let (done, said) = quip(words)?;
+            ensure!(!done && said.contains("not found"), "{words:?}: {said}");
+        }
+    }
+    ensure!(quip(&["list"])?.0);
     Ok(())
 }

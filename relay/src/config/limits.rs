@@ -95,8 +95,8 @@ section! {
         /// Maximum conversations in one page of a user's list.
         list_page: usize [Count] = 100, 1..=1000;
 
-        /// Maximum datagrams (typing, custom signals) per second from one client; further ones are dropped. The protocol
-        /// allows up to 20.
+        /// Maximum datagrams (typing, custom signals) per second from one user over all connections, and to one connection;
+        /// further ones are dropped. The protocol allows up to 20.
         datagrams_per_second: usize [Count] = 20, 1..=20;
         /// Maximum commands per second from one user over all connections to this relay; further ones are refused before
         /// they are ordered. Whatever else reads or orders counts too: a read mark or a request as much as a command, opening

@@ -30,26 +30,27 @@ impl<P: Port> Hub<P> {
         if n == 0 {
             return self.violation(stream, Code::MALFORMED);
         }
-        match (self.rooms.admit(stream, n, limits.unanswered_per_stream), action) {
-            (Admission::Drop, _) => Next::Frame,
-            (Admission::TooMany, _) => {
+        let admission = self.rooms.admit(stream, n, limits.unanswered_per_stream);
+        if admission == Admission::Drop {
+            return Next::Frame;
+        }
+        // A refusal costs too: it is an answer.
+        if let Err(wait) = self.links.charge(stream, Cost::Command, self.now) {
+            return self.reject(stream, n, Code::RATE, Some(wait));
+        }
+        match action {
+            _ if admission == Admission::TooMany => {
                 self.reject(stream, n, Code::UNANSWERED, Some(Duration::from_millis(RETRY_AFTER_MS)))
             }
-            (Admission::Submit, Err(code)) => self.reject(stream, n, code, None),
-            (Admission::Submit, Ok(action)) => match self.links.charge(stream, Cost::Command, self.now) {
-                Ok(()) => self.submit(stream, n, action),
-                Err(wait) => self.reject(stream, n, Code::RATE, Some(wait)),
-            },
+            Ok(action) => self.submit(stream, n, action),
+            Err(code) => self.reject(stream, n, code, None),
         }
     }
 
     /// Gives a numbered command of a stream to the order. If its rows may not be in memory, a reader has it first and what
     /// comes behind it on the stream waits, so that the order of `n` is kept.
     pub(super) fn submit(&mut self, stream: StreamKey, n: u64, action: Action) -> Next {
-        let Some((mut command, cold)) = self.rooms.command(stream, n, action) else { return Next::Frame };
-        if let (Action::Add { user }, By::Device { user: by, .. }) = (&command.action, &command.by) {
-            command.authority.add = self.links.may_be_added(user, by, self.now);
-        }
+        let Some((command, cold)) = self.rooms.command(stream, n, action) else { return Next::Frame };
         if !cold {
             return self.order(stream, n, command, false);
         }
@@ -83,8 +84,17 @@ impl<P: Port> Hub<P> {
         }
     }
 
-    fn order(&mut self, stream: StreamKey, n: u64, command: Command, creates: bool) -> Next {
-        match self.port.submit(command) {
+    fn order(&mut self, stream: StreamKey, n: u64, mut command: Command, creates: bool) -> Next {
+        let is_addition = matches!(command.action, Action::Add { .. });
+        let addition = is_addition.then(|| (command.conversation, command.by.clone()));
+        if is_addition {
+            command.authority.add = self.links.reserve_addition(&command, self.now);
+        }
+        let submitted = self.port.submit(command);
+        if let (Err(_), Some((conversation, by))) = (submitted, &addition) {
+            self.links.cancel_addition(*conversation, by);
+        }
+        match submitted {
             Ok(()) => {
                 if creates {
                     self.links.charge_creation(stream, self.now);
@@ -105,7 +115,10 @@ impl<P: Port> Hub<P> {
     pub(super) fn refuse_unsupported(&mut self, stream: StreamKey, n: u64) -> Next {
         match self.rooms.admit(stream, n, self.setup.config.limits.unanswered_per_stream) {
             Admission::Drop => Next::Frame,
-            Admission::Submit | Admission::TooMany => self.reject(stream, n, Code::UNSUPPORTED, None),
+            Admission::Submit | Admission::TooMany => match self.links.charge(stream, Cost::Command, self.now) {
+                Ok(()) => self.reject(stream, n, Code::UNSUPPORTED, None),
+                Err(wait) => self.reject(stream, n, Code::RATE, Some(wait)),
+            },
         }
     }
 
@@ -122,10 +135,8 @@ impl<P: Port> Hub<P> {
     /// Refuses a command before it is ordered.
     fn reject(&mut self, stream: StreamKey, n: u64, code: Code, wait: Option<Duration>) -> Next {
         let retry_after = wait.map_or(0, in_millis);
-        if self.rooms.refused(stream, Rejected { n, code, retry_after, info: 0 }) {
-            // Input is answered when all of it was looked at; what a reader had is answered now.
-            self.pump(stream);
-        } else {
+        // It is said once all of the input was looked at.
+        if !self.rooms.refused(stream, Rejected { n, code, retry_after, info: 0 }) {
             self.end_after(stream, code, retry_after);
         }
         Next::Frame

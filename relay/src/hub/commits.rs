@@ -1,6 +1,6 @@
 //! What follows from a committed batch.
 
-use quip_core::{By, Effect};
+use quip_core::Effect;
 use quip_protocol::{
     ConversationId, UserId,
     conversation::Outcome,
@@ -14,6 +14,15 @@ use super::{
     port::Port,
     rooms::{Decided, Watching},
 };
+
+/// The user whom a change added to a group.
+fn added(change: &Change) -> Option<&UserId> {
+    change.event.as_ref().filter(|event| event.kind == kind::ADDED)?;
+    change.effects.iter().find_map(|effect| match effect {
+        Effect::Visible { user, .. } => Some(user),
+        _ => None,
+    })
+}
 
 impl<P: Port> Hub<P> {
     /// A batch is durable.
@@ -30,6 +39,7 @@ impl<P: Port> Hub<P> {
             for effect in &change.effects {
                 self.effect(change, effect);
             }
+            self.links.settle_addition(change.conversation, &change.by, added(change), self.now);
         }
     }
 
@@ -46,12 +56,8 @@ impl<P: Port> Hub<P> {
     fn effect(&mut self, change: &Change, effect: &Effect) {
         let conversation = change.conversation;
         let (head, number) = change.event.as_ref().map_or((0, 0), |event| (event.seq, event.number));
-        let kind = change.event.as_ref().map(|event| event.kind);
         match effect {
             Effect::Visible { user, to, role, .. } => {
-                if let (Some(kind::ADDED), By::Device { user: by, .. }) = (kind, &change.by) {
-                    self.links.was_added(user, by, self.now);
-                }
                 self.membership(conversation, user, *to);
                 self.tell_changed(user, &Changed { conversation, head, number, role: *role });
             }

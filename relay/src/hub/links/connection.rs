@@ -48,7 +48,7 @@ pub(in crate::hub) struct Session {
     pub(in crate::hub) instance: InstanceId,
     /// Conversation streams granted.
     pub(in crate::hub) streams: usize,
-    pub(super) signals: Rate,
+    /// Signals that are sent to the client.
     pub(super) signals_out: Rate,
     /// New tokens.
     pub(super) refreshes: Rate,
@@ -103,7 +103,6 @@ impl Session {
             device: hello.device,
             instance: hello.instance,
             streams: (hello.streams as usize).clamp(1, limits.streams_per_connection),
-            signals: Rate::new(limits.signal_rate(), now),
             signals_out: Rate::new(limits.signal_rate(), now),
             refreshes: Rate::per(MINUTE, limits.refreshes_per_minute, now),
             overlap_until: None,

@@ -201,8 +201,10 @@ impl Links {
 
     /// A client sent a signal on a channel. Gives the stream of its conversation, unless there were too many signals.
     pub(super) fn take_signal(&mut self, key: ConnectionKey, channel: u64, now: Instant) -> Option<StreamKey> {
-        let connection = self.connections.get_mut(key)?;
-        connection.session.as_mut()?.signals.take(now).ok()?;
+        let connection = self.connections.get(key)?;
+        if !self.users.take_signal(connection.user?, now) {
+            return None;
+        }
         let theirs = |key: &StreamKey| self.streams.get(*key).is_some_and(|its| its.channel == channel && channel > 0);
         connection.open.iter().map(|(_, key)| *key).find(theirs)
     }

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use quip_protocol::UserId;
+use quip_core::{Action, By, Command};
+use quip_protocol::{ConversationId, DeviceId, UserId};
 use slotmap::SlotMap;
 use tokio::time::Instant;
 
@@ -36,8 +37,13 @@ pub(super) struct Users {
     gone: Vec<UserKey>,
     /// Those with read marks that wait.
     marking: Vec<UserKey>,
+    /// Additions to groups that are being decided, with whom each is to add.
+    additions: HashMap<Sender, UserId>,
     config: Arc<Config>,
 }
+
+/// Who sent a command: conversation, user, device and number.
+type Sender = (ConversationId, UserId, DeviceId, u64);
 
 struct User {
     id: UserId,
@@ -46,6 +52,8 @@ struct User {
     is_gone: bool,
     /// Of everything that reads or orders.
     rate: Rate,
+    /// Of signals that they send.
+    signals: Rate,
     /// Of conversations that they create.
     created: Rate,
     /// Of groups that others add them to: all others, and each.
@@ -63,7 +71,14 @@ const HOUR: Duration = Duration::from_secs(3600);
 impl Users {
     /// Nobody.
     pub(super) fn new(config: Arc<Config>) -> Self {
-        Self { users: SlotMap::with_key(), by_id: HashMap::new(), gone: Vec::new(), marking: Vec::new(), config }
+        Self {
+            users: SlotMap::with_key(),
+            by_id: HashMap::new(),
+            gone: Vec::new(),
+            marking: Vec::new(),
+            additions: HashMap::new(),
+            config,
+        }
     }
 
     /// A user has another connection.
@@ -105,11 +120,30 @@ impl Users {
         self.users.get_mut(key).into_iter().for_each(|user| user.created.owe(1, now));
     }
 
-    /// An addition counts only once it is done.
-    fn may_be_added(&self, id: &UserId, by: &UserId, now: Instant) -> bool {
-        let Some(user) = self.by_id.get(id).and_then(|key| self.users.get(*key)) else { return true };
+    /// An addition counts from here on, unless it turns out to be none.
+    fn reserve_addition(&mut self, sender: Sender, target: &UserId, now: Instant) -> bool {
+        if self.additions.contains_key(&sender) {
+            return true;
+        }
         let has_room = |rate: &Rate| rate.has(1, now).is_ok();
-        has_room(&user.added) && user.added_by.get(by).is_none_or(has_room)
+        let user = self.by_id.get(target).and_then(|key| self.users.get(*key));
+        let may = user.is_none_or(|user| has_room(&user.added) && user.added_by.get(&sender.1).is_none_or(has_room));
+        if may {
+            self.was_added(target, &sender.1, now);
+            self.additions.insert(sender, target.clone());
+        }
+        may
+    }
+
+    /// The addition is decided, or was not ordered. Gives whom it was to add.
+    fn settle_addition(&mut self, sender: &Sender, is_done: bool) -> Option<UserId> {
+        let target = self.additions.remove(sender)?;
+        let user = self.by_id.get(&target).and_then(|key| self.users.get_mut(*key));
+        if let Some(user) = user.filter(|_| !is_done) {
+            user.added.refund(1);
+            user.added_by.get_mut(&sender.1).into_iter().for_each(|rate| rate.refund(1));
+        }
+        Some(target)
     }
 
     fn was_added(&mut self, id: &UserId, by: &UserId, now: Instant) {
@@ -119,6 +153,11 @@ impl Users {
         user.added.owe(1, now);
         user.added_by.retain(|_, rate| !rate.is_whole(now));
         user.added_by.entry(by.clone()).or_insert_with(|| Rate::per(HOUR, each, now)).owe(1, now);
+    }
+
+    /// Whether a user may send a signal now.
+    pub(super) fn take_signal(&mut self, key: UserKey, now: Instant) -> bool {
+        self.users.get_mut(key).is_some_and(|user| user.signals.take(now).is_ok())
     }
 
     fn queue_mark(&mut self, key: UserKey, stream: StreamKey) {
@@ -204,6 +243,7 @@ impl Users {
             connections: 0,
             is_gone: false,
             rate: Rate::in_tenths(limits.message_rate(), now),
+            signals: Rate::new(limits.signal_rate(), now),
             created: Rate::per(HOUR, limits.created_per_hour, now),
             added: Rate::per(HOUR, limits.added_per_hour, now),
             added_by: HashMap::new(),
@@ -220,7 +260,11 @@ impl Users {
     /// Nobody is kept.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.by_id.is_empty() && self.gone.is_empty() && self.marking.is_empty()
+        self.users.is_empty()
+            && self.by_id.is_empty()
+            && self.gone.is_empty()
+            && self.marking.is_empty()
+            && self.additions.is_empty()
     }
 }
 
@@ -258,14 +302,37 @@ impl Links {
         self.user_of(key).into_iter().for_each(|(_, user)| self.users.charge_creation(user, now));
     }
 
-    /// Whether `by` may add a user to a group now.
-    pub(in crate::hub) fn may_be_added(&self, user: &UserId, by: &UserId, now: Instant) -> bool {
-        self.users.may_be_added(user, by, now)
+    /// Whether a command that is ordered now may add the user that it names to a group. If so, it counts until
+    /// [`Links::settle_addition`] says that it did not.
+    pub(in crate::hub) fn reserve_addition(&mut self, command: &Command, now: Instant) -> bool {
+        match (sender(command.conversation, &command.by), &command.action) {
+            (Some(sender), Action::Add { user }) => self.users.reserve_addition(sender, user, now),
+            _ => true,
+        }
     }
 
-    /// `by` added a user to a group.
-    pub(in crate::hub) fn was_added(&mut self, user: &UserId, by: &UserId, now: Instant) {
-        self.users.was_added(user, by, now);
+    /// An addition was not ordered.
+    pub(in crate::hub) fn cancel_addition(&mut self, id: ConversationId, by: &By) {
+        sender(id, by).into_iter().for_each(|sender| _ = self.users.settle_addition(&sender, false));
+    }
+
+    /// A command is decided. `added` is the user whom it added to a group.
+    pub(in crate::hub) fn settle_addition(
+        &mut self,
+        id: ConversationId,
+        by: &By,
+        added: Option<&UserId>,
+        now: Instant,
+    ) {
+        if added.is_none() && self.users.additions.is_empty() {
+            return;
+        }
+        let Some(sender) = sender(id, by) else { return };
+        let reserved = self.users.settle_addition(&sender, added.is_some());
+        // Another relay of the cluster ordered it.
+        if let (None, Some(added)) = (reserved, added) {
+            self.users.was_added(added, &sender.1, now);
+        }
     }
 
     /// A stream has a read mark to submit in the next tick.
@@ -307,9 +374,17 @@ impl Links {
     }
 }
 
+fn sender(id: ConversationId, by: &By) -> Option<Sender> {
+    match by {
+        By::Device { user, device, n } => Some((id, user.clone(), *device, *n)),
+        By::Relay => None,
+    }
+}
+
 impl User {
     fn is_idle(&self, now: Instant) -> bool {
-        let mut rates = [&self.rate, &self.created, &self.added].into_iter().chain(self.added_by.values());
+        let mut rates =
+            [&self.rate, &self.signals, &self.created, &self.added].into_iter().chain(self.added_by.values());
         self.reads.is_idle() && self.marked.is_empty() && rates.all(|rate| rate.is_whole(now))
     }
 }
@@ -420,15 +495,22 @@ mod tests {
             (config.limits.added_per_hour, config.limits.added_by_one_per_hour) = (3, 2);
         });
         let [ann, ben, cat] = ["ann", "ben", "cat"].map(id);
-        assert!((0..100).all(|_| users.may_be_added(&ann, &ben, now)), "what is refused later costs nothing");
-        (0..2).for_each(|_| users.was_added(&ann, &ben, now));
-        assert!(!users.may_be_added(&ann, &ben, now) && users.may_be_added(&ann, &cat, now));
-        users.was_added(&ann, &cat, now);
-        assert!(!users.may_be_added(&ann, &cat, now), "all may do it three times");
-        assert!(users.may_be_added(&cat, &ben, now));
-        users.forget(now + HOUR / 2);
-        assert!([&ben, &cat].iter().all(|by| users.may_be_added(&ann, by, now + HOUR / 2)));
-        users.forget(now + HOUR);
+        let by = |who: &UserId, n: u64| (ConversationId([7; 16]), who.clone(), DeviceId([1; 16]), n);
+        for n in 0..100 {
+            assert!(users.reserve_addition(by(&ben, n), &ann, now));
+            assert_eq!(users.settle_addition(&by(&ben, n), false), Some(ann.clone()), "what is none costs nothing");
+        }
+        let at_once = [0, 1, 1, 2, 3].map(|n| users.reserve_addition(by(&ben, n), &ann, now));
+        assert_eq!(at_once, [true, true, true, false, false], "those that are being decided count, each once");
+        assert!(users.reserve_addition(by(&cat, 0), &ann, now));
+        assert!(!users.reserve_addition(by(&cat, 1), &ann, now), "all may do it three times");
+        assert!(users.reserve_addition(by(&ben, 4), &cat, now));
+        for sender in [by(&ben, 0), by(&ben, 1), by(&ben, 4), by(&cat, 0)] {
+            assert!(users.settle_addition(&sender, true).is_some() && users.settle_addition(&sender, true).is_none());
+        }
+        assert!(users.reserve_addition(by(&ben, 5), &ann, now + HOUR / 2));
+        users.settle_addition(&by(&ben, 5), true);
+        users.forget(now + HOUR * 2);
         assert!(users.is_empty());
     }
 }

@@ -188,9 +188,10 @@ impl Rooms {
     }
 
     /// The streams that get a signal which arrived on `stream`: those of members on other connections. Signals are for
-    /// members, not for streams that are still opening, nor for those who read what there was until they left.
+    /// members, not for streams that are still opening, nor for those who read what there was until they left. Who may not post
+    /// may not signal either.
     pub(super) fn listeners(&self, stream: StreamKey) -> Option<(&UserId, impl Iterator<Item = StreamKey>)> {
-        let from = self.followers.get(stream).filter(|follower| follower.is_members())?;
+        let from = self.followers.get(stream).filter(|follower| follower.is_members() && follower.authority.post)?;
         let conversation = self.conversations.get(from.conversation)?;
         let listens = move |stream: &StreamKey| {
             let follower = self.followers.get(*stream).filter(|follower| follower.is_members());
