@@ -11,6 +11,7 @@ use quip_store::{Change, Committed};
 
 use super::{
     Hub,
+    keys::StreamKey,
     port::Port,
     rooms::{Decided, Watching},
 };
@@ -28,29 +29,34 @@ impl<P: Port> Hub<P> {
     /// A batch is durable.
     pub(super) fn committed(&mut self, batch: &Committed) {
         self.rooms.in_epoch(batch.cache_epoch);
+        // Each is written to once, after all of the batch.
+        let mut answered = Vec::new();
         for change in &batch.changes {
             if let Some(event) = &change.event {
                 self.people.event(change.conversation, event, self.now);
                 self.rooms.event(change.conversation, event);
             }
             if let Some(outcome) = &change.outcome {
-                self.decided(change, outcome);
+                answered.extend(self.decided(change, outcome));
             }
             for effect in &change.effects {
                 self.effect(change, effect);
             }
             self.links.settle_addition(change.conversation, &change.by, added(change), self.now);
         }
+        answered.sort_unstable();
+        answered.dedup();
+        answered.into_iter().for_each(|stream| self.pump(stream));
     }
 
-    /// A command is decided: the stream that carried it says so.
-    fn decided(&mut self, change: &Change, outcome: &Outcome) {
+    /// A command is decided. Gives the stream that carried it, if it has something to say.
+    fn decided(&mut self, change: &Change, outcome: &Outcome) -> Option<StreamKey> {
         let links = &self.links;
-        match self.rooms.outcome(change, outcome, |stream| links.is_blocked(stream)) {
-            None => {}
-            Some(Decided::Opening(stream, opening)) => self.go_on_opening(stream, opening),
-            Some(Decided::Answered(stream)) => self.pump(stream),
+        match self.rooms.outcome(change, outcome, |stream| links.is_blocked(stream))? {
+            Decided::Opening(stream, opening) => self.go_on_opening(stream, opening),
+            Decided::Answered(stream) => return Some(stream),
         }
+        None
     }
 
     fn effect(&mut self, change: &Change, effect: &Effect) {

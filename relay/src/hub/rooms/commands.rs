@@ -86,8 +86,8 @@ impl Rooms {
         }
         // A page may have brought the event before the batch did.
         let is_to_come = (follower.delivery.cursor + 1..=follower.delivery.until).contains(&outcome.seq);
-        let at_head = follower.delivery.place.is_live() && is_to_come && !blocked(stream);
-        follower.sends.decided(outcome, change.event.is_some(), at_head);
+        let at_head = follower.delivery.place.is_live() && !blocked(stream);
+        follower.sends.decided(outcome, change.event.is_some() && is_to_come, at_head);
         Some(Decided::Answered(stream))
     }
 

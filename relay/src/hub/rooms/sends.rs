@@ -79,8 +79,8 @@ impl Sends {
         self.unanswered.front().map(|(_, at)| *at <= since)
     }
 
-    /// Command `outcome.n` is decided. `event`: it became an event just now; `at_head`: this stream has
-    /// everything before that event and can take it. What this stream did not carry, or has answered, is nothing to it:
+    /// Command `outcome.n` is decided. `event`: it became an event just now, which is to come on this stream; `at_head`: this
+    /// stream follows from memory and can take it. What this stream did not carry, or has answered, is nothing to it:
     /// an order may repeat a command, and bring one after its stream is gone.
     pub(super) fn decided(&mut self, outcome: &Outcome, event: bool, at_head: bool) {
         let Outcome { n, code, seq, number, at } = *outcome;
