@@ -6,12 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{HeaderMap, StatusCode, Subscriber, header::NATS_MESSAGE_ID, jetstream};
+use async_nats::{HeaderMap, Subscriber, header::NATS_MESSAGE_ID, jetstream};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use quip_order::{Clock, JUMP, Ordered};
-use quip_protocol::ConversationId;
-use serde::Deserialize;
 use tokio::{
     task::JoinHandle,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -23,6 +21,7 @@ use crate::{
     link::{Link, Stay},
     log::{Found, Log},
     message::{self, Arrival, Place, Unreadable},
+    unknown::{self, Unknown},
 };
 
 /// Asks the engine to begin behind a position.
@@ -179,32 +178,6 @@ struct Engine {
     has_complained: bool,
 }
 
-/// A command that was published and may have to be published again.
-struct Unknown {
-    conversation: ConversationId,
-    weight: usize,
-    message: Bytes,
-    /// When to publish it again.
-    due: Instant,
-    /// How often it was given another id.
-    renewed: u32,
-    /// Since when servers say that a message with its id is in process.
-    in_process: Option<Instant>,
-}
-
-impl Unknown {
-    /// It was not taken, and is due again soon. A server that has led the stream may keep the id of a message that was lost at
-    /// the election in process until the duplicate window has passed; then only another id helps.
-    fn refused(&mut self, code: u64, now: Instant) {
-        self.due = now + REFUSED_PAUSE;
-        if code != IN_PROCESS {
-            self.in_process = None;
-        } else if now - *self.in_process.get_or_insert(now) >= ANSWER_WITHIN {
-            (self.renewed, self.in_process) = (self.renewed + 1, None);
-        }
-    }
-}
-
 /// How a session at one server ended.
 enum Ended {
     /// The order is closed, and what it took is in the stream and was read.
@@ -263,7 +236,7 @@ impl Engine {
         }
         let mut checks = Checks::start(self.log.clone(), generation, position, self.patience);
         let now = Instant::now();
-        self.unknown.values_mut().for_each(|unknown| unknown.due = now);
+        self.unknown.values_mut().for_each(|unknown| unknown.reconnected(now));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = self.shared.clone();
@@ -303,10 +276,7 @@ impl Engine {
             self.count += 1;
             let message = message::encode(&command, (self.clock)());
             self.unknown_bytes += message.len();
-            let (conversation, weight) = (command.conversation, command.weight());
-            let due = Instant::now() + ANSWER_WITHIN;
-            let message_again = message.clone();
-            let unknown = Unknown { conversation, weight, message: message_again, due, renewed: 0, in_process: None };
+            let unknown = Unknown::new(&command, message.clone(), Instant::now());
             self.unknown.insert(self.count, unknown);
             if !self.publish(self.count, 0, message).await {
                 return;
@@ -320,7 +290,7 @@ impl Engine {
         let due: Vec<_> = self
             .unknown
             .iter()
-            .filter(|(_, unknown)| unknown.due <= now)
+            .filter(|(_, unknown)| unknown.is_due(now))
             .map(|(&n, unknown)| (n, unknown.renewed, unknown.message.clone()))
             .collect();
         if due.is_empty() {
@@ -329,7 +299,7 @@ impl Engine {
         tracing::debug!(messages = due.len(), "publishing again");
         for (n, renewed, message) in due {
             if let Some(unknown) = self.unknown.get_mut(&n) {
-                unknown.due = now + ANSWER_WITHIN;
+                unknown.published(now);
             }
             if !self.publish(n, renewed, message).await {
                 return;
@@ -350,20 +320,18 @@ impl Engine {
     fn answered(&mut self, answer: &async_nats::Message) {
         let n = answer.subject.strip_prefix(&self.inbox).and_then(|n| n.parse().ok());
         let Some(n) = n else { return };
-        let (code, refusal) = match (answer.status, serde_json::from_slice(&answer.payload)) {
-            (None | Some(StatusCode::OK), Ok(Answer { seq, error: None })) if seq > 0 => {
-                self.due = self.due.max(seq);
+        let refusal = match unknown::position(answer.status, &answer.payload) {
+            Ok(position) => {
+                self.due = self.due.max(position);
                 return self.known(n);
             }
-            (_, Ok(Answer { error: Some(error), .. })) => (error.err_code, error.description),
-            (Some(StatusCode::NO_RESPONDERS), _) => (0, "the stream has no leader".to_owned()),
-            _ => (0, "an answer that is not understood".to_owned()),
+            Err(refusal) => refusal,
         };
         if let Some(unknown) = self.unknown.get_mut(&n) {
-            unknown.refused(code, Instant::now());
+            unknown.refused(refusal.code, Instant::now());
         }
         if self.complaints.may() {
-            tracing::warn!(stream = self.log.name, refusal, "the stream takes no message; trying again");
+            tracing::warn!(stream = self.log.name, refusal = refusal.why, "the stream takes no message; trying again");
         }
     }
 
@@ -441,22 +409,6 @@ impl Engine {
 
 type Pulled = Option<Result<jetstream::Message, jetstream::consumer::pull::MessagesError>>;
 
-/// An acknowledgement, or why there is none.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    #[serde(default)]
-    seq: u64,
-    error: Option<Refusal>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
-}
-
 /// Checks again now and then whether the log is what it was: servers and settings change without a disconnection.
 struct Checks(JoinHandle<ClusterError>);
 
@@ -509,12 +461,6 @@ const WINDOW: usize = 1024;
 const WINDOW_BYTES: usize = 1 << 20;
 /// Messages that are handed on together at most.
 const AT_ONCE: usize = 256;
-/// After this time without an answer a message is published again.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// "duplicate message id is in process": the code of the server's error.
-const IN_PROCESS: u64 = 10158;
-/// After a refusal.
-const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 /// How long a message may wait for room on its way to the socket.
 const QUEUE_WITHIN: Duration = Duration::from_secs(1);
 /// How often to look for what is due.
@@ -529,23 +475,3 @@ const CHECK_EVERY: Duration = Duration::from_secs(60);
 const SAY_EVERY: Duration = Duration::from_secs(10);
 /// How long the end waits for what was taken.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_that_stays_in_process_gets_another_id() {
-        let now = Instant::now();
-        let conversation = ConversationId([0; 16]);
-        let mut unknown =
-            Unknown { conversation, weight: 1, message: Bytes::new(), due: now, renewed: 0, in_process: None };
-        let mut after = |seconds, code| {
-            unknown.refused(code, now + Duration::from_secs(seconds));
-            unknown.renewed
-        };
-        let renewed = [(0, IN_PROCESS), (4, IN_PROCESS), (5, 0), (6, IN_PROCESS), (10, IN_PROCESS), (11, IN_PROCESS)];
-        assert_eq!(renewed.map(|(seconds, code)| after(seconds, code)), [0, 0, 0, 0, 0, 1]);
-        assert_eq!([after(12, IN_PROCESS), after(16, IN_PROCESS), after(17, IN_PROCESS)], [1, 1, 2]);
-    }
-}

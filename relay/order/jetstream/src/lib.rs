@@ -19,6 +19,7 @@ mod log;
 mod message;
 mod monitor;
 mod outlet;
+mod unknown;
 
 use std::{
     path::PathBuf,
