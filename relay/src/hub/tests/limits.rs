@@ -179,18 +179,21 @@ fn a_refusal_costs_as_much_as_what_is_taken() {
 fn all_connections_of_a_user_have_one_rate_of_signals() {
     use quip_protocol::session::Signal;
     let mut relay = Relay::new();
-    let senders: Vec<_> = (1..=5).map(|number| device(&mut relay, number)).collect();
-    let bob = relay.client("bob");
-    for client in senders.iter().chain([&bob]) {
-        relay.open(*client, 5, Start::Now);
-    }
-    for client in &senders {
+    // Each has a listener of its own, since what one connection is sent is bounded too.
+    let mut listeners = Vec::new();
+    for number in 1..=5 {
+        let id = ConversationId::group([number; 15]);
+        let (sender, listener) = (device(&mut relay, number), relay.client(&format!("listener-{number}")));
+        relay.open_one(sender, id, 5, Start::Now);
+        relay.open_one(listener, id, 5, Start::Now);
         for _ in 0..20 {
             let signal = Signal { channel: 1, user: "", kind: 1, body: Blob(b"") };
-            relay.hub.datagram(client.at, &frame::to_datagram(&signal));
+            relay.hub.datagram(sender.at, &frame::to_datagram(&signal));
         }
+        listeners.push(listener.at);
     }
-    assert_eq!(relay.world().connections[bob.at].datagrams.len(), 20);
+    let heard = listeners.iter().map(|at| relay.world().connections[*at].datagrams.len());
+    assert_eq!(heard.collect::<Vec<_>>(), [20, 0, 0, 0, 0]);
 }
 
 #[test]
