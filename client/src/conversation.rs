@@ -236,7 +236,8 @@ impl Sender {
     }
 
     /// Sends a signal, which may be lost and is never stored, to all who have the conversation open. Kind 1 without content =
-    /// typing; 16 and above are for applications, with up to 1 KiB. At most 20 per second. Does nothing while offline.
+    /// typing; 16 and above are for applications, with up to 1 KiB. At most 20 per second, over all connections of the
+    /// user. In a room it needs the grant to post. Does nothing while offline.
     pub fn signal(&self, kind: u64, body: &[u8]) {
         self.handle.client.signal(self.id(), kind, body);
     }
