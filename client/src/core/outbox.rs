@@ -154,6 +154,11 @@ impl Outbox {
         self.find(n).is_some_and(|at| self.items[at].sent)
     }
 
+    /// Whether the command may have been decided on an earlier stream.
+    pub(super) fn is_doubtful(&self, n: u64) -> bool {
+        self.find(n).is_some_and(|at| self.items[at].doubtful)
+    }
+
     /// The lowest unanswered `n`.
     pub(super) fn first_n(&self) -> Option<u64> {
         self.items.front().map(|item| item.n)

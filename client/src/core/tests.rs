@@ -811,6 +811,30 @@ fn a_join_that_is_refused_fails_the_opening_and_one_put_off_is_repeated() {
     assert_eq!(room.kept().outbox.len(), 0);
 }
 
+#[test]
+fn a_refusal_from_before_does_not_speak_of_now() {
+    let join_from_before =
+        |frame: &Bytes| SavedConversation { last_n: 1, outbox: [(1, frame.clone())].into(), cursor: None };
+    let mut before = Room::new(join(), SavedConversation::default());
+    before.connect();
+    let frame = before.kept().outbox[0].1.clone();
+    // A member by now, who only opens.
+    let mut room = Room::new(OpenOptions::member(), join_from_before(&frame));
+    assert_eq!(room.connect(), ["open join 1 Now"]);
+    room.end(Code::BANNED, 0);
+    assert!(matches!(room.poll(), Next::Again(_)));
+    assert_eq!(room.reconnect(), ["open join 0 Now"]);
+    room.opened(5, 6, 1, &[outcome(1, Code::BANNED, 0)]);
+    assert!(matches!(room.opening.try_recv(), Ok(Ok(()))));
+    // One who joins asks again, once.
+    let mut room = Room::new(join(), join_from_before(&frame));
+    room.connect();
+    room.end(Code::BANNED, 0);
+    assert_eq!(room.reconnect(), ["open join 2 Last(2)"]);
+    room.end(Code::BANNED, 0);
+    assert_eq!((room.poll(), failed(&mut room)), (Next::Over, Some(Code::BANNED)));
+}
+
 /// The code of the failed opening.
 fn failed(room: &mut Room) -> Option<Code> {
     match room.opening.try_recv().expect("resolved") {

@@ -258,8 +258,10 @@ impl Core {
                 true
             }
             code if code.retry() == Retry::Final => {
+                // What an earlier stream came to may be past: only a join that is sent the first time speaks of now.
+                let again = self.outbox.is_doubtful(n);
                 self.outbox.settle(n, Err(ReceiptError::Refused(code)));
-                false
+                again
             }
             // It was not decided; with LOST it may have been.
             code => {
