@@ -1,25 +1,35 @@
 //! The handle of a client.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
 
+use quinn::SendDatagramError;
 use quip_protocol::{
     Blob, ConversationId, DeviceId, ToClient, UserId,
     frame::{Message, to_datagram},
-    request as wire,
+    limit, request as wire,
     session::Signal,
 };
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
 use crate::{
     Change, ClientEvents, ClosedReason, Config, ConnectError, ConnectionState, Conversation, Entry, History,
-    HistoryQuery, Member, OpenError, OpenOptions, OwnedEvent, Page, Presence, RequestError, Target,
-    config::Timing,
+    HistoryQuery, Member, OpenError, OpenOptions, OwnedEvent, Page, Presence, RequestError, Sender, SignalError,
+    Target,
+    conversation::OpenHandle,
     core::{Core, Setup},
     keeper::Keeper,
-    net::{self, Base, Dialer, Driver, Hub, LinkState, Order, Shared},
+    lock::lock,
+    net::{self, Base, Dialer, Driver, Hub, LinkState, Order, Session, Shared},
 };
 
 /// A cheap handle of a connection that reconnects by itself.
@@ -35,43 +45,106 @@ pub struct Client {
 pub(crate) struct Inner {
     user: UserId,
     device: DeviceId,
-    timing: Timing,
+    /// How long a request or an open may take.
+    answer: Duration,
+    /// How many unanswered commands an app may have in a conversation.
+    outbox: usize,
     state: watch::Receiver<ConnectionState>,
     hub: Arc<Hub>,
     /// The connection's task ends when the last sender is dropped.
     orders: mpsc::UnboundedSender<Order>,
+    runtime: Handle,
+    /// Open conversations.
+    handles: Mutex<BTreeMap<ConversationId, Weak<OpenHandle>>>,
 }
 
-/// A conversation whose task runs, and what becomes of its opening.
-type Begun = (Arc<Shared>, oneshot::Receiver<Result<(), OpenError>>);
+/// A client without a connection yet.
+struct Begun {
+    config: Config,
+    runtime: Handle,
+    keeper: Keeper,
+    kept: Option<(UserId, DeviceId)>,
+    dialer: Dialer,
+    device: DeviceId,
+}
+
+impl Begun {
+    fn new(mut config: Config) -> Result<Self, ConnectError> {
+        config.check()?;
+        let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
+        let store = std::mem::replace(&mut config.store, Box::new(crate::MemoryStore::default()));
+        let keeper = Keeper::load(store)?;
+        let kept = keeper.identity();
+        let device = kept.as_ref().map_or_else(|| DeviceId(config.platform.random()), |(_, device)| *device);
+        let dialer = Dialer::new(&config, device)?;
+        Ok(Self { config, runtime, keeper, kept, dialer, device })
+    }
+
+    /// Runs the client of this user, on its first connection if there is one.
+    fn run(self, user: UserId, first: Option<Session>) -> Result<Client, ConnectError> {
+        let Self { config, runtime, keeper, kept, dialer, device } = self;
+        match kept.as_ref().map(|(owner, _)| owner).or(config.user.as_ref()) {
+            Some(owner) if *owner != user => {
+                return Err(ConnectError::OtherUser { stored: owner.to_string(), token: user.to_string() });
+            }
+            _ if kept.is_none() => keeper.save(&[Change::Identity(user.clone(), device)])?,
+            _ => {}
+        }
+        let (link, state) = match &first {
+            Some(Session { link, greeting, .. }) => {
+                (LinkState::Up(link.clone()), ConnectionState::Online { relay: greeting.relay.clone() })
+            }
+            None => (LinkState::Down, ConnectionState::Connecting { attempt: 1, cause: None, retry_at: None }),
+        };
+        let hub = Arc::new(Hub::new(keeper, link, config.platform.clone()));
+        let (state, watched) = watch::channel(state);
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let base = Base { hub: hub.clone(), dialer, orders: inbox, user: user.clone(), state };
+        config.platform.spawn(Driver::new(base).run(first));
+        let answer = config.timing.answer;
+        let handles = Mutex::default();
+        let inner =
+            Inner { user, device, answer, outbox: config.outbox, state: watched, hub, orders, runtime, handles };
+        Ok(Client { inner: Arc::new(inner) })
+    }
+}
 
 impl Client {
     /// Connects. Resolves when a relay has accepted the token. Must be called on a tokio runtime, which runs the connection.
     ///
     /// # Errors
     /// If no relay can be reached in time ([`Config::connect_timeout`]), or one refuses for good.
-    pub async fn connect(mut config: Config) -> Result<Self, ConnectError> {
-        let store = std::mem::replace(&mut config.store, Box::new(crate::MemoryStore::default()));
-        let keeper = Keeper::load(store)?;
-        let kept = keeper.identity();
-        let device = kept.as_ref().map_or_else(|| DeviceId(config.platform.random()), |(_, device)| *device);
-        let mut dialer = Dialer::new(&config, device)?;
-        let session = Driver::first(&mut dialer, config.timing.connect).await?;
-        let user = session.greeting.user.clone();
-        match kept {
-            Some((owner, _)) if owner != user => {
-                return Err(ConnectError::OtherUser { stored: owner.to_string(), token: user.to_string() });
-            }
-            Some(_) => {}
-            None => keeper.save(&[Change::Identity(user.clone(), device)])?,
-        }
-        let platform = config.platform.clone();
-        let hub = Arc::new(Hub::new(keeper, session.link.clone(), platform.clone()));
-        let (state, watched) = watch::channel(ConnectionState::Online { relay: session.greeting.relay.clone() });
-        let (orders, inbox) = mpsc::unbounded_channel();
-        let base = Base { hub: hub.clone(), dialer, orders: inbox, user: user.clone() };
-        platform.spawn(Driver { base, state, haunted: false }.run(session));
-        Ok(Self { inner: Arc::new(Inner { user, device, timing: config.timing, state: watched, hub, orders }) })
+    pub async fn connect(config: Config) -> Result<Self, ConnectError> {
+        let mut begun = Begun::new(config)?;
+        let session = Driver::first(&mut begun.dialer, begun.config.timing.connect).await?;
+        begun.run(session.greeting.user.clone(), Some(session))
+    }
+
+    /// Starts without waiting for a connection, and connects in the background for as long as it takes: [`Self::state`] shows how
+    /// it goes. Conversations can be opened with [`Self::open_now`], and what is sent waits in the outbox. Must be called on a
+    /// tokio runtime, which runs the connection.
+    ///
+    /// ```no_run
+    /// # use quip_client::{Client, Config, ConnectError, FileStore, OpenOptions, Target, Trust};
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::new(["chat.example.org:4433"], Trust::Fingerprint([0; 32]), "alice")
+    ///     .user("alice")?
+    ///     .state(FileStore::open("alice.state")?);
+    /// let client = Client::start(config)?;
+    /// let room = client.open_now(Target::room("lobby:main")?, OpenOptions::join())?;
+    /// let receipt = room.send("sent as soon as there is a connection").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the configuration or the state store is invalid, or the user is not known: name it with [`Config::user`] or use a
+    /// store of an earlier run.
+    pub fn start(config: Config) -> Result<Self, ConnectError> {
+        let begun = Begun::new(config)?;
+        let stored = begun.kept.as_ref().map(|(user, _)| user.clone());
+        let user = begun.config.user.clone().or(stored).ok_or(ConnectError::NoUser)?;
+        begun.run(user, None)
     }
 
     /// The user named in the token.
@@ -101,41 +174,67 @@ impl Client {
     /// # Errors
     /// If the relay refuses, does not answer in time ([`Config::answer_timeout`]), or the conversation is already open.
     pub async fn open(&self, target: Target, options: OpenOptions) -> Result<Conversation, OpenError> {
-        let limit = self.inner.timing.answer;
+        let limit = self.inner.answer;
         let deadline = Instant::now() + limit;
-        let begun = timeout_at(deadline, self.begin(target, options, deadline)).await;
-        let (shared, opened) = begun.unwrap_or(Err(OpenError::Timeout(limit)))?;
-        // From here on dropping the handle ends the task, also if this future is cancelled.
-        let conversation = Conversation::new(shared.clone(), self.inner.clone());
-        match timeout_at(deadline, opened).await {
-            Ok(Ok(result)) => result.map(|()| conversation),
-            Ok(Err(_)) => Err(OpenError::Closed(ClosedReason::ByApp)),
-            Err(_) => Err(shared.with(|core| core.refusal()).unwrap_or(OpenError::Timeout(limit))),
-        }
+        let opening = async {
+            let (told, opened) = oneshot::channel();
+            let (mut told, id) = (Some(told), target.conversation(&self.inner.user));
+            let shared = loop {
+                match self.begin(target.clone(), options, deadline, &mut told) {
+                    Ok(shared) => break shared,
+                    Err(present) => timeout_at(deadline, present.make_way()).await.unwrap_or(Err(timed_out(limit)))?,
+                }
+            };
+            // From here on dropping the handle ends the task, also if this future is cancelled.
+            let conversation = Conversation::new(id, shared.clone(), self.inner.clone());
+            match timeout_at(deadline, opened).await {
+                Ok(Ok(result)) => result.map(|()| conversation),
+                Ok(Err(_)) => Err(OpenError::Closed(ClosedReason::ByApp)),
+                Err(_) => Err(shared.with(|core| core.refusal()).unwrap_or(timed_out(limit))),
+            }
+        };
+        within(&self.inner.runtime, opening).await
     }
 
-    /// Starts the task of a conversation.
-    async fn begin(&self, target: Target, options: OpenOptions, deadline: Instant) -> Result<Begun, OpenError> {
-        let hub = &self.inner.hub;
-        // What the relay allows is known once there is a connection.
-        let limits = hub.links.link().await?.limits;
+    /// Opens a conversation without waiting: it can be used at once, also offline. What is sent waits in the outbox, behind the
+    /// join. [`Conversation::opened`] has nothing until the relay has opened it; the first event then follows, or
+    /// [`crate::ConversationEvent::CaughtUp`]. If the relay refuses, the conversation ends with its code, and what was sent is
+    /// refused with the same.
+    ///
+    /// # Errors
+    /// If the conversation is already open, or was dropped a moment ago and is still being closed
+    /// ([`OpenError::AlreadyOpen`]).
+    pub fn open_now(&self, target: Target, options: OpenOptions) -> Result<Conversation, OpenError> {
         let id = target.conversation(&self.inner.user);
-        loop {
-            let (opening, opened) = oneshot::channel();
-            let (me, target) = (self.inner.user.clone(), target.clone());
-            let made = hub.register(id, || {
-                let saved = hub.keeper.conversation(id);
-                let room = limits.unanswered;
-                Shared::new(Core::new(Setup { me, target, options, saved, room, opening, deadline }), limits, hub)
-            });
-            match made {
-                Ok(shared) => {
-                    hub.platform.spawn(net::run(shared.clone(), hub.clone(), self.inner.orders.downgrade()));
-                    return Ok((shared, opened));
-                }
-                Err(present) => present.make_way().await?,
-            }
-        }
+        let shared = self.begin(target, options, Instant::now(), &mut None).map_err(|_| OpenError::AlreadyOpen)?;
+        Ok(Conversation::new(id, shared, self.inner.clone()))
+    }
+
+    /// The sender of a conversation that is open in this client.
+    pub fn conversation(&self, id: ConversationId) -> Option<Sender> {
+        self.inner.handle(id).map(Sender::new)
+    }
+
+    /// Starts the task of a conversation. `opening` is taken if the app waits for it until the deadline.
+    ///
+    /// # Errors
+    /// The conversation that is registered already.
+    fn begin(
+        &self,
+        target: Target,
+        options: OpenOptions,
+        deadline: Instant,
+        opening: &mut Option<oneshot::Sender<Result<(), OpenError>>>,
+    ) -> Result<Arc<Shared>, Arc<Shared>> {
+        let (hub, me, room) = (&self.inner.hub, self.inner.user.clone(), self.inner.outbox);
+        let id = target.conversation(&me);
+        let shared = hub.register(id, || {
+            let (saved, opening) = (hub.keeper.conversation(id), opening.take());
+            Shared::new(Core::new(Setup { me, target, options, saved, room, opening, deadline }), room, hub)
+        })?;
+        let _inside = self.inner.runtime.enter();
+        hub.platform.spawn(net::run(shared.clone(), hub.clone(), self.inner.orders.downgrade()));
+        Ok(shared)
     }
 
     /// Fetches a page of the user's conversations in order of id, from the start or after `after`.
@@ -149,6 +248,17 @@ impl Client {
             _ => None,
         })
         .await
+    }
+
+    /// Fetches the entry of one conversation in the list; `None` if it is not there.
+    ///
+    /// # Errors
+    /// If the relay refuses or does not answer in time.
+    pub async fn entry(&self, id: ConversationId) -> Result<Option<Entry>, RequestError> {
+        // Pages begin after an id.
+        let before = ConversationId(u128::from_be_bytes(id.0).saturating_sub(1).to_be_bytes());
+        let page = self.list(Some(before), 1).await?;
+        Ok(page.items.into_iter().find(|entry| entry.conversation == id))
     }
 
     /// Fetches a page of a conversation's events. The conversation need not be open.
@@ -221,7 +331,8 @@ impl Client {
     ) -> Result<Page<T>, RequestError> {
         let mut items = Vec::new();
         let each = |frame: ToClient<'_>| read(frame).map(|item| items.push(item));
-        let more = net::ask(&self.inner.hub, self.inner.timing.answer, request, each).await?;
+        let asking = net::ask(&self.inner.hub, self.inner.answer, request, each);
+        let more = within(&self.inner.runtime, asking).await?;
         Ok(Page { items, more })
     }
 
@@ -241,12 +352,57 @@ impl Client {
 }
 
 impl Inner {
-    /// Sends a signal to all who have the conversation open, if there is a connection.
-    pub(crate) fn signal(&self, id: ConversationId, kind: u64, body: &[u8]) {
-        let LinkState::Up(link) = self.hub.links.now() else { return };
-        if let Some(channel) = link.channel(id) {
-            let signal = Signal { channel, user: "", kind, body: Blob(body) };
-            link.connection.send_datagram(to_datagram(&signal)).ok();
-        }
+    /// The handle of an open conversation.
+    pub(crate) fn handle(&self, id: ConversationId) -> Option<Arc<OpenHandle>> {
+        lock(&self.handles).get(&id)?.upgrade()
     }
+
+    pub(crate) fn add_handle(&self, id: ConversationId, handle: Weak<OpenHandle>) {
+        lock(&self.handles).insert(id, handle);
+    }
+
+    pub(crate) fn remove_handle(&self, id: ConversationId) {
+        lock(&self.handles).remove(&id);
+    }
+
+    pub(crate) fn outbox(&self) -> usize {
+        self.outbox
+    }
+
+    pub(crate) fn message_limit(&self) -> usize {
+        self.hub.message_limit()
+    }
+
+    /// Sends a signal to all who have the conversation open.
+    pub(crate) fn signal(&self, id: ConversationId, kind: u64, body: &[u8]) -> Result<(), SignalError> {
+        let too_large = |limit| SignalError::TooLarge { size: body.len(), limit };
+        if body.len() > limit::SIGNAL {
+            return Err(too_large(limit::SIGNAL));
+        }
+        let LinkState::Up(link) = self.hub.links.now() else { return Err(SignalError::Offline) };
+        let channel = link.channel(id).ok_or(SignalError::NotOpen)?;
+        link.signal_turn().map_err(|retry_after| SignalError::TooFast { retry_after })?;
+        let signal = to_datagram(&Signal { channel, user: "", kind, body: Blob(body) });
+        let head = signal.len() - body.len();
+        link.connection.send_datagram(signal).map_err(|error| match error {
+            SendDatagramError::TooLarge => {
+                too_large(link.connection.max_datagram_size().unwrap_or_default().saturating_sub(head))
+            }
+            _ => SignalError::Offline,
+        })
+    }
+}
+
+fn timed_out(limit: Duration) -> OpenError {
+    OpenError::Timeout(limit)
+}
+
+/// Runs a future inside the client's runtime, whoever polls it.
+async fn within<F: Future>(runtime: &Handle, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        let _inside = runtime.enter();
+        future.as_mut().poll(cx)
+    })
+    .await
 }

@@ -26,6 +26,8 @@ pub struct Config {
     pub(crate) streams: u64,
     pub(crate) timing: Timing,
     pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) user: Option<quip_protocol::UserId>,
+    pub(crate) outbox: usize,
 }
 
 /// Timeouts of a client.
@@ -56,6 +58,8 @@ impl Config {
             streams: STREAMS,
             timing: TIMING,
             platform: Arc::new(System),
+            user: None,
+            outbox: 64,
         }
     }
 
@@ -109,6 +113,23 @@ impl Config {
         self.timing.idle = limit;
         self.timing.keepalive = limit / 3;
         self
+    }
+
+    /// STANDIN
+    pub fn user(mut self, user: &str) -> Result<Self, crate::InvalidUser> {
+        self.user = Some(quip_protocol::UserId::parse(user)?);
+        Ok(self)
+    }
+
+    /// STANDIN
+    #[must_use]
+    pub fn outbox(mut self, outbox: usize) -> Self {
+        self.outbox = outbox;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), crate::ConnectError> {
+        Ok(())
     }
 
     /// Runs the client on something else than the machine itself, such as a simulation.

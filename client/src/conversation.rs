@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,7 +19,8 @@ use quip_protocol::{
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    ConversationEvent, Cursor, InvalidContent, Opened, ReceiptError, SendError, client::Inner, kind, net::Shared, role,
+    ConversationEvent, Cursor, InvalidContent, Opened, ReceiptError, SendError, SignalError, client::Inner, kind,
+    lock::lock, net::Shared, role,
 };
 
 /// An open conversation: a stream of events and a sender.
@@ -34,7 +35,7 @@ pub struct Conversation {
 /// A cheap handle of the sending half.
 #[derive(Clone)]
 pub struct Sender {
-    handle: Arc<Handle>,
+    handle: Arc<OpenHandle>,
 }
 
 /// The events of a conversation, in order, each once.
@@ -43,7 +44,7 @@ pub struct Sender {
 /// follows. Dropping the reader acknowledges nothing, so that a handler that fails sees the event again. While the app takes
 /// nothing, up to 256 events are buffered and then the relay is held back, in this conversation only. Sending is not affected.
 pub struct Events {
-    handle: Arc<Handle>,
+    handle: Arc<OpenHandle>,
 }
 
 /// A queued command, whose outcome can be awaited.
@@ -65,20 +66,25 @@ pub struct Accepted {
 }
 
 /// Shared by both halves. Dropping the last one closes the conversation; until then the client stays connected.
-struct Handle {
+pub(crate) struct OpenHandle {
+    id: ConversationId,
     shared: Arc<Shared>,
     client: Arc<Inner>,
+    /// When a typing notice was sent last.
+    typed: Mutex<Option<Instant>>,
 }
 
-impl Drop for Handle {
+impl Drop for OpenHandle {
     fn drop(&mut self) {
+        self.client.remove_handle(self.id);
         self.shared.with_task(|core| core.release(Instant::now() + LINGER));
     }
 }
 
 impl Conversation {
-    pub(crate) fn new(shared: Arc<Shared>, client: Arc<Inner>) -> Self {
-        let handle = Arc::new(Handle { shared, client });
+    pub(crate) fn new(id: ConversationId, shared: Arc<Shared>, client: Arc<Inner>) -> Self {
+        let handle = Arc::new(OpenHandle { id, shared, client, typed: Mutex::default() });
+        handle.client.add_handle(id, Arc::downgrade(&handle));
         Self { sender: Sender { handle: handle.clone() }, events: Events { handle } }
     }
 
@@ -87,8 +93,8 @@ impl Conversation {
         self.sender.id()
     }
 
-    /// What the relay reported at the latest (re)opening.
-    pub fn opened(&self) -> Opened {
+    /// What the relay reported at the latest (re)opening; `None` before the first, after [`crate::Client::open_now`].
+    pub fn opened(&self) -> Option<Opened> {
         self.sender.opened()
     }
 
@@ -134,19 +140,29 @@ impl Stream for Conversation {
     }
 }
 
-/// Every command waits while the limit of unanswered commands (64) is reached, and resolves when the command is in the outbox:
-/// stored, and resent until it is answered. All have the same errors: invalid content, a closed conversation, a failed state
+/// Every command waits while the limit of unanswered commands ([`crate::Config::outbox`], 64 by default) is reached, offline as
+/// well, and resolves when the command is in the outbox: stored, and resent until it is answered. [`Sender::unanswered`] tells
+/// whether the next one would wait. All have the same errors: invalid content, a closed conversation, a failed state
 /// store.
 #[allow(clippy::missing_errors_doc)]
 impl Sender {
-    /// The id of the conversation.
-    pub fn id(&self) -> ConversationId {
-        self.handle.shared.with(|core| core.id())
+    pub(crate) fn new(handle: Arc<OpenHandle>) -> Self {
+        Self { handle }
     }
 
-    /// What the relay reported at the latest (re)opening.
-    pub fn opened(&self) -> Opened {
-        self.handle.shared.with(|core| core.opened().cloned()).expect("handles exist only after the first opening")
+    /// The id of the conversation.
+    pub fn id(&self) -> ConversationId {
+        self.handle.id
+    }
+
+    /// What the relay reported at the latest (re)opening; `None` before the first, after [`crate::Client::open_now`].
+    pub fn opened(&self) -> Option<Opened> {
+        self.handle.shared.with(|core| core.opened().cloned())
+    }
+
+    /// Number of unanswered commands of this conversation.
+    pub fn unanswered(&self) -> usize {
+        self.handle.shared.with(|core| core.unanswered())
     }
 
     /// Sends a text.
@@ -230,16 +246,33 @@ impl Sender {
     }
 
     /// Marks everything up to an event, given by seq and message number, as read. Marks merge to the highest, are not answered,
-    /// and are resent after a reconnect.
+    /// and are resent after a reconnect. A mark beyond the newest known event means that event.
     pub fn mark_read(&self, seq: u64, number: u64) {
         self.handle.shared.with_task(|core| core.mark(Mark { seq, number }));
     }
 
+    /// Marks everything as read, up to the newest event that is known.
+    pub fn mark_all_read(&self) {
+        self.mark_read(u64::MAX, u64::MAX);
+    }
+
     /// Sends a signal, which may be lost and is never stored, to all who have the conversation open. Kind 1 without content =
-    /// typing; 16 and above are for applications, with up to 1 KiB. At most 20 per second, over all connections of the
-    /// user. In a room it needs the grant to post. Does nothing while offline.
-    pub fn signal(&self, kind: u64, body: &[u8]) {
-        self.handle.client.signal(self.id(), kind, body);
+    /// typing; 16 and above are for applications, with up to 1 KiB. The relay passes on at most 20 per second, over all
+    /// connections of the user. In a room it needs the grant to post.
+    ///
+    /// # Errors
+    /// If it is not sent: offline, too large, or more than 20 in a second on this connection.
+    pub fn signal(&self, kind: u64, body: &[u8]) -> Result<(), SignalError> {
+        self.handle.client.signal(self.id(), kind, body)
+    }
+
+    /// Tells those who have the conversation open that this user is typing. To be called with every key: it sends at most one
+    /// signal in 3 s, and a reader shows it for a little longer than that. Does nothing while that is not possible.
+    pub fn typing(&self) {
+        let (mut typed, now) = (lock(&self.handle.typed), Instant::now());
+        if typed.is_none_or(|last| now.duration_since(last) >= TYPING) && self.signal(SIGNAL_TYPING, &[]).is_ok() {
+            *typed = Some(now);
+        }
     }
 
     async fn command(&self, make: impl FnOnce(u64) -> Bytes) -> Result<Receipt, SendError> {
@@ -252,7 +285,7 @@ impl Sender {
         use tokio::sync::TryAcquireError::{Closed, NoPermits};
         let shared = &self.handle.shared;
         let room = shared.room.try_acquire().map_err(|error| match error {
-            NoPermits => SendError::Full(shared.limits.unanswered as u64),
+            NoPermits => SendError::Full(self.handle.client.outbox() as u64),
             Closed => SendError::Closed,
         })?;
         room.forget();
@@ -279,7 +312,7 @@ impl Sender {
     }
 
     fn check_content(&self, size: usize) -> Result<(), SendError> {
-        check_size(size, 1, self.handle.shared.limits.message)
+        check_size(size, 1, self.handle.client.message_limit())
     }
 }
 
@@ -350,5 +383,9 @@ impl Receipt {
     }
 }
 
+/// The kind of a typing notice.
+const SIGNAL_TYPING: u64 = 1;
+/// The least time between two of them.
+const TYPING: Duration = Duration::from_secs(3);
 /// How long a conversation without a handle waits for answers.
 const LINGER: Duration = Duration::from_secs(10);

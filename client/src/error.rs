@@ -74,9 +74,12 @@ pub enum ConnectError {
     /// The trust settings are invalid.
     #[error("invalid trust settings: {0}")]
     Trust(String),
-    /// The UDP socket could not be created.
-    #[error("could not create a UDP socket: {0}")]
-    Socket(#[from] std::io::Error),
+    /// It was called outside of a tokio runtime, which the connection needs.
+    #[error("no tokio runtime: call this inside of one")]
+    NoRuntime,
+    /// A client that starts offline must know its user.
+    #[error("unknown user: name the user of the token with Config::user")]
+    NoUser,
     /// The state store failed.
     #[error(transparent)]
     State(#[from] StateError),
@@ -85,7 +88,7 @@ pub enum ConnectError {
     OtherUser {
         /// The owner of the store.
         stored: String,
-        /// The user of the token.
+        /// The user of the token, or of the configuration.
         token: String,
     },
     /// A relay refused for good.
@@ -115,9 +118,14 @@ pub enum ClosedReason {
     /// A relay refused for good.
     #[error("refused: {0}")]
     Refused(ConnectionLost),
-    /// The state store failed, or belongs to another user than the new token.
-    #[error("unusable state store: {0}")]
-    State(Arc<str>),
+    /// A token was for another user than the client.
+    #[error("the token is for {token}, and this is a client of {client}")]
+    OtherUser {
+        /// The user of the client.
+        client: String,
+        /// The user of the token.
+        token: String,
+    },
 }
 
 impl ClosedReason {
@@ -212,6 +220,38 @@ impl SendError {
     }
 }
 
+/// Why a signal was not sent. Signals may also be lost on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SignalError {
+    /// There is no connection, or it cannot carry signals.
+    #[error("offline")]
+    Offline,
+    /// The conversation is not open at the relay now.
+    #[error("conversation is not open at the relay")]
+    NotOpen,
+    /// The content exceeds the limit, or what the network carries in one packet.
+    #[error("{size} bytes exceed the limit of {limit}")]
+    TooLarge {
+        /// Size of the content in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// More than 20 in a second. The relay would drop it.
+    #[error("too many signals; try again in {} ms", retry_after.as_millis())]
+    TooFast {
+        /// When there is room for the next one.
+        retry_after: Duration,
+    },
+}
+
+impl SignalError {
+    /// Whether the same signal may be sent later.
+    pub fn may_retry(&self) -> bool {
+        !matches!(self, Self::TooLarge { .. })
+    }
+}
+
 /// Why a queued command is not known to be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ReceiptError {
@@ -247,7 +287,10 @@ pub enum RequestError {
         /// For people; may be empty.
         text: String,
     },
-    /// The connection was lost, or there was none in time.
+    /// There is no connection; [`crate::Client::state`] says why.
+    #[error("offline")]
+    Offline,
+    /// The connection was lost, or there was no answer in time.
     #[error("no answer: {0}")]
     Lost(#[from] ConnectionLost),
     /// The client is closed.
@@ -260,7 +303,7 @@ impl RequestError {
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Refused { code, .. } => matches!(code.retry(), Retry::Later | Retry::Elsewhere),
-            Self::Lost(_) => true,
+            Self::Offline | Self::Lost(_) => true,
             Self::Closed(_) => false,
         }
     }

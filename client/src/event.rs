@@ -3,13 +3,14 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use futures_util::Stream;
 use quip_protocol::{Blob, Code, ConversationId, Event, UserId, event::kind, session as wire};
 
-use crate::ClosedReason;
+use crate::{ClosedReason, ConnectionLost, TokenError};
 
 /// One event of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct OwnedEvent {
     pub user: UserId,
     /// One of [`crate::kind`], or an unknown kind.
     pub kind: u64,
-    /// The content: raw bytes for text and data, otherwise one of [`crate::body`] (see [`Self::read`]).
+    /// The content as on the wire; [`Self::content`] decodes it.
     pub body: Bytes,
     /// For a command of this device, if known: its send number, equal to [`crate::Receipt::n`].
     pub own: Option<u64>,
@@ -95,22 +96,51 @@ pub enum SkipReason {
     Other(u8),
 }
 
-/// The state of the connection.
+/// The state of the connection. While it is not online, what is sent waits in the outbox and requests fail with
+/// [`crate::RequestError::Offline`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ConnectionState {
-    /// Connecting.
+    /// There is no connection.
     Connecting {
-        /// The attempt since the disconnect, from 1.
+        /// The attempt since there was a connection, from 1.
         attempt: u32,
+        /// Why the connection was lost or the last attempt failed; `None` before the first attempt of all.
+        cause: Option<ConnectionLost>,
+        /// When the attempt begins; `None` once it has begun.
+        retry_at: Option<Instant>,
     },
-    /// Connected.
+    /// Connected, and the relay answers.
     Online {
         /// The relay's name.
         relay: String,
     },
+    /// Connected, but the relay does not answer. It is said within two keepalives, and within 2 s of sending something. After
+    /// 5 s the client tries to connect elsewhere.
+    Unresponsive {
+        /// The relay's name.
+        relay: String,
+        /// Since when, to a second.
+        since: Instant,
+    },
+    /// Connected, but the source of tokens fails. The client asks it again every 2 s.
+    TokenFailing {
+        /// The relay's name.
+        relay: String,
+        /// What the source said last.
+        error: TokenError,
+        /// When the relay closes the connection if there is no new token by then.
+        ends: Instant,
+    },
     /// Closed for good.
     Closed(ClosedReason),
+}
+
+impl ConnectionState {
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        matches!(self, Self::Online { .. } | Self::Unresponsive { .. } | Self::TokenFailing { .. })
+    }
 }
 
 /// An event outside of open conversations.

@@ -37,6 +37,10 @@ impl Keeper {
         Ok(())
     }
 
+    pub(crate) fn close(&self) {
+        lock(&self.0).store = Box::new(crate::MemoryStore::default());
+    }
+
     /// Stores changes whose loss only repeats a request or a delivery.
     pub(crate) fn save_or_warn(&self, changes: &[Change]) {
         if let (false, Err(error)) = (changes.is_empty(), self.save(changes)) {

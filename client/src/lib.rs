@@ -53,6 +53,7 @@
 
 mod client;
 mod config;
+mod content;
 mod conversation;
 mod core;
 mod error;
@@ -70,9 +71,11 @@ mod untrusted;
 
 pub use client::Client;
 pub use config::{Config, Trust};
+pub use content::Content;
 pub use conversation::{Accepted, Conversation, Events, Receipt, Sender};
 pub use error::{
     ClosedReason, ConnectError, ConnectionLost, InvalidContent, OpenError, ReceiptError, RequestError, SendError,
+    SignalError,
 };
 pub use event::{
     ClientEvent, ClientEvents, ConnectionState, ConversationEvent, OwnedEvent, Presence, PresenceState, SkipReason,

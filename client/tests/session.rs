@@ -8,6 +8,8 @@ mod fake;
 mod pacing;
 #[path = "session/refused.rs"]
 mod refused;
+#[path = "session/states.rs"]
+mod states;
 #[path = "session/trust.rs"]
 mod trust;
 
@@ -293,7 +295,7 @@ async fn signals_go_both_ways_and_bad_ones_are_dropped() {
     let (client, session) = connect(&relay).await;
     let mut told = client.events();
     let (conversation, stream) = open(&client, &session, "test:a").await;
-    conversation.sender().signal(1, b"");
+    conversation.sender().signal(1, b"").expect("sent");
     let datagram = soon(session.connection.read_datagram()).await.expect("a datagram");
     let frame = from_datagram(&datagram).expect("a frame");
     let sent: Signal<'_> = decode(frame.body).expect("a signal");

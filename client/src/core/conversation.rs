@@ -50,7 +50,7 @@ pub(crate) struct Core {
     /// Whether this user still has to become a member.
     want_join: bool,
     tries: u32,
-    /// Resolved when the app has the conversation, or will not have it.
+    /// If the app waits for the opening: resolved when it has the conversation, or will not have it.
     opening: Option<oneshot::Sender<Result<(), OpenError>>>,
     /// How long the app waits for that.
     deadline: Instant,
@@ -58,7 +58,11 @@ pub(crate) struct Core {
     refusal: Option<OpenError>,
     opened: Option<Opened>,
     outbox: Outbox,
+    /// How many commands may be unanswered on the current stream.
+    window: usize,
     delivery: Delivery,
+    /// Seq and number of the newest event that is known, once there is a place to mark.
+    newest: Option<(u64, u64)>,
     /// Generation of the log of the numbers and the cursor.
     log: Option<u64>,
     /// Acknowledged own events that are not delivered yet: seq to `n`.
@@ -114,7 +118,8 @@ pub(crate) struct Setup {
     pub(crate) saved: SavedConversation,
     /// How many unanswered commands an app may have.
     pub(crate) room: usize,
-    pub(crate) opening: oneshot::Sender<Result<(), OpenError>>,
+    /// If the app waits for the opening.
+    pub(crate) opening: Option<oneshot::Sender<Result<(), OpenError>>>,
     /// How long the app waits for the opening.
     pub(crate) deadline: Instant,
 }
@@ -123,7 +128,7 @@ impl Core {
     pub(crate) fn new(setup: Setup) -> Self {
         let Setup { me, target, options, saved, room, opening, deadline } = setup;
         let id = target.conversation(&me);
-        Self {
+        let mut core = Self {
             outbox: Outbox::new(id, &saved, room),
             log: saved.cursor.map(|cursor| cursor.generation),
             me,
@@ -136,11 +141,13 @@ impl Core {
             joining: None,
             want_join: options.join,
             tries: 0,
-            opening: Some(opening),
+            opening,
             deadline,
             refusal: None,
             opened: None,
+            window: 0,
             delivery: Delivery::default(),
+            newest: None,
             own: BTreeMap::new(),
             names: HashSet::new(),
             mark: None,
@@ -156,7 +163,12 @@ impl Core {
             linger: None,
             changes: Vec::new(),
             out: Vec::new(),
+        };
+        // An app that does not wait may send before the opening, and a member's commands come after the join.
+        if core.want_join && core.opening.is_none() && !core.outbox.has_join() {
+            core.push_join();
         }
+        core
     }
 
     pub(crate) fn id(&self) -> ConversationId {
@@ -198,12 +210,13 @@ impl Core {
     /// Queues a prepared command; returns its number.
     pub(crate) fn send(&mut self, frame: Bytes, ticket: Ticket) -> u64 {
         let n = self.outbox.next_n();
-        self.outbox.push(frame, Some(ticket));
+        self.outbox.push(frame, ticket);
         n
     }
 
     /// Marks everything up to an event as read.
     pub(crate) fn mark(&mut self, mark: Mark) {
+        let mark = self.clamp(mark);
         if self.mark.is_none_or(|old| old.seq < mark.seq) {
             (self.mark, self.mark_due) = (Some(mark), true);
         }
@@ -242,6 +255,9 @@ impl Core {
 
     /// The client was closed, or the opening failed: unanswered commands stay stored.
     pub(crate) fn close(&mut self, error: OpenError) {
+        if self.stream == Stream::Over {
+            return;
+        }
         self.withdraw();
         self.stream = Stream::Over;
         self.opening.take().map(|opening| opening.send(Err(error)));
@@ -257,16 +273,15 @@ impl Core {
         self.outbox.join().is_some() || self.may_join()
     }
 
-    /// Begins a new stream on a relay whose log has this generation. `channel` names it in datagrams.
-    pub(crate) fn connected(&mut self, generation: u64, channel: u64, random: [u8; 9]) {
-        (self.resync, self.hold) = (false, None);
+    /// Begins a new stream on a relay whose log has this generation, and which takes this many unanswered commands. `channel`
+    /// names it in datagrams.
+    pub(crate) fn connected(&mut self, generation: u64, window: usize, channel: u64, random: [u8; 9]) {
+        (self.resync, self.hold, self.window) = (false, None, window);
         self.stream = Stream::Opening;
-        self.joining = self.outbox.join();
         if self.may_join() {
-            let n = self.outbox.next_n();
-            self.outbox.push_join(frames::join(&self.target.to_wire(), n));
-            self.joining = Some(n);
+            self.push_join();
         }
+        self.joining = self.outbox.join();
         if let Some(n) = self.joining {
             self.outbox.mark_sent(n);
         }
@@ -329,8 +344,9 @@ impl Core {
             return;
         }
         self.hold = None;
+        let mut room = self.window.saturating_sub(self.outbox.sent());
         loop {
-            let command = self.outbox.next_size();
+            let command = self.outbox.next_size().filter(|_| room > 0);
             let mark = self.mark.filter(|_| self.mark_due && !(self.marked && command.is_some()));
             match (mark, command) {
                 (Some(mark), _) if permit(cost::MARK, 0) => {
@@ -340,6 +356,7 @@ impl Core {
                 (None, Some(size)) if permit(cost::COMMAND, size) => {
                     self.outbox.write_next(&mut self.out);
                     self.marked = false;
+                    room -= 1;
                 }
                 _ => return,
             }
@@ -402,7 +419,7 @@ impl Core {
     }
 
     fn drive(&mut self) -> Next {
-        self.resync |= self.delivery.must_fetch() || self.may_join();
+        self.resync |= self.delivery.must_fetch() || self.may_join() || self.outbox.join().is_some();
         if self.resync && !self.outbox.unanswered() {
             self.stream = Stream::Finishing;
             return Next::Finish;
@@ -413,6 +430,17 @@ impl Core {
     /// Whether this user still has to become a member, and no earlier command is in the way.
     fn may_join(&self) -> bool {
         self.want_join && self.outbox.is_empty()
+    }
+
+    /// A join is sent with the opening of a stream, as the first command.
+    fn push_join(&mut self) {
+        let frame = frames::join(&self.target.to_wire(), self.outbox.next_n());
+        self.outbox.push_join(frame);
+    }
+
+    /// A mark of what is not known would hide all later ones.
+    fn clamp(&self, mark: Mark) -> Mark {
+        self.newest.map_or(mark, |(seq, number)| Mark { seq: mark.seq.min(seq), number: mark.number.min(number) })
     }
 
     /// The app does not get a conversation that is not opened yet, so the user does not join it, unless the relay may have

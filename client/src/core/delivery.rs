@@ -23,7 +23,8 @@ pub(super) struct Delivery {
     cursor: Option<Cursor>,
     /// The position of the stream; ahead of the cursor while events are discarded.
     at: u64,
-    queue: VecDeque<(ConversationEvent, Cursor)>,
+    /// Each with the cursor after it, if there is one yet.
+    queue: VecDeque<(ConversationEvent, Option<Cursor>)>,
     bytes: usize,
     full: bool,
     /// After the event returned to the app last.
@@ -146,8 +147,7 @@ impl Delivery {
 
     /// Queues the last item.
     pub(super) fn end(&mut self, code: Code) {
-        // Without a cursor it was never opened, which the opening reports.
-        if !self.over && self.cursor.is_some() {
+        if !self.over {
             self.notice(ConversationEvent::Ended(code));
         }
         self.close();
@@ -180,7 +180,7 @@ impl Delivery {
                 self.bytes -= event.body.len();
             }
             self.full &= self.queue.len() > EVENTS / 2 || self.bytes > BYTES / 2;
-            self.given = Some(after);
+            self.given = after.or(self.given);
             return Some(Some(event));
         }
         if self.over {
@@ -209,9 +209,8 @@ impl Delivery {
     }
 
     fn put(&mut self, event: ConversationEvent, bytes: usize) {
-        let cursor = self.cursor.expect("set when the stream was opened");
         self.bytes += bytes;
-        self.queue.push_back((event, cursor));
+        self.queue.push_back((event, self.cursor));
         self.full |= self.queue.len() >= EVENTS || self.bytes >= BYTES;
         self.wake();
     }

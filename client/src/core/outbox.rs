@@ -12,7 +12,7 @@ use crate::{Accepted, Change, ReceiptError, SavedConversation};
 /// Resolves the receipt of a command.
 pub(crate) type Ticket = oneshot::Sender<Result<Accepted, ReceiptError>>;
 
-/// The outbox of one conversation: at most 64 commands in order of `n`.
+/// The outbox of one conversation: commands in order of `n`.
 pub(super) struct Outbox {
     id: ConversationId,
     items: VecDeque<Item>,
@@ -25,6 +25,8 @@ struct Item {
     n: u64,
     frame: Bytes,
     ticket: Option<Ticket>,
+    /// Begins a stream of its own.
+    is_join: bool,
     /// Counts for the number of unanswered commands that an app may have.
     counts: bool,
     /// Sent on the current stream, without an answer.
@@ -42,6 +44,7 @@ impl Outbox {
             n: *n,
             frame: frame.clone(),
             ticket: None,
+            is_join: frames::is_join(frame),
             counts: place < room,
             sent: false,
             doubtful: true,
@@ -70,21 +73,24 @@ impl Outbox {
     }
 
     /// Adds a command that is already stored under [`Self::next_n`].
-    pub(super) fn push(&mut self, frame: Bytes, ticket: Option<Ticket>) {
-        let (n, counts) = (self.next_n, ticket.is_some());
-        self.next_n += 1;
-        self.items.push_back(Item { n, frame, ticket, counts, sent: false, doubtful: false, displaced: false });
+    pub(super) fn push(&mut self, frame: Bytes, ticket: Ticket) {
+        self.add(frame, Some(ticket));
     }
 
     /// Adds the join, which must be stored before it is sent.
     pub(super) fn push_join(&mut self, frame: Bytes) {
         self.changes.push(Change::Queued(self.id, self.next_n, frame.clone()));
-        self.push(frame, None);
+        self.add(frame, None);
     }
 
     /// The `n` of the join, if it is the first command. It is sent with `Open`.
     pub(super) fn join(&self) -> Option<u64> {
-        self.items.front().filter(|item| frames::is_join(&item.frame)).map(|item| item.n)
+        self.items.front().filter(|item| item.is_join).map(|item| item.n)
+    }
+
+    /// Whether a join waits, first or behind other commands.
+    pub(super) fn has_join(&self) -> bool {
+        self.items.iter().any(|item| item.is_join)
     }
 
     pub(super) fn frame(&self, n: u64) -> Option<&Bytes> {
@@ -95,9 +101,15 @@ impl Outbox {
         self.find(n).is_some()
     }
 
-    /// The size of the first waiting command.
+    /// The size of the first waiting command, unless that is a join, which begins a stream of its own.
     pub(super) fn next_size(&self) -> Option<usize> {
-        self.items.iter().find(|item| !item.sent).map(|item| item.frame.len())
+        let next = self.items.iter().find(|item| !item.sent);
+        next.filter(|item| !item.is_join).map(|item| item.frame.len())
+    }
+
+    /// How many commands were sent on this stream and are unanswered.
+    pub(super) fn sent(&self) -> usize {
+        self.items.iter().filter(|item| item.sent).count()
     }
 
     /// Appends the first waiting command and marks it as sent.
@@ -178,6 +190,18 @@ impl Outbox {
         }
     }
 
+    /// Resolves all commands before the join as unknown.
+    pub(super) fn give_up_before_join(&mut self) {
+        let join = self.items.iter().find(|item| item.is_join).map(|item| item.n);
+        self.give_up_where(|item| join.is_none_or(|join| item.n < join), ReceiptError::Unknown);
+    }
+
+    /// Drops the commands of a conversation that the relay does not open, except those that may have been decided earlier.
+    pub(super) fn refuse_unsent(&mut self, code: Code) {
+        self.give_up_where(|item| !item.sent && !item.doubtful, ReceiptError::Refused(code));
+        self.close();
+    }
+
     /// Resolves every receipt with [`ReceiptError::Closed`]; the commands stay stored.
     pub(super) fn close(&mut self) {
         for item in &mut self.items {
@@ -195,7 +219,7 @@ impl Outbox {
         }
     }
 
-    /// Renumbers the join, which is the only command, to `n`.
+    /// Renumbers the join, which is the first command, to `n`, and those behind it, which were not sent yet.
     pub(super) fn renumber_join(&mut self, n: u64) {
         self.next_n = n;
         self.renumber();
@@ -209,12 +233,12 @@ impl Outbox {
             }
         }
         if same_log {
-            self.give_up_where(|item| item.n <= last_n && !item.displaced);
+            self.give_up_where(|item| item.n <= last_n && !item.displaced, ReceiptError::Unknown);
         }
         let follows = self.items.front().is_none_or(|item| item.n == last_n + 1);
         let displaced = self.items.iter().any(|item| item.displaced);
         if same_log && (!follows || displaced) {
-            self.give_up_where(|item| item.doubtful);
+            self.give_up_where(|item| item.doubtful, ReceiptError::Unknown);
         }
         self.next_n = last_n + 1;
         if self.items.front().is_some_and(|item| item.n != last_n + 1) || displaced {
@@ -233,6 +257,14 @@ impl Outbox {
         Change::Queued(self.id, self.next_n, frame)
     }
 
+    /// A command that counts is one of the app, a join is not.
+    fn add(&mut self, frame: Bytes, ticket: Option<Ticket>) {
+        let (n, counts) = (self.next_n, ticket.is_some());
+        self.next_n += 1;
+        let item = Item { n, frame, ticket, is_join: !counts, counts, sent: false, doubtful: false, displaced: false };
+        self.items.push_back(item);
+    }
+
     /// Renumbers all commands from `next_n` on.
     fn renumber(&mut self) {
         self.items.retain_mut(|item| match frames::renumber(&item.frame, self.next_n) {
@@ -248,11 +280,11 @@ impl Outbox {
         self.changes.push(Change::Outbox(self.id, self.next_n - 1, items));
     }
 
-    fn give_up_where(&mut self, condition: impl Fn(&Item) -> bool) {
+    fn give_up_where(&mut self, condition: impl Fn(&Item) -> bool, fate: ReceiptError) {
         let (gone, kept): (VecDeque<_>, _) = std::mem::take(&mut self.items).into_iter().partition(condition);
         self.items = kept;
         for item in gone {
-            self.forget(item, Err(ReceiptError::Unknown));
+            self.forget(item, Err(fate));
         }
     }
 

@@ -23,6 +23,7 @@ use crate::{
 };
 
 const LOG: u64 = 7;
+const WINDOW: usize = 64;
 /// How long the app waits for an opening.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -37,14 +38,22 @@ type Fate = oneshot::Receiver<Result<Accepted, ReceiptError>>;
 
 impl Room {
     fn new(options: OpenOptions, saved: SavedConversation) -> Self {
+        Self::begin(options, saved, true)
+    }
+
+    /// Of an app that waits for the opening, or does not.
+    fn begin(options: OpenOptions, saved: SavedConversation, waits: bool) -> Self {
         let (ticket, opening) = oneshot::channel();
+        let ticket = waits.then_some(ticket);
         let me = UserId::parse("alice").expect("a user");
         let target = Target::room("test:room").expect("a room");
         let mut kept = Saved::default();
         kept.conversations.insert(target.conversation(&me), saved.clone());
         let now = Instant::now();
         let core = Core::new(Setup { me, target, options, saved, room: 64, opening: ticket, deadline: now + PATIENCE });
-        Self { core, now, saved: kept, opening }
+        let mut room = Self { core, now, saved: kept, opening };
+        room.out();
+        room
     }
 
     /// A member at the head of a log of `head` events, with nothing sent so far.
@@ -63,7 +72,7 @@ impl Room {
     }
 
     fn connect(&mut self) -> Vec<String> {
-        self.core.connected(LOG, 4, [1; 9]);
+        self.core.connected(LOG, WINDOW, 4, [1; 9]);
         self.out()
     }
 
@@ -547,7 +556,7 @@ fn another_event_at_the_cursor_means_another_log() {
     assert_eq!(room.out(), ["1 a"]);
     let open = |room: &mut Room| {
         room.core.disconnected();
-        room.core.connected(LOG, 4, [1; 9]);
+        room.core.connected(LOG, WINDOW, 4, [1; 9]);
         let out = Bytes::from(room.core.take_out());
         let (frame, _) = frame::split(&out, 65_536).expect("a frame").expect("whole");
         let Ok(Some(ToRelay::Open(open))) = ToRelay::decode(frame) else { panic!("no Open") };
@@ -1033,6 +1042,87 @@ fn each_mark_has_a_turn_and_takes_turns_with_commands() {
     assert_eq!(room.out(), [""; 0], "a mark counts as well");
     room.wait(300);
     assert_eq!(room.out(), ["1 a", "mark 9", "2 b"]);
+}
+
+#[test]
+fn a_mark_beyond_what_is_known_means_the_newest_event() {
+    let mut room = Room::open(4);
+    room.core.mark(Mark { seq: u64::MAX, number: u64::MAX });
+    assert_eq!(room.out(), ["mark 4"]);
+    room.event(5);
+    room.core.mark(Mark { seq: 5, number: 5 });
+    assert_eq!(room.out(), ["mark 5"], "a later mark is still one");
+    // Before the opening there is nothing to compare with.
+    let mut room = Room::begin(OpenOptions::member().start(Start::Now), SavedConversation::default(), false);
+    room.core.mark(Mark { seq: 900, number: 900 });
+    room.connect();
+    room.opened(7, 8, 0, &[]);
+    assert_eq!(room.out(), ["mark 7"]);
+}
+
+#[test]
+fn what_is_sent_before_the_opening_goes_behind_the_join() {
+    let mut room = Room::begin(join(), SavedConversation::default(), false);
+    let mut fate = room.send("hello");
+    assert_eq!(room.kept().outbox.len(), 2);
+    assert_eq!(room.connect(), ["open join 1 Last(2)"]);
+    room.opened(5, 4, 1, &[outcome(1, Code::DONE, 5)]);
+    assert_eq!(room.out(), ["2 hello"]);
+    room.ack(2, 6);
+    assert_eq!(told(&mut fate), at(6));
+}
+
+#[test]
+fn a_join_behind_commands_from_before_begins_a_stream_of_its_own() {
+    let outbox = [(3, to_bytes(&Post { n: 3, kind: 1, body: Blob(b"a") }))].into();
+    let mut room = Room::begin(join(), SavedConversation { cursor: None, last_n: 3, outbox }, false);
+    let _fate = room.send("b");
+    assert_eq!(room.connect(), ["open join 0 Last(2)"]);
+    room.opened_in(LOG, 0, 5, 4, 2, &[]).expect("a good opening");
+    assert_eq!(room.out(), ["3 a"], "nothing behind the join");
+    room.rejected(3, Code::NOT_A_MEMBER);
+    assert_eq!(room.poll(), Next::Finish);
+    room.core.finished().expect("finished by us");
+    assert_eq!(room.reconnect(), [format!("open join 4 after {LOG}:3")]);
+    room.opened(5, 4, 4, &[outcome(4, Code::DONE, 5)]);
+    assert_eq!(room.out(), ["5 b"]);
+}
+
+#[test]
+fn commands_from_before_that_are_given_up_leave_what_is_sent_now() {
+    let outbox = [(3, to_bytes(&Post { n: 3, kind: 1, body: Blob(b"a") }))].into();
+    let mut room = Room::begin(join(), SavedConversation { cursor: None, last_n: 3, outbox }, false);
+    let mut fate = room.send("b");
+    room.connect();
+    room.end(Code::NOT_FOUND, 0);
+    assert!(matches!(room.poll(), Next::Again(_)));
+    assert_eq!(room.reconnect(), ["open join 4 Last(2)"]);
+    assert_eq!(told(&mut fate), None);
+}
+
+#[test]
+fn a_conversation_that_is_refused_ends_and_refuses_what_was_sent() {
+    let mut room = Room::begin(join(), SavedConversation::default(), false);
+    let mut fate = room.send("hello");
+    room.connect();
+    room.end(Code::BANNED, 0);
+    assert_eq!(room.poll(), Next::Over);
+    assert_eq!(told(&mut fate), Some(Err(ReceiptError::Refused(Code::BANNED))));
+    assert_eq!(room.events(), ["ended BANNED"]);
+    assert_eq!((room.kept().outbox.len(), room.kept().cursor), (0, None));
+}
+
+#[test]
+fn a_long_outbox_is_sent_as_the_relay_takes_it() {
+    let mut room = Room::open(4);
+    let _fates: Vec<_> = (0..WINDOW + 3).map(|_| room.send("x")).collect();
+    assert_eq!(room.out().len(), WINDOW);
+    room.ack(1, 5);
+    room.ack(2, 6);
+    assert_eq!(room.out().len(), 2);
+    assert_eq!(room.reconnect().len(), 1, "only the opening");
+    room.opened(6, 5, 2, &[]);
+    assert_eq!(room.out().len(), WINDOW);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) struct Allowance {
 
 /// A rate: the generic cell rate algorithm (ITU-T I.371).
 #[derive(Debug)]
-struct Rate {
+pub(super) struct Rate {
     next: Instant,
     /// For a tenth of a command.
     each: Duration,
@@ -32,11 +32,7 @@ impl Allowance {
     /// `rate` commands a second, or any number if that is 0, `burst` of them at once.
     pub(super) fn new(bytes: u64, rate: u64, burst: u64, now: Instant) -> Self {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).clamp(LEAST, Semaphore::MAX_PERMITS);
-        let count = |commands: u64| u32::try_from(commands.saturating_mul(cost::COMMAND.into())).unwrap_or(u32::MAX);
-        let each = if rate == 0 { Duration::ZERO } else { Duration::from_secs(1) / count(rate) };
-        // Packets arrive closer together than they were sent, and then a whole burst would be too much.
-        let burst = each * count(burst - burst / 8);
-        let rate = Mutex::new(Rate { next: now, each, burst });
+        let rate = Mutex::new(Rate::new(rate, burst, now));
         Self { bytes: Semaphore::new(bytes), rate, request: Mutex::new(()) }
     }
 
@@ -62,11 +58,19 @@ impl Allowance {
 }
 
 impl Rate {
+    /// `rate` commands a second, or any number if that is 0, `burst` of them at once.
+    pub(super) fn new(rate: u64, burst: u64, now: Instant) -> Self {
+        let count = |commands: u64| u32::try_from(commands.saturating_mul(cost::COMMAND.into())).unwrap_or(u32::MAX);
+        let each = if rate == 0 { Duration::ZERO } else { Duration::from_secs(1) / count(rate) };
+        // Packets arrive closer together than they were sent, and then a whole burst would be too much.
+        Self { next: now, each, burst: each * count(burst - burst / 8) }
+    }
+
     /// Takes a turn.
     ///
     /// # Errors
     /// The time when it comes.
-    fn take(&mut self, cost: u32, now: Instant) -> Result<(), Instant> {
+    pub(super) fn take(&mut self, cost: u32, now: Instant) -> Result<(), Instant> {
         let whole = self.each * cost;
         let next = self.next.max(now) + whole;
         // What costs more than the burst goes when nothing else is owed.

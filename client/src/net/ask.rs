@@ -10,11 +10,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Broken, Hub, Link, buffer::Buffer, dial::CHUNK, outgoing::Outgoing};
+use super::{Broken, Hub, Link, LinkState, buffer::Buffer, dial::CHUNK, outgoing::Outgoing};
 use crate::{ConnectionLost, RequestError};
 
-/// Sends a request and passes every frame of the answer to `each`. Returns whether there is more to fetch. Waits for a
-/// connection if there is none, and as long as the relay takes no more of this user.
+/// Sends a request and passes every frame of the answer to `each`. Returns whether there is more to fetch. Waits as long as the
+/// relay takes no more of this user, through reconnects.
 pub(crate) async fn ask<M: Message>(
     hub: &Hub,
     limit: Duration,
@@ -26,8 +26,18 @@ pub(crate) async fn ask<M: Message>(
     let mut refused = None;
     let asking = async {
         let mut links = hub.links.follow();
+        if matches!(links.latest(), LinkState::Down) {
+            return Err(RequestError::Offline);
+        }
         loop {
-            let link = links.link().await?;
+            let link = match links.latest() {
+                LinkState::Up(link) => link,
+                LinkState::Down => {
+                    links.changed().await;
+                    continue;
+                }
+                LinkState::Closed(reason) => return Err(reason.into()),
+            };
             tokio::select! {
                 biased;
                 // A turn is one of its connection.

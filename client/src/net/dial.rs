@@ -11,7 +11,7 @@ use quip_protocol::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Allowance, Broken, Limits, Link, buffer::Buffer, tls::Tls, transport};
-use crate::{Config, ConnectError, ConnectionLost, Platform, TokenSource, config::Timing};
+use crate::{Config, ConnectError, ConnectionLost, Platform, TokenError, TokenSource, config::Timing};
 
 /// Makes connections.
 pub(crate) struct Dialer {
@@ -23,6 +23,8 @@ pub(crate) struct Dialer {
     tls: Tls,
     pub(crate) token: Arc<dyn TokenSource>,
     pub(crate) timing: Timing,
+    /// As configured; a relay may want keepalives more often.
+    keepalive: Duration,
     pub(crate) platform: Arc<dyn Platform>,
     device: DeviceId,
     instance: InstanceId,
@@ -40,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) recv: RecvStream,
     pub(crate) buffer: Buffer,
     pub(crate) greeting: Greeting,
+    /// Silence after which this side sends a PING.
+    pub(crate) keepalive: Duration,
 }
 
 /// What `Welcome` said.
@@ -50,6 +54,8 @@ pub(crate) struct Greeting {
     pub(crate) relays: Vec<String>,
     /// When to get a new token.
     pub(crate) refresh: Option<Instant>,
+    /// When the token expires.
+    pub(crate) ends: Option<Instant>,
     keepalive: Duration,
     time: u64,
     limits: Limits,
@@ -70,6 +76,7 @@ impl Dialer {
             tls: Tls::new(&config.trust, &*config.platform).map_err(ConnectError::Trust)?,
             token: config.token.clone(),
             timing: config.timing,
+            keepalive: config.timing.keepalive,
             platform: config.platform.clone(),
             device,
             instance: InstanceId(config.platform.random()),
@@ -103,7 +110,7 @@ impl Dialer {
 
     /// Learns from a session. The next relay to try is the one after its own.
     pub(crate) fn learn(&mut self, session: &Session) {
-        self.timing.keepalive = session.greeting.keepalive;
+        self.timing.keepalive = self.keepalive.min(session.greeting.keepalive);
         let new = |relay: &&String| !self.configured.contains(relay);
         self.told = session.greeting.relays.iter().filter(new).cloned().collect();
         let here = self.configured.iter().chain(&self.told).position(|relay| *relay == session.address);
@@ -126,7 +133,8 @@ struct Attempt {
 impl Attempt {
     async fn run(self) -> Result<Session, ConnectionLost> {
         let limit = self.timing.attempt;
-        let token = timeout(limit, self.token.token()).await.map_err(|_| ConnectionLost::Timeout(limit))??;
+        let silent = |_| TokenError::temporary(format!("its source did not answer within {limit:?}"));
+        let token = timeout(limit, self.token.token()).await.map_err(silent)??;
         let addresses = self.resolve().await?;
         self.tls.forget();
         timeout(limit, self.race(&addresses, &token)).await.unwrap_or(Err(ConnectionLost::Timeout(limit)))
@@ -194,6 +202,7 @@ impl Attempt {
             recv: reading.recv,
             buffer: reading.buffer,
             greeting,
+            keepalive: self.timing.keepalive,
         })
     }
 
@@ -250,6 +259,7 @@ fn read(welcome: &Welcome<'_>) -> Result<Greeting, Broken> {
         relay: welcome.relay.to_owned(),
         relays: welcome.relays.iter().map(str::to_owned).collect(),
         refresh: refresh_after(welcome.time, welcome.expires).map(|wait| Instant::now() + wait),
+        ends: ends_after(welcome.time, welcome.expires).map(|wait| Instant::now() + wait),
         keepalive: Duration::from_millis(welcome.keepalive).max(KEEPALIVE),
         time: welcome.time,
         limits: Limits {
@@ -268,14 +278,19 @@ impl Greeting {
     pub(crate) fn refreshed(&mut self, expires: u64, since: Instant) {
         let now = self.time + since.elapsed().as_millis() as u64;
         self.refresh = refresh_after(now, expires).map(|wait| Instant::now() + wait);
+        self.ends = ends_after(now, expires).map(|wait| Instant::now() + wait);
     }
+}
+
+/// How long a token is valid; `None` if it is for ever.
+fn ends_after(now: u64, expires: u64) -> Option<Duration> {
+    (expires != 0).then(|| Duration::from_millis(expires.saturating_sub(now)).min(LONG))
 }
 
 /// Three quarters into the token's life by the relay's clock, and at least five seconds before its end.
 fn refresh_after(now: u64, expires: u64) -> Option<Duration> {
-    let left = Duration::from_millis(expires.saturating_sub(now)).min(LONG);
-    let wait = (left * 3 / 4).min(left.saturating_sub(MARGIN)).max(Duration::from_secs(1));
-    (expires != 0).then_some(wait)
+    let left = ends_after(now, expires)?;
+    Some((left * 3 / 4).min(left.saturating_sub(MARGIN)).max(Duration::from_secs(1)))
 }
 
 /// The relay's reason, when it closed the connection, rather than what followed from that.

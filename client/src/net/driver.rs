@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quip_protocol::Code;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -18,13 +18,16 @@ use crate::{ClientEvent, ClosedReason, ConnectError, ConnectionLost, ConnectionS
 
 /// The connection's task. It holds no handle: when the last one is dropped, `orders` ends and so does this.
 pub(crate) struct Driver {
-    pub(crate) base: Base,
-    pub(crate) state: watch::Sender<ConnectionState>,
+    base: Base,
     /// A late Hello of an earlier process of this device has taken over once.
-    pub(crate) haunted: bool,
+    haunted: bool,
 }
 
 impl Driver {
+    pub(crate) fn new(base: Base) -> Self {
+        Self { base, haunted: false }
+    }
+
     /// The first session, of a client that does not exist yet.
     pub(crate) async fn first(dialer: &mut Dialer, limit: Duration) -> Result<Session, ConnectError> {
         let mut last = ConnectionLost::Timeout(limit);
@@ -48,18 +51,30 @@ impl Driver {
         }
     }
 
-    /// Keeps the client connected until it is closed.
-    pub(crate) async fn run(mut self, first: Session) {
-        let mut session = Box::new(first);
+    /// Keeps the client connected until it is closed, from this session on or from the first that it makes.
+    pub(crate) async fn run(mut self, first: Option<Session>) {
         let mut backoff = Backoff::default();
+        let mut next = match first {
+            Some(session) => Ok(Box::new(session)),
+            None => self.reconnect(None, &mut backoff).await,
+        };
         loop {
+            let mut session = match next {
+                Ok(session) => session,
+                Err(End::Stop(reason)) => return self.stop(reason),
+                Err(End::Close(done)) => {
+                    self.stop(ClosedReason::ByApp);
+                    done.map(|done| done.send(()));
+                    return;
+                }
+            };
             let begun = Instant::now();
             self.base.dialer.learn(&session);
             let exit = Keeping::new(&mut self.base, &mut session).run().await;
             if begun.elapsed() > STABLE {
                 backoff.reset();
             }
-            let next = match exit {
+            next = match exit {
                 Exit::Moved(next) => {
                     self.online(&next);
                     self.base.hub.platform.spawn(retire(session));
@@ -69,20 +84,11 @@ impl Driver {
                     tracing::info!(%lost, "the connection is lost");
                     self.base.hub.links.set(LinkState::Down);
                     let lost = self.unless_late(lost, begun.elapsed());
-                    self.reconnect(lost, &mut backoff).await
+                    self.reconnect(Some(lost), &mut backoff).await
                 }
                 Exit::End(End::Close(done)) => return self.goodbye(&session, done).await,
                 Exit::End(end) => Err(end),
             };
-            match next {
-                Ok(next) => session = next,
-                Err(End::Stop(reason)) => return self.stop(reason),
-                Err(End::Close(done)) => {
-                    self.stop(ClosedReason::ByApp);
-                    done.map(|done| done.send(()));
-                    return;
-                }
-            }
         }
     }
 
@@ -96,43 +102,58 @@ impl Driver {
         lost
     }
 
-    /// A new session after a lost one, however long it takes.
-    async fn reconnect(&mut self, mut lost: ConnectionLost, backoff: &mut Backoff) -> Result<Box<Session>, End> {
+    /// A new session after a lost one, or the first, however long it takes.
+    async fn reconnect(
+        &mut self,
+        mut cause: Option<ConnectionLost>,
+        backoff: &mut Backoff,
+    ) -> Result<Box<Session>, End> {
         let mut refusals = Refusals::default();
-        for attempt in 1.. {
-            if refusals.are_final(&lost, self.base.dialer.relays()) {
-                return Err(End::Stop(reason(lost)));
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            if let Some(lost) = &cause {
+                if refusals.are_final(lost, self.base.dialer.relays()) {
+                    return Err(End::Stop(reason(lost.clone())));
+                }
+                let retry_at = Instant::now() + backoff.pause_after(lost, self.base.hub.platform.random_share());
+                self.connecting(attempt, &cause, Some(retry_at.into_std()));
+                if self.pause(retry_at).await? {
+                    backoff.reset();
+                }
             }
-            self.state.send_replace(ConnectionState::Connecting { attempt });
-            let pause = backoff.pause_after(&lost, self.base.hub.platform.random_share());
-            if self.pause(pause).await? {
-                backoff.reset();
-            }
+            self.connecting(attempt, &cause, None);
             let dialing: Dialing = Box::pin(self.base.dialer.dial());
             match self.attend(dialing).await? {
-                Ok(session) if session.greeting.user != self.base.user => return Err(End::Stop(other_user())),
+                Ok(session) if session.greeting.user != self.base.user => {
+                    return Err(End::Stop(other_user(&self.base.user, &session)));
+                }
                 Ok(session) => {
                     self.online(&session);
                     return Ok(Box::new(session));
                 }
-                Err(error) => lost = error,
+                Err(lost) => {
+                    tracing::debug!(%lost, attempt, "no connection");
+                    cause = Some(lost);
+                }
             }
-            tracing::debug!(%lost, attempt, "no connection");
         }
-        Err(End::Stop(reason(lost)))
+    }
+
+    fn connecting(&self, attempt: u32, cause: &Option<ConnectionLost>, retry_at: Option<std::time::Instant>) {
+        self.base.state.send_replace(ConnectionState::Connecting { attempt, cause: cause.clone(), retry_at });
     }
 
     fn online(&self, session: &Session) {
         let relay = session.greeting.relay.clone();
         tracing::info!(%relay, "connected");
         self.base.hub.links.set(LinkState::Up(session.link.clone()));
-        self.state.send_replace(ConnectionState::Online { relay: relay.clone() });
+        self.base.state.send_replace(ConnectionState::Online { relay: relay.clone() });
         self.base.hub.tell(&ClientEvent::Reconnected { relay });
     }
 
     /// Waits; true when the network changed meanwhile and waiting is over.
-    async fn pause(&mut self, pause: Duration) -> Result<bool, End> {
-        let end = Instant::now() + pause;
+    async fn pause(&mut self, end: Instant) -> Result<bool, End> {
         loop {
             tokio::select! {
                 biased;
@@ -164,7 +185,7 @@ impl Driver {
 
     fn stop(&self, reason: ClosedReason) {
         self.base.hub.close(reason.clone());
-        self.state.send_replace(ConnectionState::Closed(reason));
+        self.base.state.send_replace(ConnectionState::Closed(reason));
     }
 
     /// Lets conversations that nobody holds any more finish what they have begun, and closes.

@@ -61,14 +61,6 @@ impl Links {
     pub(super) fn follow(self: &Arc<Self>) -> Follower {
         Follower { links: self.clone(), seen: lock(&self.state).version }
     }
-
-    /// The connection, once there is one.
-    ///
-    /// # Errors
-    /// When there will be none.
-    pub(crate) async fn link(self: &Arc<Self>) -> Result<Arc<Link>, ClosedReason> {
-        self.follow().link().await
-    }
 }
 
 impl Follower {
@@ -77,20 +69,6 @@ impl Follower {
         let state = lock(&self.links.state);
         self.seen = state.version;
         state.now.clone()
-    }
-
-    /// The connection, once there is one.
-    ///
-    /// # Errors
-    /// When there will be none.
-    pub(super) async fn link(&mut self) -> Result<Arc<Link>, ClosedReason> {
-        loop {
-            match self.latest() {
-                LinkState::Up(link) => return Ok(link),
-                LinkState::Closed(reason) => return Err(reason),
-                LinkState::Down => self.changed().await,
-            }
-        }
     }
 
     /// Waits for a change since it was last looked at. Cancel-safe.

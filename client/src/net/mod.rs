@@ -10,11 +10,12 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use quinn::{Connection, ConnectionError, VarInt};
-use quip_protocol::{Code, ConversationId, DecodeError, FrameError};
-use tokio::sync::mpsc;
+use quip_protocol::{Code, ConversationId, DecodeError, FrameError, cost, limit};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{ClientEvent, ClosedReason, ConnectionLost, Platform, core::Violation, keeper::Keeper, lock::lock};
 
@@ -31,9 +32,9 @@ mod stream;
 mod tls;
 mod transport;
 
-use allowance::Allowance;
+use allowance::{Allowance, Rate};
 pub(crate) use ask::ask;
-pub(crate) use dial::Dialer;
+pub(crate) use dial::{Dialer, Session};
 pub(crate) use driver::Driver;
 pub(crate) use links::{LinkState, Links};
 pub(crate) use session::{Base, Order};
@@ -56,6 +57,7 @@ pub(crate) struct Link {
     allowance: Allowance,
     /// The conversation of each channel, for signals.
     channels: Mutex<BTreeMap<u64, ConversationId>>,
+    signals: Mutex<Rate>,
 }
 
 /// The parts of `Welcome` that conversations need.
@@ -83,9 +85,9 @@ pub(crate) struct Broken {
 }
 
 impl Hub {
-    pub(crate) fn new(keeper: Keeper, link: Arc<Link>, platform: Arc<dyn Platform>) -> Self {
+    pub(crate) fn new(keeper: Keeper, link: LinkState, platform: Arc<dyn Platform>) -> Self {
         Self {
-            links: Links::new(LinkState::Up(link)),
+            links: Links::new(link),
             keeper,
             platform,
             conversations: Mutex::default(),
@@ -103,15 +105,27 @@ impl Hub {
         inbox
     }
 
+    /// Maximum bytes of a message's content, as far as it is known.
+    pub(crate) fn message_limit(&self) -> usize {
+        match self.links.now() {
+            LinkState::Up(link) => link.limits.message,
+            LinkState::Down | LinkState::Closed(_) => limit::MESSAGE,
+        }
+    }
+
     /// Sends an event to every subscriber.
     pub(crate) fn tell(&self, event: &ClientEvent) {
         lock(&self.subscribers).retain_mut(|subscriber| subscriber.tell(event));
     }
 
-    /// Ends all conversations and subscriptions.
+    /// Ends all conversations and subscriptions, and lets go of the state store, though handles may live on.
     pub(crate) fn close(&self, reason: ClosedReason) {
-        self.links.set(LinkState::Closed(reason));
+        self.links.set(LinkState::Closed(reason.clone()));
+        for conversation in self.conversations() {
+            conversation.close(reason.clone());
+        }
         lock(&self.subscribers).clear();
+        self.keeper.close();
     }
 
     /// Registers a conversation.
@@ -141,7 +155,17 @@ impl Hub {
 
 impl Link {
     fn new(connection: Connection, limits: Limits, allowance: Allowance) -> Self {
-        Self { connection, limits, allowance, channels: Mutex::default() }
+        let signals = Mutex::new(Rate::new(SIGNALS, SIGNALS, Instant::now()));
+        Self { connection, limits, allowance, channels: Mutex::default(), signals }
+    }
+
+    /// Takes a turn to send a signal.
+    ///
+    /// # Errors
+    /// How long it is until then.
+    pub(crate) fn signal_turn(&self) -> Result<(), Duration> {
+        let now = Instant::now();
+        lock(&self.signals).take(cost::COMMAND, now).map_err(|at| at.duration_since(now))
     }
 
     fn name(&self, channel: u64, id: Option<ConversationId>) {
@@ -235,5 +259,7 @@ fn is_tls(code: quinn::TransportErrorCode) -> bool {
     (0x100..=0x1ff).contains(&u64::from(code))
 }
 
+/// Signals in a second that a relay passes on by default.
+const SIGNALS: u64 = 20;
 /// Maximum queued events of a subscriber.
 const SUBSCRIBER: usize = 1024;

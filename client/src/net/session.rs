@@ -9,7 +9,7 @@ use quip_protocol::{
     session::{GoAway, Refresh, Signal},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
 
@@ -18,7 +18,7 @@ use super::{
     backoff::Backoff,
     dial::{CHUNK, Session},
 };
-use crate::{ClientEvent, ClosedReason, ConnectionLost, Presence, TokenError};
+use crate::{ClientEvent, ClosedReason, ConnectionLost, ConnectionState, Presence, TokenError};
 
 /// Orders of handles and conversations for the connection's task.
 pub(crate) enum Order {
@@ -37,6 +37,8 @@ pub(crate) struct Base {
     /// Ends when the last handle is dropped.
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
     pub(crate) user: UserId,
+    /// What the app sees.
+    pub(crate) state: watch::Sender<ConnectionState>,
 }
 
 /// Why a session ended.
@@ -72,11 +74,24 @@ pub(super) struct Keeping<'a> {
     leaving: bool,
     check: Interval,
     silence: Silence,
+    /// Since when the relay does not answer, if that is worth saying.
+    unresponsive: Option<Instant>,
+    /// Why there is no new token.
+    token_failed: Option<TokenError>,
+    shown: Shown,
+}
+
+/// Which state the app sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Online,
+    Unresponsive,
+    TokenFailing,
 }
 
 impl<'a> Keeping<'a> {
     pub(super) fn new(base: &'a mut Base, session: &'a mut Session) -> Self {
-        let mut check = interval(CHECK);
+        let mut check = interval(session.check());
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             base,
@@ -90,6 +105,9 @@ impl<'a> Keeping<'a> {
             leaving: false,
             check,
             silence: Silence::default(),
+            unresponsive: None,
+            token_failed: None,
+            shown: Shown::Online,
         }
     }
 
@@ -177,7 +195,9 @@ impl<'a> Keeping<'a> {
     fn on_dialed(&mut self, result: Result<Session, ConnectionLost>) -> Result<(), Exit> {
         self.dialing = None;
         match result {
-            Ok(session) if session.greeting.user != self.base.user => Err(Exit::End(End::Stop(other_user()))),
+            Ok(session) if session.greeting.user != self.base.user => {
+                Err(Exit::End(End::Stop(other_user(&self.base.user, &session))))
+            }
             Ok(session) => Err(Exit::Moved(Box::new(session))),
             Err(lost) => {
                 tracing::debug!(%lost, "could not connect elsewhere");
@@ -219,12 +239,32 @@ impl<'a> Keeping<'a> {
 
     /// Detects a dead relay long before the idle timeout: packets are sent and none arrive.
     fn on_check(&mut self) {
-        let stats = self.session.link.connection.stats();
-        if self.silence.check(Instant::now(), asking(&stats.frame_tx), stats.udp_rx.datagrams) {
+        let (now, stats) = (Instant::now(), self.session.link.connection.stats());
+        let unanswered = self.silence.check(now, asking(&stats.frame_tx), stats.udp_rx.datagrams);
+        let silent = |limit| unanswered.filter(|since| now.duration_since(*since) >= limit);
+        self.unresponsive = silent(2 * self.session.check());
+        if silent(SILENCE).is_some() {
             tracing::info!("the relay is silent");
             self.move_now();
         } else if !self.leaving {
             self.dial_at = None;
+        }
+        self.show();
+    }
+
+    /// Shows the app the state of the connection, if that is another one.
+    fn show(&mut self) {
+        let relay = self.session.greeting.relay.clone();
+        let (shown, state) = match (self.unresponsive, &self.token_failed) {
+            (Some(since), _) => (Shown::Unresponsive, ConnectionState::Unresponsive { relay, since: since.into_std() }),
+            (None, Some(error)) => {
+                let ends = self.session.greeting.ends.unwrap_or_else(Instant::now).into_std();
+                (Shown::TokenFailing, ConnectionState::TokenFailing { relay, error: error.clone(), ends })
+            }
+            (None, None) => (Shown::Online, ConnectionState::Online { relay }),
+        };
+        if std::mem::replace(&mut self.shown, shown) != shown {
+            self.base.state.send_replace(state);
         }
     }
 
@@ -241,10 +281,14 @@ impl<'a> Keeping<'a> {
                 frame::encode(&Refresh { token: &token }, &mut out);
                 self.out = out.into();
                 self.session.greeting.refresh = None;
+                self.token_failed = None;
+                self.show();
             }
             Err(error) if error.may_retry() => {
                 tracing::warn!(%error, "could not renew the token; retrying");
                 self.session.greeting.refresh = Some(Instant::now() + TOKEN_PAUSE);
+                self.token_failed = Some(error);
+                self.show();
             }
             Err(error) => return Err(Exit::End(End::Stop(ClosedReason::Refused(error.into())))),
         }
@@ -294,20 +338,27 @@ fn asking(sent: &FrameStats) -> u64 {
 }
 
 impl Silence {
-    /// Returns whether the relay has been silent for too long, from the numbers of frames sent that need an answer and of packets
-    /// received.
-    fn check(&mut self, now: Instant, sent: u64, heard: u64) -> bool {
+    /// Since when what was sent has no answer, from the numbers of frames sent that need one and of packets received.
+    fn check(&mut self, now: Instant, sent: u64, heard: u64) -> Option<Instant> {
         let (since, before) = *self.since.get_or_insert((now, sent));
         if heard != self.heard || sent == before {
             (self.heard, self.since) = (heard, Some((now, sent)));
-            return false;
+            return None;
         }
-        now.duration_since(since) >= SILENCE
+        Some(since)
     }
 }
 
-pub(super) fn other_user() -> ClosedReason {
-    ClosedReason::State("the new token is for another user".into())
+impl Session {
+    /// How often to look whether the relay answers. Twice as long without an answer is worth saying: that is within two
+    /// keepalives of the last packet.
+    fn check(&self) -> Duration {
+        CHECK.min(self.keepalive / 2)
+    }
+}
+
+pub(super) fn other_user(user: &UserId, session: &Session) -> ClosedReason {
+    ClosedReason::OtherUser { client: user.to_string(), token: session.greeting.user.to_string() }
 }
 
 /// The app event of a frame of the session stream.
@@ -347,7 +398,7 @@ async fn pending<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>
 
 /// The pause before fetching a token again.
 const TOKEN_PAUSE: Duration = Duration::from_secs(2);
-/// Interval of checks for silence.
+/// The longest interval of checks for silence.
 const CHECK: Duration = Duration::from_secs(1);
 /// Silence, while packets are unanswered, after which another connection is made.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -359,14 +410,16 @@ mod tests {
     #[test]
     fn only_packets_without_an_answer_make_a_silence() {
         let (start, mut silence) = (Instant::now(), Silence::default());
-        let mut check = |second: u64, sent, heard| silence.check(start + Duration::from_secs(second), sent, heard);
-        assert!(!check(0, 10, 10));
-        assert!(!check(100, 10, 10), "nobody says anything");
-        assert!(!check(101, 11, 10), "a ping without an answer yet");
-        assert!(!check(104, 12, 10));
-        assert!(check(105, 13, 10), "five seconds since all was answered");
-        assert!(!check(106, 14, 11), "heard again");
-        assert!(!check(110, 15, 11));
-        assert!(check(111, 15, 11));
+        let mut check = |second: u64, sent, heard| {
+            let since = silence.check(start + Duration::from_secs(second), sent, heard)?;
+            Some(since.duration_since(start).as_secs())
+        };
+        assert_eq!(check(0, 10, 10), None);
+        assert_eq!(check(100, 10, 10), None, "nobody says anything");
+        assert_eq!(check(101, 11, 10), Some(100), "a ping without an answer yet");
+        assert_eq!(check(105, 13, 10), Some(100));
+        assert_eq!(check(106, 14, 11), None, "heard again");
+        assert_eq!(check(110, 15, 11), Some(106));
+        assert_eq!(check(111, 15, 11), Some(106));
     }
 }

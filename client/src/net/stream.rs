@@ -30,7 +30,6 @@ pub(crate) struct Shared {
     wake: Notify,
     /// Permits for further unanswered commands.
     pub(crate) room: Semaphore,
-    pub(crate) limits: Limits,
     hub: Weak<Hub>,
     /// Whether the task has ended.
     gone: watch::Sender<bool>,
@@ -49,11 +48,14 @@ enum Exit {
 }
 
 impl Shared {
-    /// A conversation, to be passed to [`run`].
-    pub(crate) fn new(core: Core, limits: Limits, hub: &Arc<Hub>) -> Arc<Self> {
-        let room = Semaphore::new(limits.unanswered.saturating_sub(core.unanswered()));
+    /// A conversation, to be passed to [`run`], in which the app may have this many unanswered commands.
+    pub(crate) fn new(core: Core, outbox: usize, hub: &Arc<Hub>) -> Arc<Self> {
+        let room = Semaphore::new(outbox.saturating_sub(core.unanswered()));
         let (core, wake, gone) = (Mutex::new(core), Notify::new(), watch::Sender::new(false));
-        Arc::new(Self { core, wake, room, limits, hub: Arc::downgrade(hub), gone })
+        let shared = Self { core, wake, room, hub: Arc::downgrade(hub), gone };
+        // A join is saved before anything behind it.
+        shared.with(|_| ());
+        Arc::new(shared)
     }
 
     /// Calls the core and saves its changes before anyone can act on them.
@@ -85,6 +87,11 @@ impl Shared {
 
     pub(crate) fn hub(&self) -> Option<Arc<Hub>> {
         self.hub.upgrade()
+    }
+
+    /// The client is closed.
+    pub(super) fn close(&self, reason: ClosedReason) {
+        self.with_task(|core| core.close(OpenError::Closed(reason)));
     }
 
     /// Whether no handle is left.
@@ -153,7 +160,7 @@ async fn next_link(shared: &Shared, links: &mut Follower) -> Option<Arc<Link>> {
                 Some(()) => {}
                 None => return None,
             },
-            LinkState::Closed(reason) => close(shared, reason),
+            LinkState::Closed(reason) => shared.close(reason),
         }
         if !usable(shared) {
             return None;
@@ -163,10 +170,6 @@ async fn next_link(shared: &Shared, links: &mut Follower) -> Option<Arc<Link>> {
 
 fn usable(shared: &Shared) -> bool {
     shared.with(|core| core.poll(Instant::now(), true)) != Next::Over
-}
-
-fn close(shared: &Shared, reason: ClosedReason) {
-    shared.with(|core| core.close(OpenError::Closed(reason)));
 }
 
 /// Waits for `until`, or for the end of the connection.
@@ -216,7 +219,8 @@ async fn drive(shared: &Shared, link: &Link, links: &mut Follower, platform: &Ar
     // Its number is also a channel that no other stream of the connection has; the session stream has 0.
     let channel = send.id().into();
     let named = Named::new(shared, link, channel);
-    shared.with(|core| core.connected(link.limits.generation, channel, platform.random()));
+    let Limits { generation, unanswered, .. } = link.limits;
+    shared.with(|core| core.connected(generation, unanswered, channel, platform.random()));
     let mut stream = Stream {
         recv,
         buffer: Buffer::default(),

@@ -99,10 +99,13 @@ impl Relay {
         format!("localhost:{}", self.port)
     }
 
-    pub(crate) fn config(&self) -> Config {
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.certificate);
-        let fingerprint = digest.as_ref().try_into().expect("32 bytes");
-        Config::new([self.address()], Trust::Fingerprint(fingerprint), "token")
+        digest.as_ref().try_into().expect("32 bytes")
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config::new([self.address()], Trust::Fingerprint(self.fingerprint()), "token")
     }
 
     /// How many sessions of TLS were resumed.
@@ -155,12 +158,21 @@ impl StoresServerSessions for Tickets {
 
 impl Session {
     pub(crate) async fn welcome(&mut self, pace: Pace, others: &[&Relay]) {
+        self.greet(pace, others, 0).await;
+    }
+
+    /// Welcomes a client whose token is valid for this many milliseconds.
+    pub(crate) async fn welcome_until(&mut self, pace: Pace, left: u64) {
+        self.greet(pace, &[], NOW + left).await;
+    }
+
+    async fn greet(&mut self, pace: Pace, others: &[&Relay], expires: u64) {
         let relays: Vec<String> = others.iter().map(|relay| relay.name()).collect();
         let welcome = Welcome {
             user: "alice",
             generation: LOG,
-            time: 1_000_000,
-            expires: 0,
+            time: NOW,
+            expires,
             keepalive: 10_000,
             idle_timeout: 30_000,
             streams: 64,
@@ -268,6 +280,8 @@ impl Stream {
     }
 }
 
+/// The relay's clock.
+const NOW: u64 = 1_000_000;
 /// The identity of the log.
 pub(crate) const LOG: u64 = 7;
 

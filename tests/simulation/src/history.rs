@@ -100,6 +100,8 @@ pub enum App {
         from: Option<Cursor>,
         /// The log in which it begins.
         generation: u64,
+        /// Whether the app waited until the relay had opened it.
+        waited: bool,
     },
     /// What the relay showed of a conversation when it was opened.
     Shown(Box<quip_client::Opened>),

@@ -92,7 +92,7 @@ struct Place {
 
 impl Chat {
     fn greet(&mut self, target: &str) -> anyhow::Result<()> {
-        let opened = self.sender.opened();
+        let Some(opened) = self.sender.opened() else { return Ok(()) };
         let name = if opened.name.is_empty() { target.to_owned() } else { show::plain(&opened.name) };
         let unread = opened.unread();
         let unread = if unread == 0 { String::new() } else { format!(", {unread} unread") };
@@ -111,7 +111,7 @@ impl Chat {
             Some(ConversationEvent::Event(event)) => self.show(&event)?,
             Some(ConversationEvent::CaughtUp) => {
                 self.at.caught_up = true;
-                self.at.shown = self.at.shown.max(self.sender.opened().head);
+                self.at.shown = self.at.shown.max(self.sender.opened().map_or(0, |opened| opened.head));
             }
             Some(ConversationEvent::Skipped { to, why }) => {
                 self.at.shown = self.at.shown.max(to);

@@ -73,10 +73,12 @@ impl Core {
         }
         self.own.extend(opened.outcomes.iter().filter(|o| o.seq >= opened.start).map(|o| (o.seq, o.n)));
         self.outbox.opened(opened.last_n, opened.outcomes.iter(), same_log);
-        if self.outbox.join().is_some() {
+        if self.joining.is_some() && self.outbox.join().is_some() {
             return Err(Violation("join neither accepted nor refused"));
         }
         (self.stream, self.behind) = (Stream::Open, Behind::No);
+        self.newest = Some((opened.head, opened.number));
+        self.mark = self.mark.map(|mark| self.clamp(mark));
         self.mark_due = self.mark.is_some_and(|mark| mark.seq > opened.read);
         if std::mem::take(&mut self.lost) {
             self.delivery.notice(ConversationEvent::Reconnected);
@@ -127,6 +129,7 @@ impl Core {
     }
 
     fn deliver(&mut self, mut event: OwnedEvent) {
+        self.newest = self.newest.max(Some((event.seq, event.number)));
         let own = self.own.remove(&event.seq);
         event.own = event.own.or(own);
         self.delivery.event(event);
@@ -205,7 +208,7 @@ impl Core {
         };
         if again {
             if self.stream == Stream::Open {
-                self.outbox.give_up(ReceiptError::Unknown);
+                self.outbox.give_up_before_join();
             }
             self.next = Some(Next::Again(SHORT));
             return;
@@ -239,7 +242,7 @@ impl Core {
             // Older commands block the join, and their outcomes cannot be learned.
             let in_the_way = end.code == Code::NOT_FOUND && self.want_join;
             if in_the_way {
-                self.outbox.give_up(ReceiptError::Unknown);
+                self.outbox.give_up_before_join();
             }
             return in_the_way;
         };
@@ -260,7 +263,11 @@ impl Core {
             code if code.retry() == Retry::Final => {
                 // What an earlier stream came to may be past: only a join that is sent the first time speaks of now.
                 let again = self.outbox.is_doubtful(n);
-                self.outbox.settle(n, Err(ReceiptError::Refused(code)));
+                if again && self.want_join {
+                    self.outbox.renumber_join(n + u64::from(code.decides()));
+                } else {
+                    self.outbox.settle(n, Err(ReceiptError::Refused(code)));
+                }
                 again
             }
             // It was not decided; with LOST it may have been.
@@ -277,9 +284,15 @@ impl Core {
     fn end(&mut self, code: Code, refused: OpenError) {
         if self.opened.is_some() {
             self.outbox.give_up(ReceiptError::Unknown);
+        } else {
+            self.outbox.refuse_unsent(code);
         }
-        self.opening.take().map(|opening| opening.send(Err(refused)));
-        self.delivery.end(code);
+        // An app that waits for the opening has no events yet.
+        match self.opening.take() {
+            Some(opening) => drop(opening.send(Err(refused))),
+            None => self.delivery.end(code),
+        }
+        self.delivery.close();
         self.save_cursor();
         self.stream = Stream::Over;
     }

@@ -24,8 +24,8 @@ struct Check<'a> {
     history: &'a History,
     found: Found<'a>,
     sent: Vec<(Ticket, u64)>,
-    /// Which conversation each is of, and since when.
-    readings: Vec<(Reading, ConversationId, Duration)>,
+    /// Which conversation each is of, since when, and whether the app waited for the opening.
+    readings: Vec<(Reading, ConversationId, Duration, bool)>,
 }
 
 impl Check<'_> {
@@ -39,13 +39,17 @@ impl Check<'_> {
                     self.found.add(now, Promise::Codes, format!("{ticket:?} of {user} was refused with {code:?}"));
                 }
             }
-            App::Opened { conversation, reading, .. } => self.readings.push((*reading, *conversation, now)),
+            App::Opened { conversation, reading, waited, .. } => {
+                self.readings.push((*reading, *conversation, now, *waited));
+            }
             App::Ended { reading, code } => {
                 let of = self.readings.iter().rev().find(|(known, ..)| known == reading);
-                let ended = of.is_some_and(|(_, id, since)| {
+                let ended = of.is_some_and(|(_, id, since, waited)| {
                     // One who left before there was any event is like one who never came, in this log or in another.
                     let never_came = || self.was_restored(*since, now) || self.saw_nothing(user, *id, now);
-                    let fits = *code == Code::ENDED || (*code == Code::NOT_FOUND && never_came());
+                    let fits = *code == Code::ENDED
+                        || (*code == Code::NOT_FOUND && never_came())
+                        || (!waited && OPEN.contains(code));
                     fits && self.was_outside(user, *id, *since, now)
                 });
                 if !ended {

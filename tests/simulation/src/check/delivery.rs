@@ -61,7 +61,7 @@ impl Check<'_> {
         match app {
             App::Connected { id } => _ = self.ids.insert(device, *id),
             App::Token { until } => _ = self.tokens.insert(device, *until),
-            App::Opened { conversation, reading, from, generation } => {
+            App::Opened { conversation, reading, from, generation, .. } => {
                 self.opened(now, device, *conversation, *from);
                 // A cursor of another log is left with a reset.
                 let (generation, seq) = from.map_or((*generation, 0), |from| (from.generation, from.seq));

@@ -32,7 +32,7 @@ impl Check<'_> {
     fn step(&mut self, now: Duration, device: Device, app: &App) {
         let user = self.history.user(device);
         match app {
-            App::Opened { conversation, reading, from, generation } => {
+            App::Opened { conversation, reading, from, generation, .. } => {
                 let generation = from.map_or(*generation, |from| from.generation);
                 self.readings.insert(*reading, (*conversation, generation));
             }

@@ -84,7 +84,8 @@ impl App {
     /// Changes or answers something that was said.
     async fn change(&mut self, id: ConversationId) {
         let (Some(sender), host) = (self.sender(id), self.process.host.clone()) else { return };
-        let target = 1 + host.draw(sender.opened().head + 3);
+        let head = sender.opened().map_or(0, |opened| opened.head);
+        let target = 1 + host.draw(head + 3);
         let text = self.compose();
         match host.draw(3) {
             0 => {
@@ -104,9 +105,11 @@ impl App {
 
     fn mark(&self, id: ConversationId) {
         if let Some(sender) = self.sender(id) {
-            let opened = sender.opened();
-            sender.mark_read(opened.head, opened.number);
-            sender.signal(1, b"");
+            match sender.opened() {
+                Some(opened) => sender.mark_read(opened.head, opened.number),
+                None => sender.mark_all_read(),
+            }
+            sender.typing();
         }
     }
 

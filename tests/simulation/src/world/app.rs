@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use quip_client::{Client, ClientEvent, ConnectionState, OpenError, Sender, TokenError, Trust};
+use quip_client::{Client, ClientEvent, ConnectionState, Conversation, Cursor, OpenError, Sender, TokenError, Trust};
 use quip_protocol::ConversationId;
 use tokio::{
     sync::watch,
@@ -71,7 +71,13 @@ async fn connect(process: &Arc<Process>) -> Client {
         let bearer = process.clone();
         let config =
             quip_client::Config::new(relays, Trust::Fingerprint(process.trusted()), move || bearer.clone().token());
-        match Client::connect(config.state(store).platform(Arc::new(host.clone()))).await {
+        let config = config.state(store).platform(Arc::new(host.clone()));
+        let client = match config.user(process.user.as_str()) {
+            Ok(config) if process.host.draw(2) == 0 => Client::start(config),
+            Ok(config) => Client::connect(config).await,
+            Err(error) => unreachable!("{error}"),
+        };
+        match client {
             Ok(client) => {
                 process.note(Entry::Connected { id: client.device() });
                 return client;
@@ -121,29 +127,43 @@ impl App {
         let (process, id) = (self.process.clone(), place.id());
         let Some(target) = place.target(&process.user).filter(|_| !self.open.contains_key(&id)) else { return };
         process.note(Entry::Opening { conversation: id, join });
-        let kept = process.disk.cursor(id).is_some();
-        let opening = self.client.open(target, options(join, kept));
-        match timeout(patience, opening).await {
+        let kept = process.disk.cursor(id);
+        let options = options(join, kept.is_some());
+        if kept.is_some() && process.host.draw(3) == 0 {
+            if let Ok(conversation) = self.client.open_now(target, options) {
+                self.opened(id, conversation, kept, false);
+            }
+            return;
+        }
+        match timeout(patience, self.client.open(target, options)).await {
             Err(_) | Ok(Err(OpenError::AlreadyOpen)) => {}
             Ok(Err(error)) => {
                 let code = if let OpenError::Refused { code, .. } = error { Some(code) } else { None };
                 process.note(Entry::NotOpened { conversation: id, code });
             }
+            // Another process of the device may have kept it meanwhile.
             Ok(Ok(conversation)) => {
-                let reading = process.shared.reading();
-                let from = process.disk.cursor(id).filter(|_| kept);
-                let at = from.unwrap_or(conversation.cursor());
-                process.note(Entry::Opened { conversation: id, reading, from, generation: at.generation });
-                let (sender, events) = conversation.split();
-                process.note(Entry::Shown(Box::new(sender.opened())));
-                let (stop, stopped) = watch::channel(false);
-                let (end, ended) = watch::channel(false);
-                let mut reader = Reader::new(process.clone(), id, reading, at);
-                reader.stop = stopped;
-                process.host.spawn(async move { _ = end.send_replace(reader.run(events).await) });
-                self.open.insert(id, Open { sender, stop: Some(stop), ended });
+                self.opened(id, conversation, process.disk.cursor(id).filter(|_| kept.is_some()), true)
             }
         }
+    }
+
+    /// Takes a conversation that is opened, or may be used before.
+    fn opened(&mut self, id: ConversationId, conversation: Conversation, from: Option<Cursor>, waited: bool) {
+        let process = &self.process;
+        let reading = process.shared.reading();
+        let at = from.unwrap_or(conversation.cursor());
+        process.note(Entry::Opened { conversation: id, reading, from, generation: at.generation, waited });
+        let (sender, events) = conversation.split();
+        if let Some(opened) = sender.opened() {
+            process.note(Entry::Shown(Box::new(opened)));
+        }
+        let (stop, stopped) = watch::channel(false);
+        let (end, ended) = watch::channel(false);
+        let mut reader = Reader::new(process.clone(), id, reading, at);
+        reader.stop = stopped;
+        process.host.spawn(async move { _ = end.send_replace(reader.run(events).await) });
+        self.open.insert(id, Open { sender, stop: Some(stop), ended });
     }
 
     /// Lets the events of a conversation go, and keeps sending.
