@@ -31,6 +31,8 @@ struct Item {
     counts: bool,
     /// Sent on the current stream, without an answer.
     sent: bool,
+    /// Sent on the current stream at least once.
+    tried: bool,
     /// Sent on an earlier stream or by an earlier process, without an answer: it may have been decided.
     doubtful: bool,
     /// Its `n` is used by other content: it needs another one.
@@ -47,6 +49,7 @@ impl Outbox {
             is_join: frames::is_join(frame),
             counts: place < room,
             sent: false,
+            tried: false,
             doubtful: true,
             displaced: false,
         };
@@ -116,7 +119,7 @@ impl Outbox {
     pub(super) fn write_next(&mut self, out: &mut Vec<u8>) {
         if let Some(item) = self.items.iter_mut().find(|item| !item.sent) {
             out.extend_from_slice(&item.frame);
-            item.sent = true;
+            (item.sent, item.tried) = (true, true);
         }
     }
 
@@ -127,13 +130,14 @@ impl Outbox {
 
     /// Marks the join as sent with `Open`.
     pub(super) fn mark_sent(&mut self, n: u64) {
-        self.at(n, |item| item.sent = true);
+        self.at(n, |item| (item.sent, item.tried) = (true, true));
     }
 
     /// The stream was lost: outcomes of commands sent on it are unknown.
     pub(super) fn lost(&mut self) {
         for item in &mut self.items {
             item.doubtful |= std::mem::take(&mut item.sent);
+            item.tried = false;
         }
     }
 
@@ -164,6 +168,11 @@ impl Outbox {
 
     pub(super) fn is_sent(&self, n: u64) -> bool {
         self.find(n).is_some_and(|at| self.items[at].sent)
+    }
+
+    /// Whether the command was sent on this stream, now or before.
+    pub(super) fn was_sent(&self, n: u64) -> bool {
+        self.find(n).is_some_and(|at| self.items[at].tried)
     }
 
     /// Whether the command may have been decided on an earlier stream.
@@ -241,7 +250,9 @@ impl Outbox {
             self.give_up_where(|item| item.doubtful, ReceiptError::Unknown);
         }
         self.next_n = last_n + 1;
-        if self.items.front().is_some_and(|item| item.n != last_n + 1) || displaced {
+        // None may be left out: the relay would miss it for ever.
+        let gapless = self.items.iter().zip(self.next_n..).all(|(item, n)| item.n == n);
+        if !gapless || displaced {
             self.renumber();
         }
         self.next_n = last_n + 1 + self.items.len() as u64;
@@ -261,7 +272,17 @@ impl Outbox {
     fn add(&mut self, frame: Bytes, ticket: Option<Ticket>) {
         let (n, counts) = (self.next_n, ticket.is_some());
         self.next_n += 1;
-        let item = Item { n, frame, ticket, is_join: !counts, counts, sent: false, doubtful: false, displaced: false };
+        let item = Item {
+            n,
+            frame,
+            ticket,
+            is_join: !counts,
+            counts,
+            sent: false,
+            tried: false,
+            doubtful: false,
+            displaced: false,
+        };
         self.items.push_back(item);
     }
 
@@ -270,7 +291,7 @@ impl Outbox {
         self.items.retain_mut(|item| match frames::renumber(&item.frame, self.next_n) {
             Some(frame) => {
                 (item.n, item.frame) = (self.next_n, frame);
-                (item.sent, item.doubtful, item.displaced) = (false, false, false);
+                (item.sent, item.tried, item.doubtful, item.displaced) = (false, false, false, false);
                 self.next_n += 1;
                 true
             }

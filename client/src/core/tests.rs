@@ -397,6 +397,36 @@ fn a_missing_number_is_sent_again_from_where_it_is_missed() {
 }
 
 #[test]
+fn a_decision_of_what_is_to_be_sent_again_counts() {
+    let mut room = Room::open(4);
+    let mut fates = [room.send("a"), room.send("b")];
+    room.out();
+    room.rejected_with(2, Code::MISSING, 0, 0);
+    // The first was on its way, and this is its answer.
+    room.rejected(1, Code::NO_TARGET);
+    assert_eq!(fates.each_mut().map(told), [Some(Err(ReceiptError::Refused(Code::NO_TARGET))), None]);
+    room.wait(1000);
+    assert_eq!(room.out(), ["2 b"]);
+    // What was not sent on this stream has no answer there.
+    let mut late = room.send("c");
+    room.rejected(3, Code::NO_TARGET);
+    assert_eq!(told(&mut late), None);
+}
+
+#[test]
+fn numbers_between_which_one_is_missing_are_given_again() {
+    let mut room = Room::open(4);
+    let mut fates = [room.send("a"), room.send("b"), room.send("c")];
+    room.out();
+    room.ack(2, 5);
+    room.core.disconnected();
+    room.connect();
+    room.opened_in(LOG + 1, 1, 4, 1, 0, &[]).expect("another log");
+    assert_eq!(room.out(), ["1 a", "2 c"]);
+    assert_eq!(fates.each_mut().map(told), [None, at(5), None]);
+}
+
+#[test]
 fn numbers_that_the_relay_forgot_are_given_anew_unless_they_may_be_decided() {
     let saved = SavedConversation { last_n: 50, ..SavedConversation::default() };
     let mut room = Room::new(OpenOptions::member().start(Start::Now), saved);
@@ -434,11 +464,13 @@ fn an_answer_to_what_was_not_sent_here_is_ignored() {
     let mut fates = [room.send("a"), room.send("b")];
     room.out();
     room.rejected_with(1, Code::RATE, 300, 0);
-    room.rejected(2, Code::FORBIDDEN);
+    let mut third = room.send("c");
+    room.rejected(3, Code::FORBIDDEN);
     room.rejected_with(1, Code::RATE, 900, 0);
     room.wait(300);
-    assert_eq!(room.out(), ["1 a", "2 b"]);
+    assert_eq!(room.out(), ["1 a", "2 b", "3 c"]);
     assert_eq!(fates.each_mut().map(told), [None, None]);
+    assert_eq!(told(&mut third), None);
 }
 
 // --- Reconnecting ---

@@ -43,9 +43,13 @@ impl Buffer {
         }
     }
 
-    /// Whether the stream ended inside a frame.
+    /// Whether a stream that ends here ends inside a frame. Whole frames may be left that nobody wants any more.
     pub(super) fn is_partial(&self) -> bool {
-        !self.bytes.is_empty()
+        let mut rest = &self.bytes[..];
+        while let Ok(Some((_, used))) = frame::split(rest, limit::FRAME) {
+            rest = &rest[used..];
+        }
+        !rest.is_empty()
     }
 }
 
@@ -89,6 +93,18 @@ mod tests {
         assert_eq!(frames(&mut buffer, 2), [1, 2]);
         assert_eq!(frames(&mut buffer, 2), [3, 4]);
         assert_eq!(frames(&mut buffer, 2), [5]);
+    }
+
+    #[test]
+    fn whole_frames_that_are_left_are_not_a_part_of_one() {
+        let mut buffer = Buffer::default();
+        let frame = to_bytes(&Ack { n: 1, seq: 1, number: 1, at: 1 });
+        assert!(!buffer.is_partial());
+        buffer.push(frame.clone());
+        buffer.push(frame.clone());
+        assert!(!buffer.is_partial());
+        buffer.push(frame.slice(..frame.len() - 1));
+        assert!(buffer.is_partial());
     }
 
     #[test]
