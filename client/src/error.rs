@@ -97,6 +97,14 @@ pub enum ConnectError {
     /// No relay could be reached in time.
     #[error("no relay let this client in; last error: {0}")]
     Unreachable(ConnectionLost),
+    /// A relay's address cannot be used.
+    #[error("{relay:?} is not the address of a relay: {fault}")]
+    Address {
+        /// The relay, as configured.
+        relay: String,
+        /// What is wrong, and what is expected.
+        fault: &'static str,
+    },
 }
 
 impl ConnectError {

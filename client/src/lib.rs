@@ -6,12 +6,11 @@
 //! its place in the conversation.
 //!
 //! ```no_run
-//! use quip_client::{Client, Config, ConversationEvent, OpenOptions, Start, Target, Trust};
+//! use quip_client::{Client, Config, ConversationEvent, OpenOptions, Start, Target};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! # let fingerprint = [0; 32];
-//! let config = Config::new(["chat.example.org:4433"], Trust::Fingerprint(fingerprint), "alice");
-//! let client = Client::connect(config).await?;
+//! // To a relay that `cargo run --release` has started in this folder.
+//! let client = Client::connect(Config::dev("quip-data", "alice")?).await?;
 //!
 //! let room = client.open(Target::room("lobby:main")?, OpenOptions::join().start(Start::Last(20))).await?;
 //! let (sender, mut events) = room.split();
@@ -29,6 +28,17 @@
 //! }
 //! client.close().await;
 //! # Ok(())
+//! # }
+//! ```
+//!
+//! To a relay elsewhere, an app brings a certificate to trust and a token for its user:
+//!
+//! ```
+//! use quip_client::{Config, Trust};
+//!
+//! # fn configure(fingerprint: &str, token: String) -> Result<Config, Box<dyn std::error::Error>> {
+//! let config = Config::new(["chat.example.org:4433"], Trust::fingerprint(fingerprint)?, token).user("alice")?;
+//! # Ok(config)
 //! # }
 //! ```
 //!
@@ -56,10 +66,12 @@ mod config;
 mod content;
 mod conversation;
 mod core;
+pub mod dev;
 mod error;
 mod event;
 mod keeper;
 mod lock;
+pub mod name;
 mod net;
 mod platform;
 mod request;
@@ -70,9 +82,10 @@ mod token;
 mod untrusted;
 
 pub use client::Client;
-pub use config::{Config, Trust};
+pub use config::{Config, InvalidFingerprint, Trust};
 pub use content::Content;
 pub use conversation::{Accepted, Conversation, Events, Receipt, Sender};
+pub use dev::DevError;
 pub use error::{
     ClosedReason, ConnectError, ConnectionLost, InvalidContent, OpenError, ReceiptError, RequestError, SendError,
     SignalError,
@@ -80,6 +93,7 @@ pub use error::{
 pub use event::{
     ClientEvent, ClientEvents, ConnectionState, ConversationEvent, OwnedEvent, Presence, PresenceState, SkipReason,
 };
+pub use name::InvalidName;
 pub use platform::Platform;
 pub use request::{Entry, History, HistoryQuery, Member, Page};
 pub use store::{Change, Cursor, FileStore, MemoryStore, Saved, SavedConversation, StateError, StateStore};
@@ -94,3 +108,8 @@ pub mod body {
 
 pub use quip_protocol::id::{InvalidRoom, InvalidUser};
 pub use quip_protocol::{Code, ConversationId, DeviceId, Retry, RoomName, UserId, event::kind, event::role};
+
+/// The example of the README is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,11 +1,8 @@
 //! What to open, and where to start.
 
-use quip_protocol::{
-    ConversationId, RoomName, UserId, conversation as wire,
-    id::{InvalidRoom, InvalidUser},
-};
+use quip_protocol::{ConversationId, RoomName, UserId, conversation as wire, id::InvalidRoom};
 
-use crate::Cursor;
+use crate::{Cursor, InvalidName, name};
 
 /// A conversation to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,15 +23,21 @@ impl Target {
         Self(Kind::Id(id))
     }
 
-    /// The direct conversation with this user; joining creates it.
+    /// The direct conversation with the user of this name, as a person typed it; joining creates it. The name is normalised
+    /// to Unicode's NFC.
     ///
     /// # Errors
-    /// If `user` is not a user id.
-    pub fn direct(user: &str) -> Result<Self, InvalidUser> {
-        UserId::parse(user).map(|user| Self(Kind::Direct(user)))
+    /// If `name` cannot be that of a user.
+    pub fn direct(name: &str) -> Result<Self, InvalidName> {
+        name::user(name).map(Self::user)
     }
 
-    /// The room `namespace:name`; joining creates it if the token allows.
+    /// The direct conversation with this user, as the relay names them.
+    pub fn user(user: UserId) -> Self {
+        Self(Kind::Direct(user))
+    }
+
+    /// The room `namespace:name`; joining creates it if the token allows. Names of rooms are ASCII, in one form.
     ///
     /// # Errors
     /// If `name` is not a room name.
@@ -168,5 +171,24 @@ impl Opened {
     /// How many messages were unread.
     pub fn unread(&self) -> u64 {
         self.number.saturating_sub(self.read_number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typed_name_is_normalised_and_one_from_the_relay_is_not() {
+        let decomposed = "A\u{308}nnchen";
+        let me = UserId::parse("me").expect("a user");
+        let conversation = |name| ConversationId::direct(&me, &UserId::parse(name).expect("a user"));
+        assert_eq!(Target::direct(decomposed).expect("a name").conversation(&me), conversation("\u{c4}nnchen"));
+        let user = UserId::parse(decomposed).expect("a user");
+        assert_eq!(Target::user(user).conversation(&me), conversation(decomposed));
+        assert_eq!(Target::direct("bob "), Err(InvalidName::Blank));
+        for room in [" lobby:main", "lobby:main ", "lobby:ma\u{131}n", "lobby:a\u{308}"] {
+            assert!(Target::room(room).is_err(), "{room}");
+        }
     }
 }
