@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use quip_client::role;
+use quip_client::{Trust, role};
 
 use crate::target::TargetArg;
 
@@ -37,8 +37,8 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "TOKEN", env = "QUIP_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
     /// Trust the relay whose certificate has this SHA-256 fingerprint.
-    #[arg(long, global = true, value_name = "HEX", value_parser = fingerprint, conflicts_with = "ca")]
-    pub(crate) fingerprint: Option<[u8; 32]>,
+    #[arg(long, global = true, value_name = "HEX", value_parser = Trust::fingerprint, conflicts_with = "ca")]
+    pub(crate) fingerprint: Option<Trust>,
     /// Trust relays whose certificate is signed by one of these authorities.
     #[arg(long, global = true, value_name = "FILE.pem")]
     pub(crate) ca: Option<PathBuf>,
@@ -214,14 +214,6 @@ fn relay(text: &str) -> Result<String, &'static str> {
     good.then(|| text.to_owned()).ok_or("expected HOST:PORT, such as 127.0.0.1:4433")
 }
 
-/// Parses 64 hex digits, with or without colons between bytes.
-pub(crate) fn fingerprint(text: &str) -> Result<[u8; 32], &'static str> {
-    let digits: String = text.trim().chars().filter(|digit| *digit != ':').collect();
-    let mut bytes = [0; 32];
-    let good = digits.len() == 64 && crate::target::decode_hex(&digits, &mut bytes);
-    good.then_some(bytes).ok_or("expected 64 hex digits, as in DATA/fingerprint on the relay's machine")
-}
-
 fn from(text: &str) -> Result<From, &'static str> {
     match text {
         "beginning" => Ok(From::Beginning),
@@ -275,17 +267,6 @@ mod tests {
         for bad in ["localhost", ":4433", "localhost:", "localhost:70000"] {
             assert!(relay(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn fingerprints_may_have_colons() {
-        let plain = "ab".repeat(32);
-        let colons = ["AB"; 32].join(":");
-        assert_eq!(fingerprint(&plain).unwrap(), [0xab; 32]);
-        assert_eq!(fingerprint(&colons).unwrap(), [0xab; 32]);
-        assert!(fingerprint(&plain[1..]).is_err());
-        assert!(fingerprint(&"xy".repeat(32)).is_err());
-        assert!(fingerprint(&"é".repeat(32)).is_err());
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! From the command line to addresses, trust and login.
 
 use std::{
-    fs, io,
-    net::SocketAddr,
+    fs,
     path::{Path, PathBuf},
 };
 
-use quip_client::{Config, Trust, UserId};
+use quip_client::{
+    Config, DevError, InvalidName, Trust,
+    dev::{self, Tokens},
+    name,
+};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
 
-use crate::{
-    args::{self, Common},
-    token::{Development, KeyError},
-};
+use crate::args::Common;
 
 /// Why the command line has no usable login. The text says what to do.
 #[derive(Debug, Error)]
@@ -21,27 +21,17 @@ pub(crate) enum LoginError {
     /// Neither a name nor a token.
     #[error("no login: use --as NAME with the relay's data folder (for development), or --token TOKEN")]
     NoUser,
-    /// The name is not a user id.
-    #[error("--as {0:?}: not a user id (1 to 64 bytes without control characters)")]
-    User(String),
-    /// The key in the data folder cannot be used.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// No certificate to trust is known.
-    #[error(
-        "no certificate to trust: {} not found; use --fingerprint HEX (the file fingerprint in the relay's data folder), \
-         --ca FILE.pem, or --data DIR",
-        .0.display()
-    )]
-    NoTrust(PathBuf),
-    /// The fingerprint in the data folder cannot be used.
-    #[error("{}: {why}", path.display())]
-    Fingerprint {
-        /// The file.
-        path: PathBuf,
+    /// The name cannot be that of a user.
+    #[error("--as {name:?}: {error}")]
+    User {
+        /// The name.
+        name: String,
         /// The error.
-        why: &'static str,
+        error: InvalidName,
     },
+    /// The relay's data folder cannot be used.
+    #[error("{fault}{instead}", fault = .0, instead = instead(.0))]
+    Folder(DevError),
     /// The authorities' certificates cannot be used.
     #[error("--ca {}: {why}", path.display())]
     Ca {
@@ -68,14 +58,14 @@ pub(crate) enum Login {
     /// With this token.
     Token(String),
     /// As the user named on the command line.
-    Development(Development),
+    Development(Tokens),
 }
 
 impl Relay {
     /// Reads the command line; defaults come from the data folder.
     pub(crate) fn find(common: &Common) -> Result<Self, LoginError> {
         let data = data_folder(common);
-        let addresses = if common.relay.is_empty() { vec![address(&data)] } else { common.relay.clone() };
+        let addresses = if common.relay.is_empty() { vec![dev::address(&data)] } else { common.relay.clone() };
         Ok(Self { addresses, trust: trust(common, &data)?, data })
     }
 
@@ -84,7 +74,7 @@ impl Relay {
         let (addresses, trust) = (&self.addresses, self.trust.clone());
         let config = match login {
             Login::Token(token) => Config::new(addresses, trust, token),
-            Login::Development(development) => Config::new(addresses, trust, development),
+            Login::Development(tokens) => Config::new(addresses, trust, tokens),
         };
         config.client_name(concat!("quip/", env!("CARGO_PKG_VERSION")))
     }
@@ -95,8 +85,8 @@ impl Login {
     pub(crate) fn find(common: &Common) -> Result<Self, LoginError> {
         match (&common.user, &common.token) {
             (Some(name), _) => {
-                let user = UserId::parse(name).map_err(|_| LoginError::User(name.clone()))?;
-                Ok(Self::Development(Development::read(&data_folder(common), user)?))
+                let user = name::user(name).map_err(|error| LoginError::User { name: name.clone(), error })?;
+                Tokens::read(&data_folder(common), user).map(Self::Development).map_err(LoginError::Folder)
             }
             (None, Some(token)) => Ok(Self::Token(token.trim().to_owned())),
             (None, None) => Err(LoginError::NoUser),
@@ -109,37 +99,25 @@ fn data_folder(common: &Common) -> PathBuf {
     common.data.clone().unwrap_or_else(|| DATA.into())
 }
 
-/// The address in the data folder, else the default.
-fn address(data: &Path) -> String {
-    let listen = fs::read_to_string(data.join("listen")).ok().and_then(|text| text.trim().parse().ok());
-    listen.map_or_else(|| ADDRESS.to_owned(), |listen: SocketAddr| reachable(listen).to_string())
-}
-
-/// A relay that listens on every address is reached on loopback.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
-}
-
-fn trust(common: &Common, data: &Path) -> Result<Trust, LoginError> {
-    match (common.fingerprint, &common.ca) {
-        (Some(fingerprint), _) => Ok(Trust::Fingerprint(fingerprint)),
-        (None, Some(path)) => authorities(path).map(Trust::Ca),
-        (None, None) => read_fingerprint(data).map(Trust::Fingerprint),
+/// What else the command line offers where the data folder does not help.
+fn instead(error: &DevError) -> &'static str {
+    match error {
+        DevError::NoFolder(_) => {
+            ", name its folder with --data, or use --token with --fingerprint HEX or --ca FILE.pem"
+        }
+        DevError::NoKey(_) => "; log in with --token",
+        DevError::NoFingerprint(_) => {
+            " Name it with --data, or the certificate with --fingerprint HEX or --ca FILE.pem."
+        }
+        _ => "",
     }
 }
 
-fn read_fingerprint(data: &Path) -> Result<[u8; 32], LoginError> {
-    let path = data.join("fingerprint");
-    match fs::read_to_string(&path) {
-        Ok(text) => args::fingerprint(&text).map_err(|why| LoginError::Fingerprint { path, why }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LoginError::NoTrust(path)),
-        Err(_) => Err(LoginError::Fingerprint { path, why: "cannot be read" }),
+fn trust(common: &Common, data: &Path) -> Result<Trust, LoginError> {
+    match (&common.fingerprint, &common.ca) {
+        (Some(fingerprint), _) => Ok(fingerprint.clone()),
+        (None, Some(path)) => authorities(path).map(Trust::Ca),
+        (None, None) => dev::trust(data).map_err(LoginError::Folder),
     }
 }
 
@@ -154,9 +132,8 @@ fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoginError> 
     }
 }
 
-/// The relay's own defaults.
+/// The relay's own default.
 const DATA: &str = "quip-data";
-const ADDRESS: &str = "127.0.0.1:4433";
 
 #[cfg(test)]
 mod tests {
@@ -178,17 +155,19 @@ mod tests {
         let relay = Relay::find(&common).unwrap();
         assert_eq!(relay.addresses, ["127.0.0.1:5555"]);
         assert!(matches!(relay.trust, Trust::Fingerprint(fingerprint) if fingerprint == [0x0f; 32]));
-        fs::write(folder.path().join("listen"), "[::]:1\n").unwrap();
-        assert_eq!(Relay::find(&common).unwrap().addresses, ["[::1]:1"]);
         fs::write(folder.path().join("fingerprint"), "short").unwrap();
-        assert!(matches!(Relay::find(&common), Err(LoginError::Fingerprint { .. })));
+        assert!(matches!(Relay::find(&common), Err(LoginError::Folder(DevError::Fingerprint { .. }))));
     }
 
     #[test]
     fn the_command_line_takes_precedence() {
         let (folder, common) = folder();
         fs::write(folder.path().join("listen"), "127.0.0.1:5555\n").unwrap();
-        let common = Common { relay: vec!["a:1".into(), "b:2".into()], fingerprint: Some([1; 32]), ..common };
+        let common = Common {
+            relay: vec!["a:1".into(), "b:2".into()],
+            fingerprint: Some(Trust::Fingerprint([1; 32])),
+            ..common
+        };
         let relay = Relay::find(&common).unwrap();
         assert_eq!(relay.addresses, ["a:1", "b:2"]);
         assert!(matches!(relay.trust, Trust::Fingerprint(fingerprint) if fingerprint == [1; 32]));
@@ -197,12 +176,14 @@ mod tests {
     #[test]
     fn each_missing_part_has_its_own_error() {
         let (folder, common) = folder();
-        assert!(matches!(Relay::find(&common), Err(LoginError::NoTrust(_))));
+        let untrusted = Relay::find(&common).unwrap_err();
+        assert!(matches!(untrusted, LoginError::Folder(DevError::NoFingerprint(_))));
+        assert!(untrusted.to_string().contains("--fingerprint"), "{untrusted}");
         assert!(matches!(Login::find(&common), Err(LoginError::NoUser)));
         let named = Common { user: Some("alice".into()), ..common.clone() };
-        assert!(matches!(Login::find(&named), Err(LoginError::Key(KeyError::NoKey(_)))));
+        assert!(matches!(Login::find(&named), Err(LoginError::Folder(DevError::NoKey(_)))));
         let unnamed = Common { user: Some("a\nb".into()), ..common.clone() };
-        assert!(matches!(Login::find(&unnamed), Err(LoginError::User(_))));
+        assert!(matches!(Login::find(&unnamed), Err(LoginError::User { .. })));
         let ca = Common { ca: Some(folder.path().join("ca.pem")), ..common };
         assert!(matches!(Relay::find(&ca), Err(LoginError::Ca { .. })));
     }

@@ -19,7 +19,6 @@ mod send;
 mod show;
 mod tail;
 mod target;
-mod token;
 
 use args::{Cli, Command, Common};
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use quip_client::{ConversationId, RoomName, Target, UserId};
+use quip_client::{ConversationId, InvalidName, RoomName, Target, UserId, name};
 use thiserror::Error;
 
 /// A conversation as written on the command line.
@@ -20,8 +20,8 @@ pub(crate) enum TargetArg {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum InvalidTarget {
     /// After `@`.
-    #[error("\"@{0}\": not a user id (1 to 64 bytes without control characters)")]
-    User(String),
+    #[error("\"@{0}\": {1}")]
+    User(String, InvalidName),
     /// After `#`.
     #[error("\"{0}\" is not a conversation id (32 hex digits that begin with 01, 02 or 03)")]
     Id(String),
@@ -35,7 +35,7 @@ impl TargetArg {
     pub(crate) fn target(&self) -> Target {
         match self {
             Self::Room(name) => Target::room(name).expect("checked when it was read"),
-            Self::Direct(user) => Target::direct(user.as_str()).expect("checked when it was read"),
+            Self::Direct(user) => Target::user(user.clone()),
             Self::Id(id) => Target::id(*id),
         }
     }
@@ -46,7 +46,7 @@ impl FromStr for TargetArg {
 
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
         if let Some(user) = text.strip_prefix('@') {
-            return UserId::parse(user).map(Self::Direct).map_err(|_| InvalidTarget::User(user.to_owned()));
+            return name::user(user).map(Self::Direct).map_err(|error| InvalidTarget::User(user.to_owned(), error));
         }
         if let Some(digits) = text.strip_prefix('#') {
             return id(digits).map(Self::Id).ok_or_else(|| InvalidTarget::Id(text.to_owned()));
@@ -70,7 +70,7 @@ impl fmt::Display for TargetArg {
 }
 
 /// Fills `bytes` from twice as many hex digits; returns false for any other text.
-pub(crate) fn decode_hex(digits: &str, bytes: &mut [u8]) -> bool {
+fn decode_hex(digits: &str, bytes: &mut [u8]) -> bool {
     let digit = |byte: u8| (byte as char).to_digit(16);
     if digits.len() != bytes.len() * 2 {
         return false;
@@ -100,6 +100,7 @@ mod tests {
     fn each_kind_has_its_own_form() {
         assert_eq!("lobby:main".parse(), Ok(TargetArg::Room("lobby:main".to_owned())));
         assert_eq!("@bob smith".parse(), Ok(TargetArg::Direct(UserId::parse("bob smith").unwrap())));
+        assert_eq!("@A\u{308}nnchen".parse(), "@\u{c4}nnchen".parse::<TargetArg>());
         let id = TargetArg::Id(ConversationId::group([0xab; 15]));
         let digits = format!("02{}", "ab".repeat(15));
         assert_eq!(digits.parse(), Ok(id.clone()));
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for bad in ["lobby", "Lobby:Main", "@", "#", "#12", "", "a:b:c", &format!("#07{}", "ab".repeat(15))] {
+        for bad in ["lobby", "Lobby:Main", "@", "@bob ", "#", "#12", "", "a:b:c", &format!("#07{}", "ab".repeat(15))] {
             assert!(bad.parse::<TargetArg>().is_err(), "{bad}");
         }
     }
