@@ -62,14 +62,24 @@ fn banner(started: &Started, development: bool) -> String {
         env!("CARGO_PKG_VERSION"),
     );
     if development {
-        let relay = if listen.port() == DEFAULT_PORT { String::new() } else { format!(" --relay {listen}") };
-        let folder = if started.data == Path::new(DEFAULT_DATA) { String::new() } else { format!(" --data {data}") };
+        // The folder has the address at which the relay can be reached.
+        let folder = if started.data == Path::new(DEFAULT_DATA) {
+            String::new()
+        } else {
+            format!(" --data {}", quoted(&data.to_string()))
+        };
         text += &format!(
             "Now chat, in another terminal, and in a third one as bob:\n  \
-             cargo run --release -p quip-cli -- chat lobby:main --as alice{relay}{folder}\n"
+             cargo run --release -p quip-cli -- chat lobby:main --as alice{folder}\n"
         );
     }
     text
+}
+
+/// A word for a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Prints to standard output; a reader that has seen enough, such as `head`, is no failure.
@@ -82,5 +92,24 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// What the `quip` command assumes where nothing else is said.
-const DEFAULT_PORT: u16 = 4433;
 const DEFAULT_DATA: &str = "quip-data";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_in_the_banner_can_be_used() {
+        let command = |listen: &str, data: &str| {
+            let listen = listen.parse().expect("an address");
+            let started = Started { listen, fingerprint: "ab".repeat(32), data: data.into() };
+            banner(&started, true).lines().last().expect("a command").trim().to_owned()
+        };
+        let plain = "cargo run --release -p quip-cli -- chat lobby:main --as alice";
+        for listen in ["127.0.0.1:4433", "0.0.0.0:5555", "[::]:4433", "[::1]:5555"] {
+            assert_eq!(command(listen, "quip-data"), plain);
+            assert_eq!(command(listen, "/srv/chat.1"), format!("{plain} --data /srv/chat.1"));
+        }
+        assert_eq!(command("0.0.0.0:1", "it's here"), format!(r"{plain} --data 'it'\''s here'"));
+    }
+}
