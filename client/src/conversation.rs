@@ -20,7 +20,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     ConversationEvent, Cursor, InvalidContent, Opened, ReceiptError, SendError, SignalError, client::Inner, kind,
-    lock::lock, net::Shared, role,
+    lock::lock, name::ToUser, net::Shared, role,
 };
 
 /// An open conversation: a stream of events and a sender.
@@ -219,24 +219,24 @@ impl Sender {
     }
 
     /// Adds a user to a group, or lifts a ban.
-    pub async fn add(&self, user: &str) -> Result<Receipt, SendError> {
-        check_user(user)?;
-        self.command(|n| to_bytes(&Add { n, user })).await
+    pub async fn add(&self, user: &(impl ToUser + ?Sized)) -> Result<Receipt, SendError> {
+        let user = named(user)?;
+        self.command(|n| to_bytes(&Add { n, user: user.as_str() })).await
     }
 
     /// Removes a user; with `ban`, also bans the user until added again.
-    pub async fn remove(&self, user: &str, ban: bool) -> Result<Receipt, SendError> {
-        check_user(user)?;
-        self.command(|n| to_bytes(&Remove { n, user, ban })).await
+    pub async fn remove(&self, user: &(impl ToUser + ?Sized), ban: bool) -> Result<Receipt, SendError> {
+        let user = named(user)?;
+        self.command(|n| to_bytes(&Remove { n, user: user.as_str(), ban })).await
     }
 
     /// Changes a member's role to one of [`crate::role`].
-    pub async fn set_role(&self, user: &str, role: u8) -> Result<Receipt, SendError> {
-        check_user(user)?;
+    pub async fn set_role(&self, user: &(impl ToUser + ?Sized), role: u8) -> Result<Receipt, SendError> {
+        let user = named(user)?;
         if !role::is_known(role) {
             return Err(InvalidContent::Role.into());
         }
-        self.command(|n| to_bytes(&SetRole { n, user, role })).await
+        self.command(|n| to_bytes(&SetRole { n, user: user.as_str(), role })).await
     }
 
     /// Changes the title, at most 128 bytes.
@@ -324,8 +324,8 @@ fn check_size(size: usize, least: usize, limit: usize) -> Result<(), SendError> 
     }
 }
 
-fn check_user(user: &str) -> Result<(), SendError> {
-    UserId::parse(user).map(drop).map_err(|_| InvalidContent::User.into())
+fn named(user: &(impl ToUser + ?Sized)) -> Result<UserId, SendError> {
+    user.to_user().map_err(|error| InvalidContent::Name(error).into())
 }
 
 impl Events {

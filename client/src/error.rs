@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use quip_protocol::{Code, Retry};
 use thiserror::Error;
 
-use crate::{StateError, TokenError, Untrusted, untrusted::Span};
+use crate::{InvalidName, StateError, TokenError, Untrusted, untrusted::Span};
 
 /// Why a connection to a relay failed or ended.
 #[derive(Debug, Clone, Error)]
@@ -196,9 +196,9 @@ pub enum InvalidContent {
     /// The content is empty.
     #[error("content is empty")]
     Empty,
-    /// Not a user id.
-    #[error("not a user id (1 to 64 bytes without control characters)")]
-    User,
+    /// Not the name of a user.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
     /// Not one of [`crate::role`].
     #[error("unknown role")]
     Role,

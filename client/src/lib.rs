@@ -93,7 +93,7 @@ pub use error::{
 pub use event::{
     ClientEvent, ClientEvents, ConnectionState, ConversationEvent, OwnedEvent, Presence, PresenceState, SkipReason,
 };
-pub use name::InvalidName;
+pub use name::{InvalidName, ToUser};
 pub use platform::Platform;
 pub use request::{Entry, History, HistoryQuery, Member, Page};
 pub use store::{Change, Cursor, FileStore, MemoryStore, Saved, SavedConversation, StateError, StateStore};

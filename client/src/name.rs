@@ -41,6 +41,33 @@ pub fn user(name: &str) -> Result<UserId, InvalidName> {
         .map_err(|_| if name.is_empty() { InvalidName::Empty } else { InvalidName::TooLong(name.len()) })
 }
 
+/// A user as an app names it: a text is what a person typed, a [`UserId`] is taken as it is.
+pub trait ToUser {
+    /// The user.
+    ///
+    /// # Errors
+    /// As for [`user`].
+    fn to_user(&self) -> Result<UserId, InvalidName>;
+}
+
+impl ToUser for str {
+    fn to_user(&self) -> Result<UserId, InvalidName> {
+        user(self)
+    }
+}
+
+impl ToUser for String {
+    fn to_user(&self) -> Result<UserId, InvalidName> {
+        user(self)
+    }
+}
+
+impl ToUser for UserId {
+    fn to_user(&self) -> Result<UserId, InvalidName> {
+        Ok(self.clone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
