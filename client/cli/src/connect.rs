@@ -11,7 +11,7 @@ use quip_client::{
 use crate::{
     args::Common,
     login::{Login, Relay},
-    show,
+    out, show,
     target::TargetArg,
 };
 
@@ -36,7 +36,7 @@ pub(crate) async fn open(client: &Client, target: &TargetArg, start: Start) -> a
     let opened = loop {
         tokio::select! {
             opened = &mut opening => break opened,
-            Some(event) = told.next() => show::behind(&event, asked).into_iter().for_each(|note| eprintln!("{note}")),
+            Some(event) = told.next() => show::behind(&event, asked).into_iter().for_each(out::note),
         }
     };
     opened.map_err(|error| {

@@ -17,7 +17,7 @@ pub(crate) async fn run(common: &Common, client: &Client, args: &HistoryArgs) ->
     let last = Cell::new(None);
     let print = |event: &OwnedEvent| {
         if last.replace(Some(event.seq)).is_some_and(|last| last + 1 < event.seq) {
-            eprintln!("{}", show::skipped(event.seq - 1, SkipReason::NotVisible));
+            out::note(show::skipped(event.seq - 1, SkipReason::NotVisible));
         }
         if common.json { out::line(show::object(event)) } else { out::line(show::line(event, &zone)) }
     };

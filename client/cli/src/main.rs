@@ -1,5 +1,6 @@
 //! `quip`: chat over a Quip relay, for people. Exits with 0 on success, 1 on failure and 2 on a wrong command line.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "`out` is the only way there")]
 #![allow(clippy::disallowed_methods, reason = "a program runs on the clock of the machine")]
 
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if out::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            out::note(format!("error: {}", show::failure(&error)));
             ExitCode::FAILURE
         }
     }

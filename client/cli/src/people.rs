@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
-use quip_client::{Client, ConversationId, Presence, RequestError, UserId};
-use serde_json::{Value, json};
+use quip_client::{Client, ConversationId, Presence, PresenceState, RequestError, UserId};
+use serde_json::json;
 
-use crate::show;
+use crate::{
+    show::{self, Json, cells},
+    target::TargetArg,
+};
 
 /// A member.
 pub(crate) struct Person {
@@ -40,6 +43,17 @@ pub(crate) async fn people(
     Ok((people, more))
 }
 
+/// A note if a target is a user of whom the relay has never heard: the name may be mistyped.
+pub(crate) async fn stranger(client: &Client, target: &TargetArg) -> Option<String> {
+    let TargetArg::Direct(user) = target else { return None };
+    let both = client.presence_in(target.target().conversation(client.user()), None, 2).await.ok()?;
+    let presence = both.items.iter().find(|presence| presence.user == *user)?;
+    let is_known = presence.state != PresenceState::Offline || presence.last_seen.is_some();
+    (!is_known).then(|| {
+        format!("@{}: nobody of that name has been here yet; what you send waits for them", show::name(user.as_str()))
+    })
+}
+
 async fn add_presence(
     client: &Client,
     conversation: ConversationId,
@@ -67,21 +81,23 @@ async fn add_presence(
 impl Person {
     /// The person as a line.
     pub(crate) fn line(&self) -> String {
+        let user = self.user.as_str();
         let presence = self.presence.as_ref().map_or("", |presence| show::presence_name(presence.state));
-        format!("{:<32} {:<8} {presence}", show::plain(self.user.as_str()), show::role_name(self.role))
+        let remark = show::lookalikes(user).unwrap_or_default();
+        format!("{} {:<8} {presence:<11} {remark}", cells::padded(&show::name(user), 32), show::role_name(self.role))
             .trim_end()
             .to_owned()
     }
 
     /// The person as an object.
-    pub(crate) fn object(&self) -> Value {
-        json!({
+    pub(crate) fn object(&self) -> Json {
+        Json(json!({
             "user": self.user.as_str(),
             "role": show::role_name(self.role),
             "since": self.since,
             "presence": self.presence.as_ref().map(|presence| show::presence_name(presence.state)),
             "last_seen": self.presence.as_ref().and_then(|presence| presence.last_seen),
-        })
+        }))
     }
 }
 

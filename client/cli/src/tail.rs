@@ -20,7 +20,7 @@ pub(crate) async fn run(common: &Common, client: &Client, args: &TailArgs) -> an
         let event = tokio::select! {
             event = conversation.next() => event,
             Some(event) = told.next() => {
-                show::behind(&event, None).into_iter().for_each(|note| eprintln!("{note}"));
+                show::behind(&event, None).into_iter().for_each(out::note);
                 continue;
             }
         };
@@ -37,11 +37,11 @@ pub(crate) async fn run(common: &Common, client: &Client, args: &TailArgs) -> an
             ConversationEvent::Skipped { to, why } if common.json => {
                 out::line(json!({ "skipped_to": to, "why": show::skipped(to, why) }))?;
             }
-            ConversationEvent::Skipped { to, why } => eprintln!("{}", show::skipped(to, why)),
+            ConversationEvent::Skipped { to, why } => out::note(show::skipped(to, why)),
             ConversationEvent::Reset { first, .. } => {
-                eprintln!("the relay was restored from a backup: discard events from {first} on");
+                out::note(format!("the relay was restored from a backup: discard events from {first} on"));
             }
-            ConversationEvent::Ended(Code::ENDED) => eprintln!("{}: you are no longer a member", args.target),
+            ConversationEvent::Ended(Code::ENDED) => out::note(format!("{}: you are no longer a member", args.target)),
             ConversationEvent::Ended(code) => bail!("{}: {code}", args.target),
             _ => {}
         }

@@ -7,21 +7,24 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::tz::TimeZone;
 use quip_client::{
     Accepted, Client, ClientEvent, Code, ConnectionState, ConversationEvent, OwnedEvent, PresenceState, Receipt,
-    ReceiptError, SendError, Sender, Start, UserId, kind,
+    ReceiptError, SendError, Sender, Start,
 };
 use tokio::sync::watch;
 
 use crate::{
     args::{ChatArgs, Common},
     connect,
-    people::people,
+    people::{self, people},
     show,
 };
 
 mod editor;
+mod frame;
+mod latest;
 mod screen;
 mod typed;
 
+use latest::{Latest, Message, brief};
 use screen::{Input, Screen};
 use typed::{HELP, Typed, parse};
 
@@ -29,8 +32,9 @@ use typed::{HELP, Typed, parse};
 pub(crate) async fn run(common: &Common, client: &Client, args: &ChatArgs) -> anyhow::Result<()> {
     let mut others = client.events();
     let conversation = connect::open(client, &args.target, Start::Last(RECENT)).await?;
+    let stranger = people::stranger(client, &args.target).await;
     let (sender, mut events) = conversation.split();
-    let (screen, mut input) = screen::open(format!("<{}>", client.user()))?;
+    let (screen, mut input) = screen::open(client.user().as_str())?;
     let mut state = client.state();
     let mut chat = Chat {
         client: client.clone(),
@@ -39,23 +43,30 @@ pub(crate) async fn run(common: &Common, client: &Client, args: &ChatArgs) -> an
         zone: TimeZone::system(),
         json: common.json,
         typed: VecDeque::new(),
-        receipts: FuturesUnordered::new(),
+        answers: FuturesUnordered::new(),
+        latest: Latest::default(),
         at: Place::default(),
         online: true,
+        input: true,
         typing: true,
     };
-    chat.greet(&args.target.to_string())?;
+    chat.greet(stranger)?;
     while chat.typing || !chat.is_settled() {
         tokio::select! {
             event = events.next() => if !chat.event(event)? { break },
-            Some(result) = chat.receipts.next() => chat.receipt(result)?,
-            typed = input.recv(), if chat.typing && chat.typed.len() < WINDOW => chat.input(typed)?,
+            Some(answer) = chat.answers.next() => chat.answer(answer)?,
+            typed = input.recv(), if chat.reads() => if !chat.input(typed)? { break },
             Some(event) = others.next() => chat.outside(event)?,
             Ok(()) = state.changed() => chat.connection(&mut state)?,
         }
         chat.work().await?;
     }
     events.acknowledge();
+    if chat.unanswered() > 0 {
+        // While the conversation is open this does not wait for answers.
+        client.close().await;
+        bail!("quit early{}", chat.unsent());
+    }
     Ok(())
 }
 
@@ -66,13 +77,31 @@ struct Chat {
     zone: TimeZone,
     json: bool,
     /// Typed lines that are not processed yet.
-    typed: VecDeque<String>,
-    /// Unanswered commands.
-    receipts: FuturesUnordered<BoxFuture<'static, Result<Accepted, ReceiptError>>>,
+    typed: VecDeque<Line>,
+    /// Commands without an answer.
+    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    latest: Latest,
     at: Place,
     online: bool,
     /// The input has not ended.
+    input: bool,
+    /// The user has not asked to quit.
     typing: bool,
+}
+
+/// A typed line.
+struct Line {
+    text: String,
+    /// The last message of another user that was on the screen then.
+    other: Option<Message>,
+}
+
+/// What became of a command.
+struct Answer {
+    n: u64,
+    /// The command, as in "not done: deleting ...".
+    what: String,
+    result: Result<Accepted, ReceiptError>,
 }
 
 /// The position of the view in the conversation.
@@ -82,27 +111,44 @@ struct Place {
     caught_up: bool,
     /// The last event shown.
     shown: u64,
-    /// The user's own last message.
-    own: u64,
-    /// The last message of another user.
-    other: u64,
     /// The highest seq of an accepted command.
     accepted: u64,
 }
 
 impl Chat {
-    fn greet(&mut self, target: &str) -> anyhow::Result<()> {
+    fn greet(&mut self, stranger: Option<String>) -> anyhow::Result<()> {
         let Some(opened) = self.sender.opened() else { return Ok(()) };
-        let name = if opened.name.is_empty() { target.to_owned() } else { show::plain(&opened.name) };
+        let id = opened.conversation;
+        let name = show::conversation(id, &opened.name);
         let unread = opened.unread();
         let unread = if unread == 0 { String::new() } else { format!(", {unread} unread") };
-        self.screen.note(&format!("-- {name} (#{}){unread}; /help lists the commands", opened.conversation))?;
+        self.screen.note(&format!("{name} (#{id}){unread}; /help lists the commands"))?;
+        if let Some(stranger) = stranger {
+            self.screen.note(&stranger)?;
+        }
         Ok(())
     }
 
     /// Whether recent history is shown, and all typed lines are accepted and shown.
     fn is_settled(&self) -> bool {
-        self.typed.is_empty() && self.receipts.is_empty() && self.at.caught_up && self.at.shown >= self.at.accepted
+        self.unanswered() == 0 && self.at.caught_up && self.at.shown >= self.at.accepted
+    }
+
+    fn unanswered(&self) -> usize {
+        self.typed.len() + self.answers.len()
+    }
+
+    /// What an ending says of lines without an answer.
+    fn unsent(&self) -> String {
+        match self.unanswered() {
+            0 => String::new(),
+            count => format!("; {} perhaps not sent", lines(count, "was", "were")),
+        }
+    }
+
+    /// Keys are always read, since one of them quits. A pipe waits until what it reacts to is shown, and for answers.
+    fn reads(&self) -> bool {
+        self.input && (self.screen.is_terminal() || self.at.caught_up && self.typed.len() < WINDOW)
     }
 
     /// Returns false after the last event.
@@ -115,132 +161,176 @@ impl Chat {
             }
             Some(ConversationEvent::Skipped { to, why }) => {
                 self.at.shown = self.at.shown.max(to);
-                self.screen.note(&format!("-- {}", show::skipped(to, why)))?;
+                self.screen.note(&show::skipped(to, why))?;
             }
             Some(ConversationEvent::Reset { first, .. }) => {
                 self.at = Place { shown: first.saturating_sub(1), ..Place::default() };
-                self.screen.note("-- the relay was restored from a backup; earlier lines may be out of date")?;
+                self.latest.reset();
+                self.screen.note("the relay was restored from a backup; earlier lines may be out of date")?;
             }
-            Some(ConversationEvent::Ended(Code::ENDED)) => {
-                self.screen.note("-- you are no longer a member")?;
-                return Ok(false);
-            }
-            Some(ConversationEvent::Ended(code)) => bail!("conversation closed: {code}"),
+            Some(ConversationEvent::Ended(Code::ENDED)) => bail!("you are no longer a member{}", self.unsent()),
+            Some(ConversationEvent::Ended(code)) => bail!("the relay closed the conversation: {code}{}", self.unsent()),
             Some(_) => {}
-            None => return Ok(false),
+            None => match &*self.client.state().borrow() {
+                ConnectionState::Closed(reason) => bail!("disconnected for good: {reason}{}", self.unsent()),
+                _ => return Ok(false),
+            },
         }
         Ok(true)
     }
 
     fn show(&mut self, event: &OwnedEvent) -> anyhow::Result<()> {
-        let mine = event.user == *self.client.user();
         self.at.shown = event.seq;
-        match event.kind {
-            kind::TEXT | kind::DATA if mine => self.at.own = event.seq,
-            kind::TEXT | kind::DATA => self.at.other = event.seq,
-            _ => {}
-        }
+        self.latest.shown(event, event.user == *self.client.user());
         self.sender.mark_read(event.seq, event.number);
         let line = if self.json { show::object(event).to_string() } else { show::line(event, &self.zone) };
         self.screen.show(&line)?;
         Ok(())
     }
 
-    fn receipt(&mut self, result: Result<Accepted, ReceiptError>) -> anyhow::Result<()> {
+    fn answer(&mut self, answer: Answer) -> anyhow::Result<()> {
+        let Answer { n, what, result } = answer;
+        self.latest.answered(n, result.as_ref().ok().map(|accepted| accepted.seq));
         match result {
-            Ok(Accepted { seq: 0, .. }) => self.screen.note("-- nothing to change: it is so already")?,
+            Ok(Accepted { seq: 0, .. }) => self.screen.note(&format!("nothing to do for {what}: it is so already"))?,
             Ok(accepted) => self.at.accepted = self.at.accepted.max(accepted.seq),
-            Err(error) => self.screen.note(&format!("-- failed: {error}"))?,
+            Err(ReceiptError::Refused(code)) => self.screen.note(&format!("not done: {what}: {code}"))?,
+            Err(error) => self.screen.note(&format!("perhaps not done: {what}: {error}"))?,
         }
         Ok(())
     }
 
-    fn input(&mut self, input: Option<Input>) -> anyhow::Result<()> {
-        self.typing = match input {
-            Some(input) => self.screen.take(input, &mut self.typed)?,
-            None => false,
+    /// Returns false when the user quits without waiting.
+    fn input(&mut self, input: Option<Input>) -> anyhow::Result<bool> {
+        let Some(input) = input else {
+            (self.input, self.typing) = (false, false);
+            return Ok(true);
         };
+        let mut lines = Vec::new();
+        let mut ends = self.screen.take(input, &mut lines)?;
+        if self.typing {
+            let other = self.latest.other();
+            self.typed.extend(lines.into_iter().map(|text| Line { text, other: other.clone() }));
+        }
+        if ends > 0 && self.typing {
+            self.quit()?;
+            ends -= 1;
+        }
+        Ok(ends == 0)
+    }
+
+    fn quit(&mut self) -> anyhow::Result<()> {
+        self.typing = false;
+        let waiting = self.unanswered();
+        if waiting > 0 && self.screen.is_terminal() {
+            self.screen.note(&format!("waiting until {} sent; Ctrl-C quits at once", lines(waiting, "is", "are")))?;
+        }
         Ok(())
     }
 
     /// Processes typed lines while commands may be sent.
     async fn work(&mut self) -> anyhow::Result<()> {
-        while self.receipts.len() < WINDOW
-            && let Some(line) = self.typed.pop_front()
+        while self.answers.len() < WINDOW
+            && let Some(line) =
+                self.typed.pop_front_if(|line| !self.latest.is_sending() || !parse(&line.text).is_of_own())
         {
-            self.line(&line).await?;
+            self.line(line).await?;
         }
-        self.screen.waiting(self.receipts.len())?;
+        self.screen.waiting(self.answers.len())?;
         Ok(())
     }
 
-    async fn line(&mut self, line: &str) -> anyhow::Result<()> {
+    async fn line(&mut self, line: Line) -> anyhow::Result<()> {
         let sender = self.sender.clone();
-        match parse(line) {
+        match parse(&line.text) {
             Typed::Nothing => {}
-            Typed::Quit => (self.typing, self.typed) = (false, VecDeque::new()),
-            Typed::Help => self.screen.note(HELP)?,
-            Typed::Wrong(why) => self.screen.note(&format!("-- {why}"))?,
-            Typed::Who => self.who().await?,
-            Typed::Text(text) => self.submit(sender.send(text)).await?,
-            Typed::Edit(_) | Typed::Delete if self.at.own == 0 => {
-                self.screen.note("-- you have not sent a message yet")?
+            Typed::Quit => {
+                self.typed.clear();
+                self.quit()?;
             }
-            Typed::Edit(text) => self.submit(sender.edit(self.at.own, text.to_owned())).await?,
-            Typed::Delete => self.submit(sender.delete(self.at.own)).await?,
-            Typed::React(_) if self.at.other == 0 => self.screen.note("-- no message to react to yet")?,
-            Typed::React(reaction) => self.submit(sender.react(self.at.other, reaction, true)).await?,
+            Typed::Help => self.screen.note(HELP)?,
+            Typed::Wrong(why) => self.screen.note(&why)?,
+            Typed::Who => self.who().await?,
+            Typed::Text(text) => match self.submit(format!("sending {}", brief(text)), sender.send(text)).await? {
+                Some(n) => self.latest.sending(n, text),
+                None => self.latest.not_sent(),
+            },
+            Typed::Edit(text) => match self.latest.own() {
+                Ok(own) => {
+                    let what = format!("editing {} to {}", own.brief(), brief(text));
+                    self.announce(what, sender.edit(own.seq, text)).await?;
+                }
+                Err(why) => self.screen.note(&format!("nothing edited: {why}"))?,
+            },
+            Typed::Delete => match self.latest.own() {
+                Ok(own) => self.announce(format!("deleting {}", own.brief()), sender.delete(own.seq)).await?,
+                Err(why) => self.screen.note(&format!("nothing deleted: {why}"))?,
+            },
+            Typed::React(reaction) => match line.other {
+                Some(other) => {
+                    let what = format!("reacting to {} with {}", other.brief_by(), brief(reaction));
+                    self.announce(what, sender.react(other.seq, reaction, true)).await?;
+                }
+                None => self.screen.note("nobody else has written anything here to react to")?,
+            },
         }
         Ok(())
     }
 
-    async fn submit(&mut self, command: impl Future<Output = Result<Receipt, SendError>>) -> anyhow::Result<()> {
+    /// Says what a command is about, and submits it.
+    async fn announce(&mut self, what: String, command: impl Submitted) -> anyhow::Result<()> {
+        self.screen.note(&what)?;
+        self.submit(what, command).await.map(drop)
+    }
+
+    /// Returns the number of the command; `None` if it is invalid.
+    async fn submit(&mut self, what: String, command: impl Submitted) -> anyhow::Result<Option<u64>> {
         match command.await {
-            Ok(receipt) => self.receipts.push(Box::pin(receipt.accepted())),
-            Err(SendError::Invalid(error)) => self.screen.note(&format!("-- not sent: {error}"))?,
-            Err(error) => return Err(error.into()),
+            Ok(receipt) => {
+                let n = receipt.n();
+                self.answers.push(Box::pin(async move { Answer { n, what, result: receipt.accepted().await } }));
+                Ok(Some(n))
+            }
+            Err(SendError::Invalid(error)) => {
+                self.screen.note(&format!("not done: {what}: {error}"))?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     async fn who(&mut self) -> anyhow::Result<()> {
         match people(&self.client, self.sender.id(), MOST_PEOPLE).await {
             Ok((people, more)) => {
-                let mut lines: Vec<_> = people.iter().map(|person| format!("   {}", person.line())).collect();
-                lines.extend(more.then(|| "   ...".to_owned()));
+                let mut lines = vec!["the members:".to_owned()];
+                lines.extend(people.iter().map(people::Person::line));
+                lines.extend(more.then(|| format!("(only the first {MOST_PEOPLE} are listed)")));
                 self.screen.note(&lines.join("\n"))?;
             }
-            Err(error) => self.screen.note(&format!("-- could not list the members: {error}"))?,
+            Err(error) => self.screen.note(&format!("could not list the members: {error}"))?,
         }
         Ok(())
     }
 
     fn outside(&mut self, event: ClientEvent) -> anyhow::Result<()> {
         match event {
-            ClientEvent::Presence(presence) if self.concerns(&presence.user) => {
-                let user = show::plain(presence.user.as_str());
+            // It comes from members of the open conversation only, so that of any other user is of interest.
+            ClientEvent::Presence(presence) if presence.user != *self.client.user() => {
                 let how = match presence.state {
                     PresenceState::Online => "is online",
                     PresenceState::Unreachable => "is unreachable",
                     PresenceState::Offline => "is offline",
                 };
-                self.screen.note(&format!("-- {user} {how}"))?;
+                self.screen.note(&format!("{} {how}", show::name(presence.user.as_str())))?;
             }
-            ClientEvent::Notice { code, text } => {
-                self.screen.note(&format!("-- relay notice: {} ({code})", show::plain(&text)))?;
-            }
+            ClientEvent::Notice { code, text } => self.screen.note(&format!("the relay says: {text} ({code})"))?,
             other => {
                 if let Some(note) = show::behind(&other, None) {
-                    self.screen.note(&format!("-- {note}"))?;
+                    self.screen.note(&note)?;
                 }
             }
         }
         Ok(())
-    }
-
-    /// Presence comes from members of the open conversation only, so any user but oneself is of interest.
-    fn concerns(&self, user: &UserId) -> bool {
-        user != self.client.user()
     }
 
     fn connection(&mut self, state: &mut watch::Receiver<ConnectionState>) -> anyhow::Result<()> {
@@ -248,17 +338,27 @@ impl Chat {
         match state {
             ConnectionState::Connecting { .. } if self.online => {
                 self.online = false;
-                self.screen.note("-- disconnected; reconnecting (what you type is queued)")?;
+                self.screen.note("disconnected; reconnecting (what you type is queued)")?;
             }
             ConnectionState::Online { .. } if !self.online => {
                 self.online = true;
-                self.screen.note("-- reconnected")?;
+                self.screen.note("reconnected")?;
             }
-            ConnectionState::Closed(reason) => bail!("disconnected: {reason}"),
+            ConnectionState::Closed(reason) => bail!("disconnected for good: {reason}{}", self.unsent()),
             _ => {}
         }
         Ok(())
     }
+}
+
+/// A command that is being queued.
+trait Submitted: Future<Output = Result<Receipt, SendError>> {}
+
+impl<T: Future<Output = Result<Receipt, SendError>>> Submitted for T {}
+
+/// A number of typed lines, with the verb.
+fn lines(count: usize, one: &str, more: &str) -> String {
+    if count == 1 { format!("1 line {one}") } else { format!("{count} lines {more}") }
 }
 
 /// Events shown at the start.

@@ -1,16 +1,21 @@
 //! Input and output of a chat: a terminal, or pipes.
 
 use std::{
-    collections::VecDeque,
+    env,
     io::{self, BufRead, IsTerminal, Read, Write},
 };
 
 use rustix::termios::{self, OptionalActions, OutputModes, Termios};
 use tokio::sync::mpsc;
-use unicode_width::UnicodeWidthStr;
 
-use super::editor::{Editor, Pressed};
-use crate::out;
+use super::{
+    editor::{Editor, Pressed},
+    frame::{Prompt, dimmed, frame},
+};
+use crate::{
+    out,
+    show::{self, cells},
+};
 
 /// The output of a chat.
 pub(crate) enum Screen {
@@ -23,9 +28,11 @@ pub(crate) enum Screen {
 /// A terminal in raw mode.
 pub(crate) struct Terminal {
     editor: Editor,
-    prompt: String,
+    user: String,
     /// Sent lines without an answer.
     waiting: usize,
+    /// Whether notes are dimmed.
+    dims: bool,
     _raw: Raw,
 }
 
@@ -37,52 +44,65 @@ pub(crate) enum Input {
     Keys(Vec<u8>),
 }
 
-/// Opens the terminal, or pipes if standard input or output is not a terminal. The channel closes when the input ends.
-pub(crate) fn open(prompt: String) -> io::Result<(Screen, mpsc::Receiver<Input>)> {
+/// Opens the terminal, or pipes if standard input or output is not a terminal or one that cannot move its cursor. The
+/// channel closes when the input ends.
+pub(crate) fn open(user: &str) -> io::Result<(Screen, mpsc::Receiver<Input>)> {
     let (typed, input) = mpsc::channel(AHEAD);
-    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+    let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if is_dumb || !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         std::thread::spawn(move || read_lines(&typed));
         return Ok((Screen::Pipe, input));
     }
-    let terminal = Terminal { editor: Editor::default(), prompt, waiting: 0, _raw: Raw::new()? };
+    let dims = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let terminal = Terminal { editor: Editor::default(), user: user.to_owned(), waiting: 0, dims, _raw: Raw::new()? };
     std::thread::spawn(move || read_keys(&typed));
     Ok((Screen::Terminal(terminal), input))
 }
 
 impl Screen {
-    /// Processes input and appends finished lines. Returns false when the user asks to quit.
-    pub(crate) fn take(&mut self, input: Input, lines: &mut VecDeque<String>) -> io::Result<bool> {
+    /// Whether keys come in, as opposed to lines.
+    pub(crate) fn is_terminal(&self) -> bool {
+        matches!(self, Self::Terminal(_))
+    }
+
+    /// Processes input and appends finished lines. Returns how often the user asked to quit.
+    pub(crate) fn take(&mut self, input: Input, lines: &mut Vec<String>) -> io::Result<usize> {
+        let mut ends = 0;
         match (self, input) {
             (Self::Terminal(terminal), Input::Keys(keys)) => {
                 for key in keys {
                     match terminal.editor.press(key) {
                         Pressed::Redraw => {}
-                        Pressed::Line(line) => lines.push_back(line),
-                        Pressed::End => return Ok(false),
+                        Pressed::Line(line) => lines.push(line),
+                        Pressed::End => ends += 1,
                     }
                 }
                 terminal.draw("")?;
             }
-            (_, Input::Line(line)) => lines.push_back(line),
+            (_, Input::Line(line)) => lines.push(line),
             (Self::Pipe, Input::Keys(_)) => {}
         }
-        Ok(true)
+        Ok(ends)
     }
 
     /// Shows a line of the conversation.
     pub(crate) fn show(&mut self, line: &str) -> io::Result<()> {
         match self {
-            Self::Terminal(terminal) => terminal.draw(&format!("{line}\n")),
+            Self::Terminal(terminal) => terminal.print(&show::visible(line), |text| text),
             Self::Pipe => out::line(line),
         }
     }
 
     /// Shows a note about the conversation, such as a disconnect.
     pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
+        let text = format!("-- {text}");
         match self {
-            Self::Terminal(terminal) => terminal.draw(&format!("\x1b[2m{text}\x1b[0m\n")),
+            Self::Terminal(terminal) => {
+                let style = if terminal.dims { dimmed } else { |text| text };
+                terminal.print(&show::paragraph(&text), style)
+            }
             Self::Pipe => {
-                eprintln!("{text}");
+                out::note(text);
                 Ok(())
             }
         }
@@ -101,16 +121,18 @@ impl Screen {
 }
 
 impl Terminal {
-    /// Prints complete lines above the one being typed.
+    /// Prints a text above the line being typed.
+    fn print(&mut self, text: &str, style: impl Fn(String) -> String) -> io::Result<()> {
+        let rows = cells::folded(text, out::columns(io::stdout()).unwrap_or(COLUMNS));
+        self.draw(&format!("{}\n", style(rows)))
+    }
+
+    /// Draws the line being typed, with complete lines above it.
     fn draw(&mut self, above: &str) -> io::Result<()> {
-        let prompt = match self.waiting {
-            0 => format!("{} ", self.prompt),
-            count => format!("{} ({count} sending) ", self.prompt),
-        };
-        let columns = termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col).max(NARROW);
-        let view = self.editor.view((columns as usize).saturating_sub(prompt.width() + 1));
+        let columns = out::columns(io::stdout()).unwrap_or(COLUMNS);
+        let prompt = Prompt { user: &self.user, waiting: self.waiting, text: self.editor.text() };
         let mut stdout = io::stdout().lock();
-        write!(stdout, "\r\x1b[J{above}{prompt}{view}")?;
+        stdout.write_all(frame(above, prompt, columns).as_bytes())?;
         stdout.flush()
     }
 }
@@ -158,5 +180,5 @@ impl Drop for Raw {
 
 /// Lines or chunks of keys that are read ahead.
 const AHEAD: usize = 16;
-/// Columns assumed if the terminal does not report them or has fewer.
-const NARROW: u16 = 20;
+/// Columns of a terminal that does not report them.
+const COLUMNS: usize = 80;

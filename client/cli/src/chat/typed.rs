@@ -13,14 +13,21 @@ pub(crate) enum Typed<'a> {
     Quit,
     /// List the members.
     Who,
-    /// Edit the user's own last message.
+    /// Edit the message that the user typed last.
     Edit(&'a str),
-    /// Delete the user's own last message.
+    /// Delete the message that the user typed last.
     Delete,
     /// React to the last message of another user.
     React(&'a str),
     /// An invalid command, with the error.
     Wrong(String),
+}
+
+impl Typed<'_> {
+    /// Whether it is about the user's own message.
+    pub(crate) fn is_of_own(&self) -> bool {
+        matches!(self, Self::Edit(_) | Self::Delete)
+    }
 }
 
 /// Parses a line. `//x` sends `/x`; `/me x` is sent as text, which clients show as an action.
@@ -42,21 +49,20 @@ pub(crate) fn parse(line: &str) -> Typed<'_> {
         ("edit", text) if !text.is_empty() => Typed::Edit(text),
         ("delete", "") => Typed::Delete,
         ("react", reaction) if !reaction.is_empty() => Typed::React(reaction),
-        ("me" | "edit" | "delete" | "react", _) => {
-            Typed::Wrong(format!("wrong arguments for /{name}; the commands are:\n{HELP}"))
-        }
+        ("me" | "edit" | "delete" | "react", _) => Typed::Wrong(format!("/{name} is used otherwise; {HELP}")),
         _ => Typed::Wrong(format!("unknown command /{name}; /help lists the commands, //{name} sends it as text")),
     }
 }
 
 /// The list of commands.
 pub(crate) const HELP: &str = "\
-/who            list the members
-/me TEXT        send an action
-/edit TEXT      edit your last message
-/delete         delete your last message
-/react TEXT     react to the last message of another user
-/quit           quit the chat (you stay a member)
+the commands:
+/who            list the members and who is online
+/me TEXT        say what you do: \"/me waves\" is shown as \"* alice waves\"
+/edit TEXT      replace the message that you typed last
+/delete         delete the message that you typed last
+/react TEXT     react to the last message of another user, for example with +1
+/quit           quit the chat; you stay a member (Ctrl-C or Ctrl-D do the same)
 //TEXT          send a message that begins with /";
 
 #[cfg(test)]
