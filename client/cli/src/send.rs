@@ -9,13 +9,14 @@ use serde_json::json;
 
 use crate::{
     args::{Common, SendArgs},
-    connect, out,
+    connect, out, people,
 };
 
 /// Sends, and prints the seq of each accepted message.
 pub(crate) async fn run(common: &Common, client: &Client, args: &SendArgs) -> anyhow::Result<()> {
     let conversation = connect::open(client, &args.target, Start::Now).await?;
     let (sender, _) = conversation.split();
+    people::stranger(client, &args.target).await.into_iter().for_each(out::note);
     if args.text == ["-"] {
         lines(&sender, common.json).await?;
     } else {
