@@ -3,6 +3,8 @@
 
 mod certificate;
 mod changed;
+mod chat_pipe;
+mod chat_screen;
 mod cluster;
 mod conversation;
 mod copied;
