@@ -1,32 +1,30 @@
 //! `quip chat`.
 
-use std::{collections::VecDeque, future::Future};
+use std::collections::VecDeque;
 
 use anyhow::bail;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::tz::TimeZone;
 use quip_client::{
-    Accepted, Client, ClientEvent, Code, ConnectionState, ConversationEvent, OwnedEvent, PresenceState, Receipt,
-    ReceiptError, SendError, Sender, Start,
+    Accepted, Client, ClientEvent, Code, ConnectionState, ConversationEvent, OwnedEvent, PresenceState, ReceiptError,
+    Sender, Start,
 };
 use tokio::sync::watch;
 
 use crate::{
     args::{ChatArgs, Common},
-    connect,
-    people::{self, people},
-    show,
+    connect, people, show,
 };
 
+mod commands;
 mod editor;
 mod frame;
 mod latest;
 mod screen;
 mod typed;
 
-use latest::{Latest, Message, brief};
-use screen::{Input, Screen};
-use typed::{HELP, Typed, parse};
+use latest::{Latest, Message};
+use screen::Screen;
 
 /// Shows events and sends typed lines, until the input or the conversation ends.
 pub(crate) async fn run(common: &Common, client: &Client, args: &ChatArgs) -> anyhow::Result<()> {
@@ -200,118 +198,6 @@ impl Chat {
         Ok(())
     }
 
-    /// Returns false when the user quits without waiting.
-    fn input(&mut self, input: Option<Input>) -> anyhow::Result<bool> {
-        let Some(input) = input else {
-            (self.input, self.typing) = (false, false);
-            return Ok(true);
-        };
-        let mut lines = Vec::new();
-        let mut ends = self.screen.take(input, &mut lines)?;
-        if self.typing {
-            let other = self.latest.other();
-            self.typed.extend(lines.into_iter().map(|text| Line { text, other: other.clone() }));
-        }
-        if ends > 0 && self.typing {
-            self.quit()?;
-            ends -= 1;
-        }
-        Ok(ends == 0)
-    }
-
-    fn quit(&mut self) -> anyhow::Result<()> {
-        self.typing = false;
-        let waiting = self.unanswered();
-        if waiting > 0 && self.screen.is_terminal() {
-            self.screen.note(&format!("waiting until {} sent; Ctrl-C quits at once", lines(waiting, "is", "are")))?;
-        }
-        Ok(())
-    }
-
-    /// Processes typed lines while commands may be sent.
-    async fn work(&mut self) -> anyhow::Result<()> {
-        while self.answers.len() < WINDOW
-            && let Some(line) =
-                self.typed.pop_front_if(|line| !self.latest.is_sending() || !parse(&line.text).is_of_own())
-        {
-            self.line(line).await?;
-        }
-        self.screen.waiting(self.answers.len())?;
-        Ok(())
-    }
-
-    async fn line(&mut self, line: Line) -> anyhow::Result<()> {
-        let sender = self.sender.clone();
-        match parse(&line.text) {
-            Typed::Nothing => {}
-            Typed::Quit => {
-                self.typed.clear();
-                self.quit()?;
-            }
-            Typed::Help => self.screen.note(HELP)?,
-            Typed::Wrong(why) => self.screen.note(&why)?,
-            Typed::Who => self.who().await?,
-            Typed::Text(text) => match self.submit(format!("sending {}", brief(text)), sender.send(text)).await? {
-                Some(n) => self.latest.sending(n, text),
-                None => self.latest.not_sent(),
-            },
-            Typed::Edit(text) => match self.latest.own() {
-                Ok(own) => {
-                    let what = format!("editing {} to {}", own.brief(), brief(text));
-                    self.announce(what, sender.edit(own.seq, text)).await?;
-                }
-                Err(why) => self.screen.note(&format!("nothing edited: {why}"))?,
-            },
-            Typed::Delete => match self.latest.own() {
-                Ok(own) => self.announce(format!("deleting {}", own.brief()), sender.delete(own.seq)).await?,
-                Err(why) => self.screen.note(&format!("nothing deleted: {why}"))?,
-            },
-            Typed::React(reaction) => match line.other {
-                Some(other) => {
-                    let what = format!("reacting to {} with {}", other.brief_by(), brief(reaction));
-                    self.announce(what, sender.react(other.seq, reaction, true)).await?;
-                }
-                None => self.screen.note("nobody else has written anything here to react to")?,
-            },
-        }
-        Ok(())
-    }
-
-    /// Says what a command is about, and submits it.
-    async fn announce(&mut self, what: String, command: impl Submitted) -> anyhow::Result<()> {
-        self.screen.note(&what)?;
-        self.submit(what, command).await.map(drop)
-    }
-
-    /// Returns the number of the command; `None` if it is invalid.
-    async fn submit(&mut self, what: String, command: impl Submitted) -> anyhow::Result<Option<u64>> {
-        match command.await {
-            Ok(receipt) => {
-                let n = receipt.n();
-                self.answers.push(Box::pin(async move { Answer { n, what, result: receipt.accepted().await } }));
-                Ok(Some(n))
-            }
-            Err(SendError::Invalid(error)) => {
-                self.screen.note(&format!("not done: {what}: {error}"))?;
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn who(&mut self) -> anyhow::Result<()> {
-        match people(&self.client, self.sender.id(), MOST_PEOPLE).await {
-            Ok((people, more)) => {
-                let mut lines = vec!["the members:".to_owned()];
-                lines.extend(people.iter().map(people::Person::line));
-                lines.extend(more.then(|| format!("(only the first {MOST_PEOPLE} are listed)")));
-                self.screen.note(&lines.join("\n"))?;
-            }
-            Err(error) => self.screen.note(&format!("could not list the members: {error}"))?,
-        }
-        Ok(())
-    }
-
     fn outside(&mut self, event: ClientEvent) -> anyhow::Result<()> {
         match event {
             // It comes from members of the open conversation only, so that of any other user is of interest.
@@ -351,11 +237,6 @@ impl Chat {
     }
 }
 
-/// A command that is being queued.
-trait Submitted: Future<Output = Result<Receipt, SendError>> {}
-
-impl<T: Future<Output = Result<Receipt, SendError>>> Submitted for T {}
-
 /// A number of typed lines, with the verb.
 fn lines(count: usize, one: &str, more: &str) -> String {
     if count == 1 { format!("1 line {one}") } else { format!("{count} lines {more}") }
@@ -365,5 +246,3 @@ fn lines(count: usize, one: &str, more: &str) -> String {
 const RECENT: u64 = 20;
 /// Unanswered commands at once; a few below the conversation's limit, so that sending never blocks the view.
 const WINDOW: usize = quip_protocol::limit::UNANSWERED as usize - 4;
-/// Maximum members that /who lists.
-const MOST_PEOPLE: usize = 200;
