@@ -50,8 +50,8 @@ impl OwnedEvent {
         (self.kind == kind::TEXT).then(|| std::str::from_utf8(&self.body).ok()).flatten()
     }
 
-    /// Decodes the content as one of [`crate::body`]; `None` if it is another one.
-    pub fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Option<T> {
+    /// Decodes the content; `None` if it is another one.
+    pub(crate) fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Option<T> {
         postcard::from_bytes(&self.body).ok()
     }
 }

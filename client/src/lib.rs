@@ -101,11 +101,6 @@ pub use target::{OpenOptions, Opened, Start, Target};
 pub use token::{TokenError, TokenFuture, TokenSource};
 pub use untrusted::Untrusted;
 
-/// Bodies of events that are not text or data, for [`OwnedEvent::read`].
-pub mod body {
-    pub use quip_protocol::event::{Added, Deleted, Edited, Reacted, Removed, RoleChanged, Titled, Tombstone};
-}
-
 pub use quip_protocol::id::{InvalidRoom, InvalidUser};
 pub use quip_protocol::{Code, ConversationId, DeviceId, Retry, RoomName, UserId, event::kind, event::role};
 

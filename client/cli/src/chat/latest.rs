@@ -1,7 +1,6 @@
 //! Which messages /edit, /delete and /react are about.
 
-use quip_client::{OwnedEvent, kind};
-use quip_protocol::event::Edited;
+use quip_client::{Content, OwnedEvent, kind};
 
 use crate::show::{self, cells};
 
@@ -92,10 +91,10 @@ impl Latest {
     }
 
     fn edited(&mut self, event: &OwnedEvent) {
-        let Some(Edited { target, body }) = event.read() else { return };
+        let Content::Edited { target, content } = event.content() else { return };
         let own = if let Own::Sent(message) = &mut self.own { Some(message) } else { None };
         for message in own.into_iter().chain(&mut self.other).filter(|message| message.seq == target) {
-            message.text = String::from_utf8_lossy(body.0).into_owned();
+            message.text = String::from_utf8_lossy(content).into_owned();
         }
     }
 }
@@ -133,7 +132,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use quip_client::UserId;
-    use quip_protocol::Blob;
+    use quip_protocol::{Blob, event::Edited};
 
     use super::*;
 

@@ -3,11 +3,8 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use quip_client::{ConversationId, Entry, OwnedEvent, kind};
-use quip_protocol::{
-    Kind,
-    event::{Added, Deleted, Edited, Reacted, Removed, RoleChanged, Titled, Tombstone},
-};
+use quip_client::{Content, ConversationId, Entry, OwnedEvent, kind};
+use quip_protocol::Kind;
 use serde_json::{Value, json};
 
 use super::{role_name, text};
@@ -53,38 +50,22 @@ pub(crate) fn entry_object(entry: &Entry) -> Json {
 }
 
 fn content(event: &OwnedEvent) -> Value {
-    known_content(event).unwrap_or_else(|| json!({ "body": STANDARD.encode(&event.body) }))
-}
-
-fn known_content(event: &OwnedEvent) -> Option<Value> {
-    Some(match event.kind {
-        kind::TEXT => json!({ "text": event.text()? }),
-        kind::JOINED | kind::LEFT => json!({}),
-        kind::EDITED => {
-            let Edited { target, body } = event.read()?;
-            match std::str::from_utf8(body.0) {
-                Ok(text) => json!({ "target": target, "text": text }),
-                Err(_) => json!({ "target": target, "body": STANDARD.encode(body.0) }),
-            }
-        }
-        kind::DELETED => json!({ "target": event.read::<Deleted>()?.target }),
-        kind::REACTED => {
-            let Reacted { target, add, reaction } = event.read()?;
-            json!({ "target": target, "add": add, "reaction": reaction })
-        }
-        kind::ADDED => json!({ "whom": event.read::<Added<'_>>()?.user }),
-        kind::REMOVED => {
-            let Removed { user, ban } = event.read()?;
-            json!({ "whom": user, "ban": ban })
-        }
-        kind::ROLE => {
-            let RoleChanged { user, role } = event.read()?;
-            json!({ "whom": user, "role": role_name(role) })
-        }
-        kind::TITLE => json!({ "title": event.read::<Titled<'_>>()?.title }),
-        kind::TOMBSTONE => json!({ "by": event.read::<Tombstone>()?.by }),
-        _ => return None,
-    })
+    match event.content() {
+        Content::Text(text) => json!({ "text": text }),
+        Content::Joined | Content::Left => json!({}),
+        Content::Edited { target, content } => match std::str::from_utf8(content) {
+            Ok(text) => json!({ "target": target, "text": text }),
+            Err(_) => json!({ "target": target, "body": STANDARD.encode(content) }),
+        },
+        Content::Deleted { target } => json!({ "target": target }),
+        Content::Reacted { target, reaction, added } => json!({ "target": target, "add": added, "reaction": reaction }),
+        Content::Added { user } => json!({ "whom": user }),
+        Content::Removed { user, banned } => json!({ "whom": user, "ban": banned }),
+        Content::RoleChanged { user, role } => json!({ "whom": user, "role": role_name(role) }),
+        Content::Titled { title } => json!({ "title": title }),
+        Content::Tombstone { by } => json!({ "by": by }),
+        _ => json!({ "body": STANDARD.encode(&event.body) }),
+    }
 }
 
 fn kind_name(number: u64) -> Value {
@@ -118,6 +99,8 @@ fn kind_of(conversation: ConversationId) -> &'static str {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use quip_protocol::event::Titled;
 
     use super::{super::tests::*, *};
 

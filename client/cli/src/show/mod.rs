@@ -4,11 +4,10 @@
 //! nobody can type at that place.
 
 use jiff::{Timestamp, tz::TimeZone};
-use quip_client::{ClientEvent, ConversationId, Entry, OwnedEvent, PresenceState, SkipReason, kind, role};
-use quip_protocol::{
-    Kind,
-    event::{Added, Deleted, Edited, Reacted, Removed, RoleChanged, Titled},
+use quip_client::{
+    ClientEvent, Content, ConversationId, Entry, OwnedEvent, PresenceState, SkipReason, kind, role,
 };
+use quip_protocol::Kind;
 
 pub(crate) mod cells;
 mod json;
@@ -112,51 +111,39 @@ fn clock(at: u64, now: Timestamp, zone: &TimeZone) -> String {
 
 fn sentence(event: &OwnedEvent) -> String {
     let user = name(event.user.as_str());
-    match event.kind {
-        kind::TEXT => {
-            let text = String::from_utf8_lossy(&event.body);
-            match text.strip_prefix("/me ") {
-                Some(action) => format!("* {user} {}", visible(action)),
-                None => format!("<{user}> {}", visible(&text)),
-            }
+    let deed = match event.content() {
+        Content::Text(text) => return said(&user, text),
+        Content::Unknown { kind: kind::TEXT, content } => return said(&user, &String::from_utf8_lossy(content)),
+        Content::Tombstone { .. } => return format!("-- a message of {user} was deleted"),
+        Content::Data(data) => format!("sent {} bytes of data", data.len()),
+        Content::Joined => "joined".to_owned(),
+        Content::Left => "left".to_owned(),
+        Content::Edited { target, content } => {
+            format!("edited message {target}: {}", quoted(&String::from_utf8_lossy(content)))
         }
-        kind::TOMBSTONE => format!("-- a message of {user} was deleted"),
-        _ => format!(
-            "-- {user} {}",
-            deed(event).unwrap_or_else(|| format!("sent an event of unknown kind {}", event.kind))
-        ),
-    }
+        Content::Deleted { target } => format!("deleted message {target}"),
+        Content::Reacted { target, reaction, added: true } => {
+            format!("reacted to message {target} with {}", quoted(reaction))
+        }
+        Content::Reacted { target, reaction, added: false } => {
+            format!("took back the reaction {} to message {target}", quoted(reaction))
+        }
+        Content::Added { user } => format!("added {}", name(user)),
+        Content::Removed { user, banned: true } => format!("banned {}", name(user)),
+        Content::Removed { user, banned: false } => format!("removed {}", name(user)),
+        Content::RoleChanged { user, role } => format!("made {} {}", name(user), role_name(role)),
+        Content::Titled { title } => format!("changed the title to {}", quoted(title)),
+        _ => format!("sent an event of unknown kind {}", event.kind),
+    };
+    format!("-- {user} {deed}")
 }
 
-/// What a user did; `None` if the kind is unknown or the body is not one of its kind.
-fn deed(event: &OwnedEvent) -> Option<String> {
-    Some(match event.kind {
-        kind::DATA => format!("sent {} bytes of data", event.body.len()),
-        kind::JOINED => "joined".to_owned(),
-        kind::LEFT => "left".to_owned(),
-        kind::EDITED => {
-            let Edited { target, body } = event.read()?;
-            format!("edited message {target}: {}", quoted(&String::from_utf8_lossy(body.0)))
-        }
-        kind::DELETED => format!("deleted message {}", event.read::<Deleted>()?.target),
-        kind::REACTED => match event.read()? {
-            Reacted { target, add: true, reaction } => format!("reacted to message {target} with {}", quoted(reaction)),
-            Reacted { target, add: false, reaction } => {
-                format!("took back the reaction {} to message {target}", quoted(reaction))
-            }
-        },
-        kind::ADDED => format!("added {}", name(event.read::<Added<'_>>()?.user)),
-        kind::REMOVED => match event.read()? {
-            Removed { user, ban: true } => format!("banned {}", name(user)),
-            Removed { user, ban: false } => format!("removed {}", name(user)),
-        },
-        kind::ROLE => {
-            let RoleChanged { user, role } = event.read()?;
-            format!("made {} {}", name(user), role_name(role))
-        }
-        kind::TITLE => format!("changed the title to {}", quoted(event.read::<Titled<'_>>()?.title)),
-        _ => return None,
-    })
+/// A text of a user, whose name is shown already.
+fn said(user: &str, text: &str) -> String {
+    match text.strip_prefix("/me ") {
+        Some(action) => format!("* {user} {}", visible(action)),
+        None => format!("<{user}> {}", visible(text)),
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +152,10 @@ mod tests {
 
     use anyhow::Context;
     use quip_client::UserId;
-    use quip_protocol::Blob;
+    use quip_protocol::{
+        Blob,
+        event::{Edited, Reacted, Removed},
+    };
 
     use super::*;
 
