@@ -12,6 +12,7 @@ mod damaged;
 mod deleting;
 mod devices;
 mod documents;
+mod ends;
 mod faulty_order;
 mod followers;
 mod hostile;

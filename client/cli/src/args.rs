@@ -1,19 +1,27 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use quip_client::{Trust, role};
 
-use crate::target::TargetArg;
+use crate::{ending, target::TargetArg};
 
 /// Chat over a Quip relay.
 ///
 /// A TARGET is a room (lobby:main), a user (@bob), or a conversation id (32 hex digits, with or without a leading #; quote
 /// '#...' in a shell).
+///
+/// To begin, start a relay with `quip-relay`, and in the same folder: quip chat lobby:main --as alice
 #[derive(Debug, Parser)]
-#[command(name = "quip", version)]
+#[command(name = "quip", version, disable_help_flag = true, after_help = ending::HELP)]
 pub(crate) struct Cli {
+    /// Print help.
+    #[arg(long, global = true, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// The same. Commands do not have it: in them, "-hello" is no wish for help.
+    #[arg(short = 'h', hide = true, action = ArgAction::HelpShort)]
+    short_help: Option<bool>,
     #[command(flatten)]
     pub(crate) common: Common,
     #[command(subcommand)]
@@ -42,12 +50,38 @@ pub(crate) struct Common {
     /// Trust relays whose certificate is signed by one of these authorities.
     #[arg(long, global = true, value_name = "FILE.pem")]
     pub(crate) ca: Option<PathBuf>,
-    /// Store device id, cursors and unanswered messages in this file [default: in memory].
+    /// Store device id, unanswered messages, and the place of `tail` in this file [default: in memory].
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
+    /// End after so long without a relay [default: 5 at the start, then 15; chat, tail and "send TARGET -" wait for ever].
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) wait: Option<Duration>,
     /// Print JSON, one object per line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+impl Cli {
+    /// Reads the command line. Ends the program if it is wrong, or asks for help.
+    pub(crate) fn read() -> Self {
+        let cli = Self::parse();
+        if let Err(error) = cli.check() {
+            error.exit();
+        }
+        cli
+    }
+
+    /// What clap cannot check: options may stand before the subcommand too.
+    fn check(&self) -> Result<(), clap::Error> {
+        match &self.command {
+            Command::Tail(TailArgs { from: From::Last, .. }) if self.common.state.is_none() => Err(Self::command()
+                .error(
+                    ErrorKind::MissingRequiredArgument,
+                    "--from last needs --state FILE, which stores where the last tail ended",
+                )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The subcommands.
@@ -71,6 +105,23 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it moves the places in the state file.
+    pub(crate) fn follows(&self) -> bool {
+        matches!(self, Self::Tail(_))
+    }
+
+    /// How long the relay may be away; `None` = for ever.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let stays = match self {
+            Self::Chat(_) | Self::Tail(_) => true,
+            Self::Send(args) => args.is_stream(),
+            _ => false,
+        };
+        (!stays).then_some(PATIENCE)
+    }
+}
+
 /// Arguments of `chat`.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
@@ -88,12 +139,20 @@ pub(crate) struct SendArgs {
     pub(crate) text: Vec<String>,
 }
 
+impl SendArgs {
+    /// Whether each line of standard input is a message.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.text == ["-"]
+    }
+}
+
 /// Arguments of `tail`.
 #[derive(Debug, Args)]
 pub(crate) struct TailArgs {
     /// The conversation; joined if necessary.
     pub(crate) target: TargetArg,
-    /// Where to start: "beginning", "now", or a seq.
+    /// Where to start: "now", "beginning", a seq, or "last": after what the last tail with this --state file printed (the
+    /// first time, "beginning").
     #[arg(long, value_name = "WHERE", default_value = "now", value_parser = from)]
     pub(crate) from: From,
     /// Stop after this many events.
@@ -108,6 +167,8 @@ pub(crate) enum From {
     Beginning,
     /// New events only.
     Now,
+    /// After what was printed last.
+    Last,
     /// The event with this seq.
     Seq(u64),
 }
@@ -214,19 +275,26 @@ fn relay(text: &str) -> Result<String, &'static str> {
     good.then(|| text.to_owned()).ok_or("expected HOST:PORT, such as 127.0.0.1:4433")
 }
 
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=u64::from(u32::MAX)).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or("expected a number of seconds, 1 or more")
+}
+
 fn from(text: &str) -> Result<From, &'static str> {
     match text {
         "beginning" => Ok(From::Beginning),
         "now" => Ok(From::Now),
-        seq => seq.parse().map(From::Seq).map_err(|_| "expected beginning, now, or a seq"),
+        "last" => Ok(From::Last),
+        seq => seq.parse().map(From::Seq).map_err(|_| "expected now, beginning, last, or a seq"),
     }
 }
+
+/// How long a command that does one thing waits for a relay that has gone away.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use clap::CommandFactory;
 
     use super::*;
 
@@ -270,9 +338,28 @@ mod tests {
     }
 
     #[test]
-    fn tail_has_three_kinds_of_start() {
+    fn tail_has_four_kinds_of_start() {
         assert_eq!(from("beginning"), Ok(From::Beginning));
         assert_eq!(from("17"), Ok(From::Seq(17)));
         assert!(from("yesterday").is_err());
+        for (state, fine) in [(&["--state", "f"][..], true), (&[], false)] {
+            let cli = Cli::try_parse_from([&["quip"], state, &["tail", "@bob", "--from", "last"]].concat()).unwrap();
+            assert_eq!(cli.check().is_ok(), fine, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_begins_with_a_dash_is_never_an_option() {
+        for line in
+            [&["send", "@bob", "-hello"][..], &["send", "@bob", "oh", "-haha"], &["group", "title", "@bob", "-h"]]
+        {
+            let error = Cli::try_parse_from([&["quip"], line].concat()).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line:?}: {error}");
+        }
+        let cli = Cli::try_parse_from(["quip", "send", "@bob", "--", "-hello"]).unwrap();
+        assert!(matches!(cli.command, Command::Send(args) if args.text == ["-hello"]));
+        for asked in [&["-h"][..], &["--help"], &["send", "--help"], &["group", "title", "--help"]] {
+            assert_eq!(Cli::try_parse_from([&["quip"], asked].concat()).unwrap_err().exit_code(), 0, "{asked:?}");
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! `quip group`.
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use quip_client::{Client, Code, OpenOptions, Receipt, ReceiptError, SendError, Sender, Start, Target};
 use serde_json::json;
 
 use crate::{
+    advice,
     args::{Common, GroupAction},
     connect, out,
     people::people,
@@ -13,12 +14,13 @@ use crate::{
 
 /// Executes the action and waits until it is durable.
 pub(crate) async fn run(common: &Common, client: &Client, action: GroupAction) -> anyhow::Result<()> {
+    let done = async |receipt| done(receipt, common).await;
     match action {
         GroupAction::Create { title, add } => create(common, client, title.as_deref(), &add).await?,
         GroupAction::Members { group } => members(common, client, &group).await?,
         GroupAction::Add { group, user } => done(open(client, &group).await?.add(&user).await).await?,
         GroupAction::Remove { group, user, ban } => done(open(client, &group).await?.remove(&user, ban).await).await?,
-        GroupAction::Leave { group } => leave(client, &group).await?,
+        GroupAction::Leave { group } => leave(common, client, &group).await?,
         GroupAction::Role { group, user, role } => {
             done(open(client, &group).await?.set_role(&user, role.number()).await).await?;
         }
@@ -39,10 +41,12 @@ async fn create(common: &Common, client: &Client, title: Option<&str>, members: 
     }
     let (sender, _) = group.split();
     if let Some(title) = title {
-        done(sender.set_title(title).await).await.context("group created, but its title was not set")?;
+        done(sender.set_title(title).await, common).await.context("group created, but its title was not set")?;
     }
     for user in members {
-        done(sender.add(user).await).await.with_context(|| format!("group created, but {user} was not added"))?;
+        done(sender.add(user).await, common)
+            .await
+            .with_context(|| format!("group created, but {user} was not added"))?;
     }
     Ok(())
 }
@@ -56,14 +60,14 @@ async fn members(common: &Common, client: &Client, target: &TargetArg) -> anyhow
     Ok(())
 }
 
-async fn leave(client: &Client, target: &TargetArg) -> anyhow::Result<()> {
+async fn leave(common: &Common, client: &Client, target: &TargetArg) -> anyhow::Result<()> {
     match open(client, target).await?.leave().await?.accepted().await {
         Err(ReceiptError::Refused(Code::LAST_OWNER)) => {
             let target = target.to_string();
             let target = target.trim_start_matches('#');
             bail!("you are the last owner; name another first: `quip group role {target} USER owner`")
         }
-        left => left.map(|_| ()).map_err(|error| anyhow!(error)),
+        left => left.map(|_| ()).map_err(|error| advice::unanswered(error, common.state.is_some())),
     }
 }
 
@@ -73,6 +77,6 @@ async fn open(client: &Client, target: &TargetArg) -> anyhow::Result<Sender> {
     Ok(group.split().0)
 }
 
-async fn done(receipt: Result<Receipt, SendError>) -> anyhow::Result<()> {
-    receipt?.accepted().await.map(|_| ()).map_err(|error| anyhow!(error))
+async fn done(receipt: Result<Receipt, SendError>, common: &Common) -> anyhow::Result<()> {
+    receipt?.accepted().await.map(|_| ()).map_err(|error| advice::unanswered(error, common.state.is_some()))
 }

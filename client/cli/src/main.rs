@@ -1,62 +1,100 @@
-//! `quip`: chat over a Quip relay, for people. Exits with 0 on success, 1 on failure and 2 on a wrong command line.
+//! `quip`: chat over a Quip relay, for people. [`ending::HELP`] lists the exit statuses.
 
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "`out` is the only way there")]
 #![allow(clippy::disallowed_methods, reason = "a program runs on the clock of the machine")]
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use quip_client::Client;
 
+mod advice;
 mod args;
 mod chat;
 mod connect;
+mod contact;
+mod ending;
+mod fate;
 mod group;
 mod history;
+mod lines;
 mod list;
 mod login;
 mod out;
 mod people;
 mod send;
 mod show;
+mod signals;
+mod state;
+mod stop;
 mod tail;
 mod target;
 
+use advice::Advice;
 use args::{Cli, Command, Common};
+use login::{Login, Relay};
+use signals::Signals;
+use state::Places;
+use stop::{Stop, Stopping, Watch};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     log();
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if out::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            out::note(format!("error: {}", show::failure(&error)));
-            ExitCode::FAILURE
-        }
-    }
+    ending::report(run(cli))
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    let signals = Signals::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(execute(&cli.common, cli.command));
+    let result = runtime.block_on(execute(&cli.common, cli.command, signals));
     // A thread that blocks on standard input cannot be stopped, so do not wait for it.
     runtime.shutdown_background();
     result
 }
 
-async fn execute(common: &Common, command: Command) -> anyhow::Result<()> {
-    let client = connect::connect(common).await?;
-    let result = match command {
-        Command::Chat(args) => chat::run(common, &client, &args).await,
-        Command::Send(args) => send::run(common, &client, &args).await,
-        Command::Tail(args) => tail::run(common, &client, &args).await,
-        Command::History(args) => history::run(common, &client, &args).await,
-        Command::List => list::run(common, &client).await,
-        Command::Group { action } => group::run(common, &client, action).await,
+async fn execute(common: &Common, command: Command, signals: Signals) -> anyhow::Result<()> {
+    // The login comes first: without a data folder, its error is the more helpful one.
+    let login = Login::find(common)?;
+    let relay = Relay::find(common)?;
+    let advice = Advice::new(&relay, &login);
+    let result = connected(common, &relay, login, command, signals).await;
+    result.map_err(|error| advice.add(error))
+}
+
+async fn connected(
+    common: &Common,
+    relay: &Relay,
+    login: Login,
+    command: Command,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
+    let (client, places) = tokio::select! {
+        biased;
+        signal = signals.first() => return Err(Stop::Signal(signal).into()),
+        connected = connect::connect(common, relay, login, command.follows()) => connected?,
     };
-    // Also after an error: a connection that is not closed counts as one, and its user as online, until its idle timeout.
-    client.close().await;
-    result
+    let watch = Watch {
+        patience: common.wait.or(command.patience()),
+        says: !matches!(command, Command::Chat(_)),
+        winds_up: matches!(command, Command::Send(_)),
+    };
+    stop::supervise(&client, watch, signals, |stopping| perform(common, &client, command, &places, stopping)).await
+}
+
+async fn perform(
+    common: &Common,
+    client: &Client,
+    command: Command,
+    places: &Places,
+    stopping: Stopping,
+) -> anyhow::Result<()> {
+    match command {
+        Command::Chat(args) => chat::run(common, client, &args).await,
+        Command::Send(args) => send::run(common, client, &args, stopping).await,
+        Command::Tail(args) => tail::run(common, client, &args, places).await,
+        Command::History(args) => history::run(common, client, &args).await,
+        Command::List => list::run(common, client).await,
+        Command::Group { action } => group::run(common, client, action).await,
+    }
 }
 
 /// Logs of the library are off unless RUST_LOG asks for them.

@@ -26,11 +26,6 @@ pub(crate) fn columns(output: impl AsFd) -> Option<usize> {
     (size.ws_col > 0).then_some(size.ws_col.into())
 }
 
-/// Whether a command failed because the reader of its output, such as `head`, closed the pipe.
-pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
 fn write(mut output: impl Write + AsFd, text: String) -> io::Result<()> {
     let text = match columns(&output) {
         Some(columns) => cells::folded(&text, columns),

@@ -1,18 +1,28 @@
 //! `quip tail`.
 
+use std::io;
+
 use anyhow::bail;
 use jiff::tz::TimeZone;
-use quip_client::{Client, Code, ConversationEvent, Start};
+use quip_client::{Client, ConversationEvent, Start};
 use serde_json::json;
 
 use crate::{
     args::{Common, From, TailArgs},
-    connect, out, show,
+    connect::{self, Ended},
+    out, show,
+    state::Places,
 };
 
 /// Prints events up to the count, or until the conversation ends.
-pub(crate) async fn run(common: &Common, client: &Client, args: &TailArgs) -> anyhow::Result<()> {
-    let mut conversation = connect::open(client, &args.target, start(args.from)).await?;
+pub(crate) async fn run(common: &Common, client: &Client, args: &TailArgs, places: &Places) -> anyhow::Result<()> {
+    let start = match args.from {
+        From::Now => Start::Now,
+        From::Last if places.has(args.target.target().conversation(client.user())) => Start::Cursor,
+        From::Beginning | From::Last => Start::Beginning,
+        From::Seq(seq) => Start::After(seq.saturating_sub(1)),
+    };
+    let mut conversation = connect::open(client, &args.target, start).await?;
     let zone = TimeZone::system();
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut told = client.events();
@@ -24,36 +34,32 @@ pub(crate) async fn run(common: &Common, client: &Client, args: &TailArgs) -> an
                 continue;
             }
         };
-        let Some(event) = event else { break };
         match event {
-            ConversationEvent::Event(event) => {
-                if common.json {
-                    out::line(show::object(&event))?;
-                } else {
-                    out::line(show::line(&event, &zone))?;
-                }
-                left -= 1;
+            Some(ConversationEvent::Ended(code)) => return Err(Ended::new(&args.target, code).into()),
+            Some(event) => {
+                print(&event, common.json, &zone)?;
+                left -= u64::from(matches!(event, ConversationEvent::Event(_)));
             }
-            ConversationEvent::Skipped { to, why } if common.json => {
-                out::line(json!({ "skipped_to": to, "why": show::skipped(to, why) }))?;
-            }
-            ConversationEvent::Skipped { to, why } => out::note(show::skipped(to, why)),
-            ConversationEvent::Reset { first, .. } => {
-                out::note(format!("the relay was restored from a backup: discard events from {first} on"));
-            }
-            ConversationEvent::Ended(Code::ENDED) => out::note(format!("{}: you are no longer a member", args.target)),
-            ConversationEvent::Ended(code) => bail!("{}: {code}", args.target),
-            _ => {}
+            None => bail!("{} is closed", args.target),
         }
+        // Only what is written is taken: what a tail that was killed had not written comes again.
+        conversation.acknowledge();
     }
-    conversation.acknowledge();
     Ok(())
 }
 
-fn start(from: From) -> Start {
-    match from {
-        From::Beginning => Start::Beginning,
-        From::Now => Start::Now,
-        From::Seq(seq) => Start::After(seq.saturating_sub(1)),
+fn print(event: &ConversationEvent, json: bool, zone: &TimeZone) -> io::Result<()> {
+    match event {
+        ConversationEvent::Event(event) if json => out::line(show::object(event))?,
+        ConversationEvent::Event(event) => out::line(show::line(event, zone))?,
+        ConversationEvent::Skipped { to, why } if json => {
+            out::line(json!({ "skipped_to": to, "why": show::skipped(*to, *why) }))?;
+        }
+        ConversationEvent::Skipped { to, why } => out::note(show::skipped(*to, *why)),
+        ConversationEvent::Reset { first, .. } => {
+            out::note(format_args!("the relay was restored from a backup: discard events from {first} on"));
+        }
+        _ => {}
     }
+    Ok(())
 }

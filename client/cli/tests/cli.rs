@@ -56,7 +56,7 @@ fn an_unreachable_relay_is_named() {
     let address = silent.local_addr().unwrap().to_string();
     data_folder(folder.path(), &address);
     let (status, text) = fails(folder.path(), &["send", "lobby:main", "hello", "--as", "alice"]);
-    assert_eq!(status, 1);
+    assert_eq!(status, 3, "{text}");
     assert!(text.contains(&format!("Is a relay running at {address}?")), "{text}");
     assert!(text.contains("quip-relay --data quip-data"), "{text}");
 }

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 
 use crate::{
     args::{ChatArgs, Common},
-    connect, people, show,
+    connect,
+    contact::Contact,
+    people, show,
 };
 
 mod commands;
@@ -44,7 +46,7 @@ pub(crate) async fn run(common: &Common, client: &Client, args: &ChatArgs) -> an
         answers: FuturesUnordered::new(),
         latest: Latest::default(),
         at: Place::default(),
-        online: true,
+        contact: Contact::default(),
         input: true,
         typing: true,
     };
@@ -80,7 +82,7 @@ struct Chat {
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
     latest: Latest,
     at: Place,
-    online: bool,
+    contact: Contact,
     /// The input has not ended.
     input: bool,
     /// The user has not asked to quit.
@@ -221,17 +223,12 @@ impl Chat {
 
     fn connection(&mut self, state: &mut watch::Receiver<ConnectionState>) -> anyhow::Result<()> {
         let state = state.borrow_and_update().clone();
-        match state {
-            ConnectionState::Connecting { .. } if self.online => {
-                self.online = false;
-                self.screen.note("disconnected; reconnecting (what you type is queued)")?;
-            }
-            ConnectionState::Online { .. } if !self.online => {
-                self.online = true;
-                self.screen.note("reconnected")?;
-            }
-            ConnectionState::Closed(reason) => bail!("disconnected for good: {reason}{}", self.unsent()),
-            _ => {}
+        if let ConnectionState::Closed(reason) = state {
+            bail!("disconnected for good: {reason}{}", self.unsent());
+        }
+        if let Some(text) = self.contact.take(&state) {
+            let queued = if self.contact.is_good() { "" } else { "; what you type is queued" };
+            self.screen.note(&format!("{text}{queued}"))?;
         }
         Ok(())
     }

@@ -4,9 +4,7 @@
 //! nobody can type at that place.
 
 use jiff::{Timestamp, tz::TimeZone};
-use quip_client::{
-    ClientEvent, Content, ConversationId, Entry, OwnedEvent, PresenceState, SkipReason, kind, role,
-};
+use quip_client::{ClientEvent, Content, ConversationId, Entry, OwnedEvent, PresenceState, SkipReason, kind, role};
 use quip_protocol::Kind;
 
 pub(crate) mod cells;
