@@ -182,6 +182,15 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_answer_is_not_to_be_repeated_blindly() {
+        let words = |error, kept| ending::words(&unanswered(error, kept));
+        assert!(words(ReceiptError::Closed, true).contains("--state file"));
+        assert!(words(ReceiptError::Closed, false).contains("`quip history`"), "nothing keeps it");
+        assert!(words(ReceiptError::Unknown, true).contains("`quip history`"), "it is not sent again");
+        assert!(words(ReceiptError::Refused(Code::RATE), true).contains("refused"));
+    }
+
+    #[test]
     fn a_certificate_that_is_not_trusted_is_never_a_relay_that_is_not_running() {
         let (name, names) = ("a".to_owned(), Vec::new());
         let day = Duration::from_secs(86_400);

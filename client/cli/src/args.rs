@@ -134,7 +134,8 @@ pub(crate) struct ChatArgs {
 pub(crate) struct SendArgs {
     /// The conversation; joined if necessary.
     pub(crate) target: TargetArg,
-    /// The message; "-" sends each line of standard input. Put "--" before a message that begins with a dash.
+    /// The message; "-" sends each line of standard input. Put "--" before a message that begins with a dash, and
+    /// all options before that.
     #[arg(required = true, num_args = 1..)]
     pub(crate) text: Vec<String>,
 }

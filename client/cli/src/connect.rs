@@ -2,7 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use quip_client::{Client, Code, Conversation, OpenError, OpenOptions, RequestError, Start};
 use thiserror::Error;
 
@@ -61,31 +61,34 @@ pub(crate) async fn open(client: &Client, target: &TargetArg, start: Start) -> a
             Some(event) = told.next() => show::behind(&event, asked).into_iter().for_each(out::note),
         }
     };
-    opened.map_err(|error| {
-        let hint = open_hint(&error, target);
-        anyhow::Error::new(error).context(format!("cannot open {target}{hint}"))
-    })
+    opened.map_err(|error| cannot_open(error, target))
 }
 
-/// Adds a hint to a failed request.
-pub(crate) fn request(error: RequestError, target: &TargetArg) -> anyhow::Error {
-    let hint = match &error {
-        RequestError::Refused { code: Code::NOT_FOUND, .. } => {
-            format!("{target} not found, or you were never a member; `quip chat {target}` joins it")
-        }
-        _ => format!("cannot read {target}"),
+/// Why a conversation was not opened, in the words of the command line.
+pub(crate) fn cannot_open(error: OpenError, target: &TargetArg) -> anyhow::Error {
+    let why = match &error {
+        OpenError::Refused { code: Code::NOT_FOUND, .. } => not_found(target),
+        OpenError::Refused { code: Code::FORBIDDEN, .. } => "this token may not join it",
+        OpenError::Refused { code: Code::BEHIND, .. } => "the relay's log ends before that place",
+        _ => return anyhow::Error::new(error).context(format!("cannot open {target}")),
     };
-    anyhow::Error::new(error).context(hint)
+    anyhow!("cannot open {target}: {why}")
 }
 
-fn open_hint(error: &OpenError, target: &TargetArg) -> &'static str {
-    let OpenError::Refused { code, .. } = error else { return "" };
-    match (*code, target) {
-        (Code::NOT_FOUND, TargetArg::Id(_)) => ": not found, or you are not a member",
-        (Code::NOT_FOUND, _) => ": not found, and this token may not create it",
-        (Code::BEHIND, _) => ": the relay's log ends before that place",
-        (Code::FORBIDDEN, _) => ": this token may not join it",
-        _ => "",
+/// Why a request failed, in the words of the command line.
+pub(crate) fn request(error: RequestError, target: &TargetArg) -> anyhow::Error {
+    match error {
+        RequestError::Refused { code: Code::NOT_FOUND, .. } => anyhow!("cannot read {target}: {}", not_found(target)),
+        error => anyhow::Error::new(error).context(format!("cannot read {target}")),
+    }
+}
+
+/// The relay does not tell what does not exist from what is hidden.
+fn not_found(target: &TargetArg) -> &'static str {
+    match target {
+        TargetArg::Room(_) => "not found, or you are not a member; `quip chat` joins a room, and creates it if you may",
+        TargetArg::Direct(_) => "not found: nothing was said yet",
+        TargetArg::Id(_) => "not found, or you are not a member; `quip list` shows your conversations",
     }
 }
 
@@ -97,11 +100,21 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::ending;
 
     #[test]
-    fn the_hint_for_not_found_is_to_join() {
-        let refused =
-            RequestError::Refused { code: Code::NOT_FOUND, retry_after: Default::default(), text: String::new() };
-        assert!(format!("{:#}", request(refused, &"lobby:main".parse().unwrap())).contains("quip chat lobby:main"));
+    fn what_is_not_found_is_said_once_with_what_to_do() {
+        let (code, retry_after) = (Code::NOT_FOUND, Duration::ZERO);
+        let id = format!("02{}", "ab".repeat(15));
+        for (target, advice) in
+            [("lobby:main", "`quip chat` joins"), ("@bob", "nothing was said"), (&id, "`quip list`")]
+        {
+            let target = target.parse().unwrap();
+            let request = request(RequestError::Refused { code, retry_after, text: String::new() }, &target);
+            let open = cannot_open(OpenError::Refused { code, retry_after, text: String::new() }, &target);
+            for text in [ending::words(&request), ending::words(&open)] {
+                assert!(text.contains(advice) && text.matches("not found").count() == 1, "{text}");
+            }
+        }
     }
 }

@@ -73,7 +73,7 @@ async fn leave(common: &Common, client: &Client, target: &TargetArg) -> anyhow::
 
 async fn open(client: &Client, target: &TargetArg) -> anyhow::Result<Sender> {
     let opened = client.open(target.target(), OpenOptions::member().start(Start::Now)).await;
-    let group = opened.with_context(|| format!("cannot open {target}; are you a member?"))?;
+    let group = opened.map_err(|error| connect::cannot_open(error, target))?;
     Ok(group.split().0)
 }
 

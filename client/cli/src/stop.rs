@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    pin::pin,
+    pin::{Pin, pin},
     thread,
     time::{Duration, Instant},
 };
@@ -96,22 +96,23 @@ where
         }
     };
     tell.send_replace(Some(stop.clone()));
-    if watch.winds_up
-        && let Ok(result) = timeout(ANSWERS, &mut running).await
-    {
-        timeout(GOODBYE, client.close()).await.ok();
-        return result;
-    }
-    // Closing does not wait for the answers of conversations that a command still holds.
-    if watch.winds_up
-        && let Ok(((), result)) = timeout(GOODBYE, join(client.close(), &mut running)).await
-    {
-        return result;
-    }
+    wind_up(client, watch, running).await.unwrap_or_else(|| Err(stop.into()))
+}
+
+/// Says goodbye. Returns the result of a command that ends by itself.
+async fn wind_up<R: Future>(client: &Client, watch: Watch, mut running: Pin<&mut R>) -> Option<R::Output> {
+    // A command is kept until the client is closed: that waits for answers only where nobody holds a conversation any more.
     if !watch.winds_up {
         timeout(GOODBYE, client.close()).await.ok();
+        return None;
     }
-    Err(stop.into())
+    if let Ok(result) = timeout(ANSWERS, &mut running).await {
+        timeout(GOODBYE, client.close()).await.ok();
+        return Some(result);
+    }
+    // Now the command learns that no answers will come.
+    let ended = timeout(GOODBYE, join(client.close(), running)).await;
+    ended.ok().map(|((), result)| result)
 }
 
 /// Waits for a reason to end, and says meanwhile whether there is a relay.

@@ -1,11 +1,16 @@
 //! `quip send TARGET -`: every line is accounted for, whatever happens to one of them.
 
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
 use anyhow::{Context, Result, ensure};
 use quip_relay::auth::TokenRequest;
 use quip_tests::relay::HOUR;
 
 use super::{
-    quip::{How, Quip, line},
+    quip::{How, Quip, into_full, line},
     scene::{Command, Scene},
 };
 
@@ -75,10 +80,7 @@ async fn a_reader_that_goes_away_loses_no_line() -> Result<()> {
 #[tokio::test]
 async fn an_output_that_is_full_is_no_success() -> Result<()> {
     let scene = Scene::new("").await?;
-    let script = "exec \"$@\" >/dev/full".to_owned();
-    let program = quip_tests::relay::binary("quip").display().to_string();
-    let args = [&["-c".into(), script, "sh".into(), program], &send(&scene)[..]].concat();
-    let mut quip = Quip::start_program("sh".as_ref(), &args, How::Read)?;
+    let mut quip = Quip::start_program("sh".as_ref(), &into_full(&send(&scene)), How::Read)?;
     quip.input(b"one\n")?;
     quip.end_input();
     ensure!(quip.end().await? == 1);
@@ -100,5 +102,31 @@ async fn a_message_that_looks_like_an_option_is_no_wish_for_help() -> Result<()>
     ensure!(status == 0 && said.is_empty(), "{said}");
     let _seq: u64 = printed.trim().parse().context("a seq")?;
     ensure!(scene.texts().await? == ["-hello"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_has_no_answer_is_perhaps_stored_and_the_state_file_makes_sure_of_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("state");
+    let state = ["--state", path.to_str().context("a path")?];
+    let scene = Scene::new("").await?;
+    let mut quip = scene.start(Command::Send, false, &state).await?;
+    scene.relay.signal("STOP")?;
+    quip.input(b"second\n")?;
+    let queued = || fs::read(&path).is_ok_and(|bytes| bytes.windows(6).any(|window| window == b"second"));
+    quip.until("a line in the state file", queued).await?;
+    let since = Instant::now();
+    quip.signal("INT")?;
+    let status = quip.end().await?;
+    ensure!(status == 130 && since.elapsed() < Duration::from_secs(4), "{status}, {:?}", since.elapsed());
+    let said = quip.errors();
+    ensure!(said.contains("ended by SIGINT; 1 line stored\n  line 2: perhaps stored: no answer came"), "{said}");
+    ensure!(said.contains("the next command with this --state file"), "{said}");
+    scene.relay.signal("CONT")?;
+    let again = line(&scene.relay, &Command::Send.user(), &[&["send", &scene.group, "third"], &state[..]].concat());
+    let (status, _, said) = Quip::run(&again, b"").await?;
+    ensure!(status == 0, "{said}");
+    ensure!(scene.texts().await? == ["first", "second", "third"]);
     Ok(())
 }

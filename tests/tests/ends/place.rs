@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    quip::{How, Quip, line},
+    quip::{How, Quip, into_full, line},
     scene::{Command, Scene},
 };
 
@@ -74,5 +74,21 @@ async fn a_tail_that_is_killed_repeats_and_loses_nothing() -> Result<()> {
         last = *seqs.last().context("some")?;
         head = scene.post("more").await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_comes_again() -> Result<()> {
+    let mut scene = Scene::new("").await?;
+    let folder = tempfile::tempdir()?;
+    let state = folder.path().join("state").display().to_string();
+    scene.post("one").await?;
+    let (_, printed, _) = Quip::run(&tail(&scene, &state, "beginning", &["--count", "1"]), b"").await?;
+    let first = *seqs(&printed)?.first().context("an event")?;
+    let full = into_full(&tail(&scene, &state, "last", &[]));
+    let mut quip = Quip::start_program("sh".as_ref(), &full, How::Read)?;
+    ensure!(quip.end().await? == 1, "{}", quip.errors());
+    let (_, printed, _) = Quip::run(&tail(&scene, &state, "last", &["--count", "1"]), b"").await?;
+    ensure!(seqs(&printed)? == [first + 1], "{printed}");
     Ok(())
 }

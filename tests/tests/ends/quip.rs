@@ -50,6 +50,12 @@ pub(super) fn line(relay: &Relay, user: &str, args: &[&str]) -> Vec<String> {
     args.iter().chain(&login).map(|arg| (*arg).to_owned()).collect()
 }
 
+/// The same for a shell that gives it an output which is full.
+pub(super) fn into_full(args: &[String]) -> Vec<String> {
+    let program = binary("quip").display().to_string();
+    [&["-c".to_owned(), "exec \"$@\" >/dev/full".to_owned(), "sh".to_owned(), program], args].concat()
+}
+
 impl Quip {
     pub(super) fn start(args: &[String], how: How) -> Result<Self> {
         Self::start_program(&binary("quip"), args, how)
