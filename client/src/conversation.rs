@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -106,6 +106,11 @@ impl Conversation {
     /// Returns the next event, or `None` after the last one. Cancel safe.
     pub async fn next(&mut self) -> Option<ConversationEvent> {
         self.events.next().await
+    }
+
+    /// [`Events::try_next`].
+    pub fn try_next(&mut self) -> Option<ConversationEvent> {
+        self.events.try_next()
     }
 
     /// [`Events::acknowledge`].
@@ -334,6 +339,15 @@ impl Events {
         poll_fn(|cx| self.poll(cx)).await
     }
 
+    /// Returns the next event if there is one, without waiting: for an app that looks once in a frame. The last one is
+    /// [`ConversationEvent::Ended`].
+    pub fn try_next(&mut self) -> Option<ConversationEvent> {
+        match self.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(event) => event,
+            Poll::Pending => None,
+        }
+    }
+
     /// The cursor after the last returned event, to store together with the app's own data.
     pub fn cursor(&self) -> Cursor {
         self.handle.shared.with(|core| core.given())
@@ -372,6 +386,18 @@ impl Receipt {
     /// The send number in this conversation, equal to [`crate::OwnedEvent::own`].
     pub fn n(&self) -> u64 {
         self.n
+    }
+
+    /// Whether the command is durable by now; `None` while there is no answer.
+    ///
+    /// # Errors
+    /// As for [`Self::accepted`].
+    pub fn try_accepted(&mut self) -> Option<Result<Accepted, ReceiptError>> {
+        match self.fate.try_recv() {
+            Ok(fate) => Some(fate),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(ReceiptError::Closed)),
+        }
     }
 
     /// Waits until the command is durable, through reconnects. Dropping the receipt does not cancel the command.

@@ -195,7 +195,8 @@ pub enum ClientEvent {
         /// The text.
         text: String,
     },
-    /// Reconnected. Earlier events, above all presence, may be out of date.
+    /// Connected again, or for the first time after [`crate::Client::start`]. Earlier events, above all presence, may be out of
+    /// date.
     Reconnected {
         /// The relay's name.
         relay: String,
@@ -248,6 +249,11 @@ impl ClientEvents {
     /// Returns the next event, or `None` when the client is closed. Cancel safe.
     pub async fn next(&mut self) -> Option<ClientEvent> {
         self.inbox.recv().await
+    }
+
+    /// Returns the next event if there is one, without waiting.
+    pub fn try_next(&mut self) -> Option<ClientEvent> {
+        self.inbox.try_recv().ok()
     }
 }
 

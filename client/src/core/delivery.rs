@@ -95,7 +95,8 @@ impl Delivery {
         if self.given.is_none() {
             // The app leaves its place in another log when it takes the reset, not before.
             let place = asked.filter(|asked| asked.generation != 0).unwrap_or(cursor);
-            (self.given, self.taken) = (Some(place), Some(place));
+            // It counts as taken once the app asks for events: one that only sends keeps its place.
+            self.given = Some(place);
         }
         self.cursor = Some(cursor);
         self.at = cursor.seq;

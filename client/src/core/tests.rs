@@ -748,6 +748,17 @@ fn without_a_reader_nothing_waits_and_nothing_counts_as_taken() {
 
 // --- Joining and ending ---
 
+#[test]
+fn an_app_that_asks_for_no_events_keeps_its_place() {
+    let mut room = Room::new(OpenOptions::member().start(Start::Now), SavedConversation::default());
+    room.connect();
+    room.opened(9, 10, 0, &[]);
+    room.core.reader_gone();
+    room.wait(200);
+    room.poll();
+    assert_eq!(room.kept().cursor, None);
+}
+
 fn join() -> OpenOptions {
     OpenOptions::join().start(Start::Last(2))
 }
