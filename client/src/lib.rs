@@ -76,6 +76,8 @@ mod net;
 mod platform;
 mod request;
 mod socket;
+#[doc = include_str!("../STATES.md")]
+pub mod states {}
 mod store;
 mod target;
 mod token;

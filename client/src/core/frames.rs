@@ -20,6 +20,11 @@ pub(super) fn is_join(command: &[u8]) -> bool {
     matches!(decode(command), Some(ToRelay::Open(_)))
 }
 
+/// Whether a command is a message, which always makes an event.
+pub(super) fn is_post(command: &[u8]) -> bool {
+    matches!(decode(command), Some(ToRelay::Post(_)))
+}
+
 /// The same command with another number; `None` if it is not a command.
 pub(super) fn renumber(command: &[u8], n: u64) -> Option<Bytes> {
     Some(match decode(command)? {

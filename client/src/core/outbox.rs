@@ -237,8 +237,12 @@ impl Outbox {
     /// Applies the relay's last decided `n` and recent outcomes. `same_log`: the numbers are of the relay's current log.
     pub(super) fn opened(&mut self, last_n: u64, outcomes: impl Iterator<Item = Outcome>, same_log: bool) {
         for outcome in outcomes {
-            if self.find(outcome.n).is_some_and(|at| !self.items[at].displaced) {
+            let Some(item) = self.find(outcome.n).map(|at| &mut self.items[at]) else { continue };
+            if item.is_answered_by(outcome) {
                 self.settle(outcome.n, fate(outcome));
+            } else if same_log {
+                // A copy of it that is still on its way is refused for the same reason.
+                (item.displaced, item.doubtful) = (true, false);
             }
         }
         if same_log {
@@ -323,6 +327,16 @@ impl Outbox {
 
     fn find(&self, n: u64) -> Option<usize> {
         self.items.binary_search_by_key(&n, |item| item.n).ok()
+    }
+}
+
+impl Item {
+    /// Whether an outcome can be that of this command. A join that found its number by trying may be decided later under a
+    /// number that it tried.
+    fn is_answered_by(&self, outcome: Outcome) -> bool {
+        let was_sent = self.sent || self.doubtful;
+        let made_nothing = outcome.code == Code::DONE && outcome.seq == 0;
+        !self.displaced && was_sent && !(made_nothing && frames::is_post(&self.frame))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One rule of the protocol after the other: what comes in, and exactly what goes out.
 
+mod states;
 mod traces;
 
 use std::{task::Waker, time::Duration};
@@ -411,6 +412,20 @@ fn a_decision_of_what_is_to_be_sent_again_counts() {
     let mut late = room.send("c");
     room.rejected(3, Code::NO_TARGET);
     assert_eq!(told(&mut late), None);
+}
+
+#[test]
+fn an_outcome_of_something_else_is_not_the_outcome_of_a_message() {
+    // One that was sent, whose number a late copy of a join has used, and one that was never sent.
+    let mut room = Room::open(4);
+    let mut sent = room.send("a");
+    room.out();
+    room.core.disconnected();
+    let mut unsent = room.send("b");
+    room.connect();
+    room.opened(5, 5, 2, &[outcome(1, Code::DONE, 0), outcome(2, Code::DONE, 5)]);
+    assert_eq!((told(&mut sent), told(&mut unsent)), (None, None));
+    assert_eq!(room.out(), ["3 a", "4 b"]);
 }
 
 #[test]

@@ -88,7 +88,8 @@ impl Trace {
         };
         let outcomes: Vec<_> = match words {
             ["outcomes", outcomes @ ..] => {
-                outcomes.chunks(2).map(|pair| outcome(pair[0].parse().expect("a number"), code(pair[1]), 0)).collect()
+                let outcome = |pair: &[&str]| outcome(pair[0].parse().expect("a number"), code(pair[1]), self.head);
+                outcomes.chunks(2).map(outcome).collect()
             }
             _ => Vec::new(),
         };

@@ -130,7 +130,7 @@ fn refuses(kind: u64, code: Code) -> bool {
 /// Of a command of one who is not a member.
 const OUTSIDE: [Code; 3] = [Code::NOT_FOUND, Code::NOT_A_MEMBER, Code::BANNED];
 /// Of an open by one who is not a member.
-const OPEN: [Code; 3] = [Code::NOT_FOUND, Code::FORBIDDEN, Code::BANNED];
+pub(super) const OPEN: [Code; 3] = [Code::NOT_FOUND, Code::FORBIDDEN, Code::BANNED];
 /// Of a request by one who is not a member.
 const REQUEST: [Code; 2] = [Code::NOT_FOUND, Code::NOT_A_MEMBER];
 /// How long an answer may take.

@@ -1,12 +1,15 @@
 //! The fate of a command is what was decided, and what it asked for happened once or, if it was refused, never.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use quip_client::{Accepted, ReceiptError, kind};
 use quip_protocol::{Code, ConversationId, DeviceId};
 
-use super::{Found, Promise, Violation};
+use super::{Found, Promise, Violation, codes::OPEN};
 use crate::{
     history::{App, Device, History, Ticket},
     logs::Logs,
@@ -15,7 +18,13 @@ use crate::{
 
 /// Judges what became of commands.
 pub(super) fn check(history: &History, logs: &Logs) -> Vec<Violation> {
-    let mut check = Check { history, found: Found::new(logs), sent: BTreeMap::new(), ids: BTreeMap::new() };
+    let mut check = Check {
+        history,
+        found: Found::new(logs),
+        sent: BTreeMap::new(),
+        ids: BTreeMap::new(),
+        unopened: BTreeSet::new(),
+    };
     for (at, device, app) in history.apps() {
         check.step(at, device, app);
     }
@@ -32,6 +41,8 @@ struct Check<'a> {
     sent: BTreeMap<Ticket, Sent>,
     /// The ids that a device has connected with: one, unless its store was lost.
     ids: BTreeMap<Device, DeviceId>,
+    /// Conversations that a device uses without having waited for the opening.
+    unopened: BTreeSet<(Device, ConversationId)>,
 }
 
 struct Sent {
@@ -67,6 +78,8 @@ impl Check<'_> {
                 let (conversation, kind, body) = (*conversation, *kind, body.clone());
                 self.sent.insert(*ticket, Sent { at: now, device, conversation, kind, body, fate: None });
             }
+            App::Opened { conversation, waited: false, .. } => _ = self.unopened.insert((device, *conversation)),
+            App::Opened { conversation, .. } => _ = self.unopened.remove(&(device, *conversation)),
             App::Fate { ticket, fate } => self.fate(now, *ticket, *fate),
             _ => {}
         }
@@ -100,7 +113,9 @@ impl Check<'_> {
             Err(ReceiptError::Refused(code)) => {
                 let by = self.ids.get(&device).map(|known| (id, user.clone(), *known));
                 let mut decided = logs.filter_map(|log| log.truth.outcomes.get(by.as_ref()?)).flatten();
-                if !decided.any(|outcome| outcome.code == code) {
+                // One that was sent before the opening is refused with it.
+                let unopened = OPEN.contains(&code) && self.unopened.contains(&(device, id));
+                if !unopened && !decided.any(|outcome| outcome.code == code) {
                     let what = format!("{ticket:?} was refused with {code:?}, which was never decided");
                     self.found.add(now, Promise::Fate, what);
                 }
