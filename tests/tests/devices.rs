@@ -199,6 +199,47 @@ async fn read_marks_merge_to_the_highest_on_all_devices() -> Result<()> {
 }
 
 #[tokio::test]
+async fn neither_own_messages_nor_deleted_ones_are_unread_on_any_device() -> Result<()> {
+    let relay = Relay::start()?;
+    let (one, mut two) = (device(&relay, "alice", 1).await?, device(&relay, "alice", 2).await?);
+    let bob = device(&relay, "bob", 1).await?;
+    let (mut at_one, opening) = one.enter(&direct("bob")).await?;
+    let (mut at_bob, _) = bob.reopen(&direct("alice"), Start::Now).await?;
+    let marked = async |raw: &mut Raw| -> Result<(ConversationId, u64, u64)> {
+        let frame = raw.told::<Marked>().await?;
+        let marked = frame.to::<Marked>().context("a mark")?;
+        Ok((marked.conversation, marked.seq, marked.number))
+    };
+    let unread = async |raw: &Raw| -> Result<(u64, u64)> {
+        let (entries, _) = raw.ask(&List { after: ConversationId([0; 16]), limit: 10 }).await?;
+        let entry = entries[0].to::<Entry<'_>>().context("an entry")?;
+        Ok((entry.read, entry.number - entry.read_number))
+    };
+    at_one.post_accepted(2, "hello").await?;
+    assert_eq!(marked(&mut two).await?, (opening.id, 1, 1), "the device that did not say it");
+    assert_eq!((unread(&one).await?, unread(&bob).await?), ((1, 0), (0, 1)));
+
+    // An answer to what was not read, and a mark that was on its way meanwhile.
+    assert_eq!(at_bob.seen().await?.body, b"hello");
+    at_bob.post_accepted(1, "psst").await?;
+    assert_eq!(at_one.seen().await?.body, b"psst");
+    at_one.post_accepted(3, "what?").await?;
+    assert_eq!(marked(&mut two).await?, (opening.id, 1, 2));
+    assert_eq!((unread(&one).await?, unread(&bob).await?), ((1, 1), (0, 2)));
+    at_one.send(&Mark { seq: 2, number: 2 }).await?;
+    assert_eq!(marked(&mut two).await?, (opening.id, 2, 3));
+
+    // The newest message is deleted.
+    assert_eq!(at_bob.seen().await?.body, b"what?");
+    at_bob.post_accepted(2, "a slip").await?;
+    assert_eq!(unread(&one).await?, (2, 1));
+    at_bob.done(&Delete { n: 3, target: 4 }).await?;
+    let (_, opened) = two.reopen(&direct("bob"), Start::Now).await?;
+    assert_eq!((unread(&one).await?, opened.read), ((2, 0), 2));
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_is_not_open_is_announced_on_the_session() -> Result<()> {
     let relay = Relay::start()?;
     let (mut alice, mut other) = (device(&relay, "alice", 1).await?, device(&relay, "alice", 2).await?);

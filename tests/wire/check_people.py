@@ -11,22 +11,50 @@ from relay import NONE, Relay
 
 @check("read marks: the highest counts, above the head it is the head, all connections are told")
 def _(relay):
-    [ann] = people(relay, "ann")
+    ann, bob = people(relay, "ann", "bob")
     other = Client(relay, ann.user)
     other.welcomed()
-    room = ann.join(a_room())
+    name = a_room()
+    room, at_bob = ann.join(name), bob.join(name)
     for n in range(2, 5):
-        room.post(n, "x")
-    settle_all(room, 3)
+        at_bob.post(n, "x")
+    settle_all(at_bob, 3)
     room.send(frame("Mark", seq=2, number=1))
     for session in (ann.session, other.session):
         marked = session.find("Marked")
         same((marked.conversation, marked.seq, marked.number), (room.first.conversation, 2, 1))
     room.send(frame("Mark", seq=1, number=9) + frame("Mark", seq=99, number=99))
     marked = other.session.find("Marked")
-    same((marked.seq, marked.number), (4, 3))
+    same((marked.seq, marked.number), (5, 3))
     entries, _ = other.ask("List", limit=100)
-    same([(entry.read, entry.number - entry.read_number) for entry in entries], [(4, 0)])
+    same([(entry.read, entry.number - entry.read_number) for entry in entries], [(5, 0)])
+
+
+@check("unread: neither what one says oneself nor what was deleted")
+def _(relay):
+    ann, bob = people(relay, "ann", "bob")
+    other = Client(relay, ann.user)
+    other.welcomed()
+    name = a_room()
+    room, at_bob = ann.join(name), bob.join(name)
+
+    def unread(who):
+        return [(entry.read, entry.number - entry.read_number) for entry in who.ask("List", limit=100)[0]]
+
+    room.post(2, "a")
+    settle_all(room, 1)
+    marked = other.session.find("Marked")
+    first = marked.seq
+    same((marked.conversation, marked.number, unread(ann)), (room.first.conversation, 1, [(first, 0)]))
+    for n in range(2, 4):
+        at_bob.post(n, "b")
+    settle_all(at_bob, 2)
+    room.post(3, "an answer to what was not read")
+    settle_all(room, 1)
+    same((other.session.find("Marked").number, unread(ann)), (2, [(first, 2)]))
+    at_bob.command("Delete", n=4, target=first + 1)
+    settle_all(at_bob, 1)
+    same((unread(ann), unread(bob)), ([(first, 1)], [(0, 2)]))
 
 
 @check("presence: of the others on the session stream, offline after BYE, PresenceIn has oneself")

@@ -17,7 +17,7 @@ pub use record::{
 
 /// The version of the fold. It is incremented when the same commands on the same records get another result. A log that is not
 /// empty is replayed only by the version that folded it first.
-pub const FOLD_VERSION: u64 = 4;
+pub const FOLD_VERSION: u64 = 5;
 
 /// Milliseconds since the Unix epoch.
 pub type Timestamp = u64;

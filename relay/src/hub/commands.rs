@@ -85,6 +85,7 @@ impl<P: Port> Hub<P> {
     }
 
     fn order(&mut self, stream: StreamKey, n: u64, mut command: Command, creates: bool) -> Next {
+        let is_message = matches!(command.action, Action::Post { .. });
         let is_addition = matches!(command.action, Action::Add { .. });
         let addition = is_addition.then(|| (command.conversation, command.by.clone()));
         if is_addition {
@@ -99,7 +100,7 @@ impl<P: Port> Hub<P> {
                 if creates {
                     self.links.charge_creation(stream, self.now);
                 }
-                if self.rooms.submitted(stream, n, self.now) {
+                if self.rooms.submitted(stream, n, is_message, self.now) {
                     self.deadlines.await_answer(stream, self.now);
                 }
                 Next::Frame

@@ -65,14 +65,17 @@ impl<P: Port> Hub<P> {
         match effect {
             Effect::Visible { user, to, role, .. } => {
                 self.membership(conversation, user, *to);
-                self.tell_changed(user, &Changed { conversation, head, number, role: *role });
+                self.tell_elsewhere(user, conversation, &Changed { conversation, head, number, role: *role });
             }
-            Effect::Touched { user } => {
-                self.tell_changed(user, &Changed { conversation, head, number, role: role::MEMBER });
+            Effect::Touched { user, .. } => {
+                self.tell_elsewhere(user, conversation, &Changed { conversation, head, number, role: role::MEMBER });
             }
-            Effect::Marked { user, mark } => {
-                for at in self.people.connections(user) {
-                    self.tell(at, &Marked { conversation, seq: mark.seq, number: mark.number });
+            Effect::Marked { user, seq, number } => {
+                let marked = Marked { conversation, seq: *seq, number: *number };
+                match &change.event {
+                    // What they said themselves, where it is open, comes on its stream.
+                    Some(_) => self.tell_elsewhere(user, conversation, &marked),
+                    None => self.people.connections(user).into_iter().for_each(|at| self.tell(at, &marked)),
                 }
             }
             Effect::Seen { user, at } => self.people.written(user, *at),

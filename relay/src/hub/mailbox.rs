@@ -129,7 +129,7 @@ mod tests {
         let user = UserId::parse("ann").unwrap();
         let record = EventRecord { user, device: DeviceId([1; 16]), n: 1, frame: Bytes::from_static(b"frame") };
         let effects = vec![
-            Effect::Touched { user: record.user.clone() },
+            Effect::Touched { user: record.user.clone(), other: record.user.clone() },
             Effect::Rewritten { seq: 1, record: record.clone() },
             Effect::Rewritten { seq: 2, record: record.clone() },
         ];

@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quip_protocol::{
-    Code, Items, Message, UserId, grease, limit,
-    session::{Changed, GoAway, Hello, Refreshed, Welcome},
+    Code, ConversationId, Items, Message, UserId, grease, limit,
+    session::{GoAway, Hello, Refreshed, Welcome},
 };
 
 use super::{
@@ -93,11 +93,11 @@ impl<P: Port> Hub<P> {
         self.links.tell(at, message, &mut self.port);
     }
 
-    /// Tells a user's connections that do not have a conversation open that it changed.
-    pub(super) fn tell_changed(&mut self, user: &UserId, changed: &Changed) {
+    /// Puts a message on the session streams of a user's connections that do not have a conversation open.
+    pub(super) fn tell_elsewhere<M: Message>(&mut self, user: &UserId, id: ConversationId, message: &M) {
         for at in self.people.connections(user) {
-            if self.links.stream_of(at, changed.conversation).is_none() {
-                self.tell(at, changed);
+            if self.links.stream_of(at, id).is_none() {
+                self.tell(at, message);
             }
         }
     }

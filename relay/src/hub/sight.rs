@@ -97,6 +97,7 @@ mod tests {
             reverted: 0,
             policy: Policy::default(),
             naming: Naming::Group(String::new()),
+            deleted: Vec::new(),
         };
         let intervals: Vec<_> = visible.iter().map(|(from, to)| Interval { from: *from, to: *to }).collect();
         let (latest, earlier) = intervals.split_last().unwrap();

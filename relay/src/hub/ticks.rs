@@ -83,7 +83,7 @@ impl<P: Port> Hub<P> {
         for notification in self.people.notify(pages, self.now) {
             let (conversation, head, number) = (notification.id, notification.head, notification.number);
             for (user, role) in notification.members {
-                self.tell_changed(&user, &Changed { conversation, head, number, role });
+                self.tell_elsewhere(&user, conversation, &Changed { conversation, head, number, role });
             }
         }
         self.read_members();

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The format that this version writes: key layouts, record versions, files.
-pub(crate) const FORMAT: u32 = 7;
+pub(crate) const FORMAT: u32 = 8;
 
 /// What a store may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

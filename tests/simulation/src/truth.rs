@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use quip_client::OwnedEvent;
-use quip_core::{By, Effect, EventRecord, Key, Loaded, MarkRecord, Record, fold, keys};
+use quip_core::{By, Effect, EventRecord, Key, Loaded, Record, fold, keys};
 use quip_order::Ordered;
 use quip_protocol::{
     ConversationId, DeviceId, Event, Kind, UserId,
@@ -21,8 +21,8 @@ pub struct Truth {
     pub conversations: BTreeMap<ConversationId, Conversation>,
     /// What each device was to be told of its commands.
     pub outcomes: BTreeMap<(ConversationId, UserId, DeviceId), Vec<Outcome>>,
-    /// Where users marked what they have read.
-    pub marks: BTreeMap<(ConversationId, UserId), Vec<MarkRecord>>,
+    /// Up to which events users had read, each time that it was told.
+    pub marks: BTreeMap<(ConversationId, UserId), Vec<u64>>,
 }
 
 /// One conversation.
@@ -90,14 +90,14 @@ impl Truth {
         conversation.events.extend(folded.event.map(|event| Stored::read(&event.record, now)));
         for effect in folded.effects {
             match effect {
-                Effect::Visible { user, from, to, role } => {
+                Effect::Visible { user, from, to, role, .. } => {
                     conversation.visible.entry(user).or_default().push(Visible { since: now, from, to, role });
                 }
                 Effect::Rewritten { seq, record } => {
                     let tombstone = Stored::read(&record, now);
                     conversation.events[seq as usize - 1].tombstones.push((tombstone.kind, tombstone.body));
                 }
-                Effect::Marked { user, mark } => self.marks.entry((id, user)).or_default().push(mark),
+                Effect::Marked { user, seq, .. } => self.marks.entry((id, user)).or_default().push(seq),
                 Effect::Trimmed { until, .. } => conversation.trimmed.push((now, until)),
                 Effect::Touched { .. } | Effect::Seen { .. } => {}
             }

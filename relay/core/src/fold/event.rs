@@ -54,6 +54,10 @@ impl Target {
         self.user == *user
     }
 
+    pub(super) fn number(&self) -> u64 {
+        self.origin.number
+    }
+
     /// The tombstones of this event and its `edits`, deleted by the event `by`.
     pub(super) fn tombstones<'a>(
         &'a self,

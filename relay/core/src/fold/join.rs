@@ -97,6 +97,7 @@ fn create(step: &mut Step<'_>, policy: Policy, naming: Naming) {
         reverted: 0,
         policy,
         naming,
+        deleted: Vec::new(),
     });
 }
 

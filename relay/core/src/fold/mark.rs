@@ -4,7 +4,7 @@ use quip_protocol::{ConversationId, UserId};
 
 use super::{Effect, Folded, Loaded};
 use crate::{
-    ConversationRecord, MarkRecord, MemberRecord, MemberState,
+    ConversationRecord, MarkRecord, MemberRecord,
     record::{ConversationKey, MarkKey, MemberKey},
 };
 
@@ -14,15 +14,14 @@ pub(super) fn mark(id: ConversationId, user: &UserId, seq: u64, number: u64, mut
     let mut mark = loaded.take::<MarkRecord>(MarkKey(user.clone(), id));
     let mut effects = Vec::new();
     if let (Some(conversation), Some(member), false) = (conversation.get(), member.get(), loaded.is_damaged) {
-        let old = mark.get().copied().unwrap_or_default();
         let seq = seq.min(conversation.head).min(member.to);
-        if seq > old.seq {
+        if seq > mark.get().map_or(0, |old| old.seq) {
             // One who has left learns nothing of what came later.
-            let is_member = member.state == MemberState::Member;
-            let last = if is_member { conversation.number } else { member.parting.number };
-            let new = MarkRecord { seq, number: number.min(last).max(old.number) };
-            mark.set(new);
-            effects.push(Effect::Marked { user: user.clone(), mark: new });
+            let number = number.min(member.last_number(conversation));
+            let mark = mark.change().get_or_insert_default();
+            mark.advance(seq, number);
+            let number = mark.read_number(conversation, member);
+            effects.push(Effect::Marked { user: user.clone(), seq, number });
         }
     }
     let mut folded = Folded { effects, ..Folded::default() };

@@ -16,7 +16,7 @@ use quip_protocol::{Code, UserId, conversation::Outcome};
 pub use self::loaded::Loaded;
 use self::{sends::Numbered, step::Step};
 use crate::{
-    Action, By, Command, EventRecord, JoinAs, Key, MarkRecord, Record, Timestamp,
+    Action, By, Command, EventRecord, JoinAs, Key, Record, Timestamp,
     record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, ReactionsKey, SendsKey, UserKey},
 };
 
@@ -66,18 +66,24 @@ pub enum Effect {
         to: u64,
         /// The role now; 0 = no longer a member.
         role: u8,
+        /// What the conversation is called for them, see [`Naming::shown`](crate::Naming::shown).
+        name: String,
     },
-    /// A direct conversation has a new event for this user.
+    /// A direct conversation has a new message for this user.
     Touched {
         /// Who.
         user: UserId,
+        /// The other user of the conversation.
+        other: UserId,
     },
-    /// A user's read mark moved.
+    /// A user's read mark moved, or they said something, which they have read.
     Marked {
         /// Who.
         user: UserId,
-        /// The new mark.
-        mark: MarkRecord,
+        /// Read up to this event.
+        seq: u64,
+        /// How many of the messages up to the newest are not unread, see [`MarkRecord::read_number`](crate::MarkRecord::read_number).
+        number: u64,
     },
     /// When a user was last heard from; reported even if it did not change.
     Seen {
@@ -122,7 +128,7 @@ pub fn keys(command: &Command) -> Vec<Key> {
     keys.extend(event.map(|seq| EventKey(id, seq).into()));
     keys.extend(edits.map(|seq| EditsKey(id, seq).into()));
     keys.extend(reactions.map(|seq| ReactionsKey(id, seq).into()));
-    if let Action::Mark { .. } = &command.action {
+    if let Action::Mark { .. } | Action::Post { .. } = &command.action {
         keys.push(MarkKey(user.clone(), id).into());
     }
     keys

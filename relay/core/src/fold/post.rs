@@ -16,6 +16,7 @@ pub(super) fn post(step: &mut Step<'_>, kind: u64, body: &[u8]) -> Verdict {
     step.member()?;
     may_write(step)?;
     let placed = step.append_raw(kind, body);
+    step.read_own(placed);
     touch(step);
     Ok(placed)
 }
@@ -56,6 +57,9 @@ pub(super) fn delete(step: &mut Step<'_>, target: u64) -> Verdict {
         return Err(Code::FORBIDDEN);
     }
     let placed = step.append(kind::DELETED, &event::Deleted { target });
+    if kind::counts(found.kind) {
+        step.change().delete(found.number());
+    }
     let edits = if noted(step) > 0 { step.edits.as_mut().and_then(|edits| edits.change().take()) } else { None };
     if let Some(reactions) = step.reactions.as_mut().filter(|reactions| reactions.get().is_some()) {
         *reactions.change() = None;
@@ -106,7 +110,7 @@ fn touch(step: &mut Step<'_>) {
     let Naming::Direct(a, b) = &step.conversation().naming else { return };
     let (a, b) = (a.clone(), b.clone());
     if a != b {
-        step.effects.push(Effect::Touched { user: b });
+        step.effects.push(Effect::Touched { user: b.clone(), other: a.clone() });
     }
-    step.effects.push(Effect::Touched { user: a });
+    step.effects.push(Effect::Touched { user: a, other: b });
 }

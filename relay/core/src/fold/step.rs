@@ -5,9 +5,12 @@ use serde::Serialize;
 
 use super::{Effect, Folded, Loaded, NewEvent, Write, about, loaded::Held};
 use crate::{
-    Authority, Command, ConversationRecord, EditsRecord, EventRecord, MemberRecord, MemberState, Naming, Parting,
-    ReactionsRecord, Recorded, SendsRecord, Timestamp,
-    record::{ConversationKey, EditsKey, EventKey, MemberKey, MembershipKey, MembershipRecord, ReactionsKey, SendsKey},
+    Action, Authority, Command, ConversationRecord, EditsRecord, EventRecord, MarkRecord, MemberRecord, MemberState,
+    Naming, Parting, ReactionsRecord, Recorded, SendsRecord, Timestamp,
+    record::{
+        ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, MembershipKey, MembershipRecord, ReactionsKey,
+        SendsKey,
+    },
 };
 
 /// Accepted, with the place of the event that it became, or refused.
@@ -37,6 +40,8 @@ pub(super) struct Step<'a> {
     /// The user that the command is about, if that is not the actor.
     target: Option<(&'a UserId, Held<MemberRecord>)>,
     pub(super) sends: Held<SendsRecord>,
+    /// How far the actor has read, if the command is a message.
+    mark: Option<Held<MarkRecord>>,
     /// The event that the command is about.
     pub(super) event: Option<Held<EventRecord>>,
     pub(super) edits: Option<Held<EditsRecord>>,
@@ -70,6 +75,7 @@ impl<'a> Step<'a> {
             actor: loaded.take(MemberKey(id, user.clone())),
             target: target.map(|target| (target, loaded.take(MemberKey(id, target.clone())))),
             sends: loaded.take(SendsKey(id, device, user.clone())),
+            mark: matches!(command.action, Action::Post { .. }).then(|| loaded.take(MarkKey(user.clone(), id))),
             event: about.event.map(|seq| loaded.take(EventKey(id, seq))),
             edits: about.edits.map(|seq| loaded.take(EditsKey(id, seq))),
             reactions: about.reactions.map(|seq| loaded.take(ReactionsKey(id, seq))),
@@ -93,6 +99,9 @@ impl<'a> Step<'a> {
         self.conversation.put(&mut writes, &mut unchanged);
         self.actor.put(&mut writes, &mut unchanged);
         self.sends.put(&mut writes, &mut unchanged);
+        if let Some(mark) = self.mark {
+            mark.put(&mut writes, &mut unchanged);
+        }
         if let Some((_, target)) = self.target {
             target.put(&mut writes, &mut unchanged);
         }
@@ -192,6 +201,16 @@ impl<'a> Step<'a> {
         Placed { seq, number }
     }
 
+    /// The acting member has read what they just said.
+    pub(super) fn read_own(&mut self, Placed { seq, .. }: Placed) {
+        let Self { conversation, actor, mark, .. } = self;
+        let (Some(conversation), Some(member), Some(mark)) = (conversation.get(), actor.get(), mark) else { return };
+        let mark = mark.change().get_or_insert_default();
+        mark.say(seq, conversation, member);
+        let (seq, number) = (mark.seq, mark.read_number(conversation, member));
+        self.effects.push(Effect::Marked { user: self.user.clone(), seq, number });
+    }
+
     /// Begins a membership with the event at `placed`, or without an event after the head. What the user could see before
     /// stays visible to them.
     pub(super) fn begin(&mut self, user: &UserId, role: u8, placed: Placed) {
@@ -205,7 +224,8 @@ impl<'a> Step<'a> {
         let (number, first_kept) = (conversation.number, conversation.first_kept);
         let before = self.membership(user);
         let earlier = before.map_or_else(Vec::new, |member| member.still_visible(from, first_kept));
-        self.effects.push(Effect::Visible { user: user.clone(), from, to: u64::MAX, role });
+        let name = self.conversation().naming.shown(user).to_owned();
+        self.effects.push(Effect::Visible { user: user.clone(), from, to: u64::MAX, role, name });
         let (state, parting) = (MemberState::Member, Parting::default());
         self.set_membership(user, MemberRecord { state, role, from, to: u64::MAX, number, at, parting, earlier });
     }
@@ -221,7 +241,8 @@ impl<'a> Step<'a> {
         let to = if placed.seq > 0 { placed.seq } else { conversation.head };
         let title = if let Naming::Group(title) = &conversation.naming { title.clone() } else { String::new() };
         let parting = Parting { number: conversation.number, title };
-        self.effects.push(Effect::Visible { user: user.clone(), from: member.from, to, role: 0 });
+        let name = self.conversation().naming.shown(user).to_owned();
+        self.effects.push(Effect::Visible { user: user.clone(), from: member.from, to, role: 0, name });
         self.set_membership(user, MemberRecord { state, to, at, parting, ..member });
     }
 }

@@ -1,7 +1,8 @@
 //! The head of a conversation.
 //!
 //! Key: slot 2 ‖ conversation 16. Value: varints of `created_at`, `head`, `number`, `first_kept`, `last_at`, `members`,
-//! `owners` and `reverted` ‖ policy 1 ‖ naming: kind 1 ‖ two texts.
+//! `owners` and `reverted` ‖ policy 1 ‖ naming: kind 1 ‖ two texts ‖ `deleted`: varint of the count ‖ varint of each, as the
+//! difference to the one before.
 
 use quip_protocol::{ConversationId, UserId};
 
@@ -38,6 +39,9 @@ pub struct ConversationRecord {
     pub policy: Policy,
     /// Its name.
     pub naming: Naming,
+    /// The message numbers of deleted messages, lowest first: the highest [`ConversationRecord::DELETED`] of them. These are
+    /// not unread for anybody.
+    pub deleted: Vec<u64>,
 }
 
 /// The name of a conversation, by kind.
@@ -70,6 +74,21 @@ impl StoredKey for ConversationKey {
     }
 }
 
+impl ConversationRecord {
+    /// Deleted messages whose numbers are known. The record is written with each event, so there are few of them.
+    pub const DELETED: usize = 16;
+
+    /// The message with this number was deleted.
+    pub(crate) fn delete(&mut self, number: u64) {
+        if let Err(place) = self.deleted.binary_search(&number) {
+            self.deleted.insert(place, number);
+        }
+        if self.deleted.len() > Self::DELETED {
+            self.deleted.remove(0);
+        }
+    }
+}
+
 impl Stored for ConversationRecord {
     fn put(&self, out: &mut Vec<u8>) {
         let Self { created_at, head, number, first_kept, last_at, members, owners, reverted, .. } = *self;
@@ -78,6 +97,12 @@ impl Stored for ConversationRecord {
         }
         self.policy.put(out);
         self.naming.put(out);
+        out.put_varint(self.deleted.len() as u64);
+        let mut before = 0;
+        for number in &self.deleted {
+            out.put_varint(number - before);
+            before = *number;
+        }
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -92,8 +117,22 @@ impl Stored for ConversationRecord {
             reverted: from.varint()?,
             policy: Policy::read(from)?,
             naming: Naming::read(from)?,
+            deleted: read_deleted(from)?,
         })
     }
+}
+
+fn read_deleted(from: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
+    let count = from.varint()?;
+    if count > ConversationRecord::DELETED as u64 {
+        return Err(Malformed);
+    }
+    let mut before: u64 = 0;
+    let mut number = || {
+        before = before.checked_add(from.varint()?).filter(|number| *number > before).ok_or(Malformed)?;
+        Ok(before)
+    };
+    (0..count).map(|_| number()).collect()
 }
 
 /// The same numbers as `quip_protocol::Kind`.
@@ -102,6 +141,16 @@ const GROUP: u8 = 2;
 const ROOM: u8 = 3;
 
 impl Naming {
+    /// What a conversation is called for one of its members.
+    pub fn shown<'a>(&'a self, user: &UserId) -> &'a str {
+        match self {
+            Self::Direct(a, b) if a == user => b.as_str(),
+            Self::Direct(a, _) => a.as_str(),
+            Self::Group(title) => title,
+            Self::Room(name, _) => name,
+        }
+    }
+
     fn put(&self, out: &mut Vec<u8>) {
         let (kind, texts) = match self {
             Self::Direct(a, b) => (DIRECT, [a.as_str(), b.as_str()]),
@@ -156,6 +205,7 @@ mod tests {
             reverted: 299,
             policy: Policy { history_open: true, joins_shown: true },
             naming,
+            deleted: vec![7, 200],
         }
     }
 
@@ -167,8 +217,26 @@ mod tests {
             (Naming::Group("Us".into()), ["02", "025573", "00"]),
             (Naming::Room("a:b".into(), "T".into()), ["03", "03613a62", "0154"]),
         ] {
-            let value = head.clone() + &rest.concat();
+            let value = head.clone() + &rest.concat() + "0207c101";
             check(ConversationKey(room()), conversation(naming), "010f6703ababababababababababababababab", &value);
+        }
+    }
+
+    #[test]
+    fn the_latest_deletions_are_known() {
+        let mut record = ConversationRecord { deleted: Vec::new(), ..conversation(Naming::Group(String::new())) };
+        [9, 3, 9, 5].into_iter().for_each(|number| record.delete(number));
+        assert_eq!(record.deleted, [3, 5, 9]);
+        (10..24).for_each(|number| record.delete(number));
+        assert_eq!((record.deleted.len(), record.deleted[0]), (ConversationRecord::DELETED, 5));
+        comes_back(record.clone());
+        record.delete(2);
+        assert_eq!(record.deleted[0], 5, "it is older than the ones that are known");
+        let none = super::super::Kind::value(&ConversationRecord { deleted: Vec::new(), ..record });
+        let head = &none[..none.len() - 1];
+        // Zero is no number, more than the limit, fewer than are said.
+        for rest in [&[1, 0][..], &[17], &[2, 1]] {
+            assert_malformed::<ConversationRecord>(&[head, rest].concat());
         }
     }
 

@@ -1,14 +1,16 @@
 //! A user's membership of a conversation.
 //!
 //! Key: slot 2 ‖ conversation 16 ‖ user id. Value: state 1 ‖ role 1 ‖ varints of `from`, `to`, `number` and `at` ‖ parting:
-//! varint of `number`, title ‖ varint of the count of earlier intervals ‖ the intervals, oldest first: varint of the difference
-//! of `from` to the `to` before it, varint of the difference of `to` to `from`.
+//! varint of `number`, title ‖ the earlier intervals.
 
 use quip_protocol::{ConversationId, UserId, event::role, limit};
 
-use super::kind::{Stored, StoredKey, parse_user, put_conversation, read_conversation};
+use super::{
+    interval::{self, Interval},
+    kind::{Stored, StoredKey, parse_user, put_conversation, read_conversation},
+};
 use crate::{
-    Timestamp,
+    ConversationRecord, Timestamp,
     codec::{Malformed, Reader, Sink},
 };
 
@@ -45,15 +47,6 @@ pub struct Parting {
     pub number: u64,
     /// The title of a group.
     pub title: String,
-}
-
-/// Events from `from` up to and including `to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interval {
-    /// The first one.
-    pub from: u64,
-    /// The last one.
-    pub to: u64,
 }
 
 /// The state of a membership.
@@ -112,6 +105,11 @@ impl MemberRecord {
         self.visible().any(|interval| interval.contains(seq))
     }
 
+    /// The message number of the last event that this user may have, or may come to have.
+    pub fn last_number(&self, conversation: &ConversationRecord) -> u64 {
+        if self.state == MemberState::Member { conversation.number } else { self.parting.number }
+    }
+
     /// What stays visible of earlier memberships once another begins with event `from`. Events before `first_kept` are gone.
     ///
     /// Intervals without an event between them become one. When there are too many, the one with the fewest events goes.
@@ -132,13 +130,6 @@ impl MemberRecord {
     }
 }
 
-impl Interval {
-    /// Whether this event is one of them.
-    pub fn contains(&self, seq: u64) -> bool {
-        (self.from..=self.to).contains(&seq)
-    }
-}
-
 impl Stored for MemberRecord {
     fn put(&self, out: &mut Vec<u8>) {
         out.put(&[self.state as u8, self.role]);
@@ -146,13 +137,7 @@ impl Stored for MemberRecord {
             out.put_varint(value);
         }
         out.put_blob(self.parting.title.as_bytes());
-        out.put_varint(self.earlier.len() as u64);
-        let mut before = 0;
-        for Interval { from, to } in &self.earlier {
-            out.put_varint(from - before);
-            out.put_varint(to - from);
-            before = *to;
-        }
+        interval::put(&self.earlier, out);
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -169,23 +154,9 @@ impl Stored for MemberRecord {
             number: from.varint()?,
             at: from.varint()?,
             parting: Parting { number: from.varint()?, title: from.text()?.to_owned() },
-            earlier: read_earlier(from)?,
+            earlier: interval::read(from, limit::EARLIER)?,
         })
     }
-}
-
-fn read_earlier(from: &mut Reader<'_>) -> Result<Vec<Interval>, Malformed> {
-    let count = from.varint()?;
-    if count > limit::EARLIER as u64 {
-        return Err(Malformed);
-    }
-    let mut before: u64 = 0;
-    let mut interval = || {
-        let first = before.checked_add(from.varint()?).filter(|first| *first > before).ok_or(Malformed)?;
-        before = first.checked_add(from.varint()?).ok_or(Malformed)?;
-        Ok(Interval { from: first, to: before })
-    };
-    (0..count).map(|_| interval()).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 mod conversation;
 mod edits;
 mod event;
+mod interval;
 mod kind;
 mod mark;
 mod member;
@@ -24,9 +25,10 @@ pub use self::{
     conversation::{ConversationKey, ConversationRecord, Naming, Policy},
     edits::{EditsKey, EditsRecord, Origin},
     event::{EventKey, EventRecord},
+    interval::Interval,
     kind::{Kind, Part, Stored, StoredKey, behind},
     mark::{MarkKey, MarkRecord},
-    member::{Interval, MemberKey, MemberRecord, MemberState, Parting},
+    member::{MemberKey, MemberRecord, MemberState, Parting},
     membership::{MembershipKey, MembershipRecord},
     reactions::{ReactionsKey, ReactionsRecord},
     sends::{Recorded, SendsKey, SendsRecord},
@@ -141,7 +143,7 @@ kinds! {
     5 "membership" Membership: MembershipKey => MembershipRecord,
     /// The outcomes of a device's commands.
     6 "sends" Sends: SendsKey => SendsRecord,
-    /// How far a user has read a conversation.
+    /// How far a user has read a conversation, and what they said behind that.
     7 "mark" Mark: MarkKey => MarkRecord,
     /// When a user was last seen.
     8 "user" User: UserKey => UserRecord,

@@ -31,8 +31,12 @@ fn effects(world: &mut World, id: ConversationId, name: &str, action: Action) ->
     world.apply(&Command { conversation: id, by, authority: GRANTED, action }, 1).effects
 }
 
-fn visible(name: &str, from: u64, to: u64, role: u8) -> Effect {
-    Effect::Visible { user: user(name), from, to, role }
+fn visible(name: &str, from: u64, to: u64, role: u8, shown: &str) -> Effect {
+    Effect::Visible { user: user(name), from, to, role, name: shown.to_owned() }
+}
+
+fn marked(name: &str, seq: u64, number: u64) -> Effect {
+    Effect::Marked { user: user(name), seq, number }
 }
 
 fn body<T: serde::Serialize>(message: &T) -> Vec<u8> {
@@ -54,12 +58,13 @@ fn a_direct_conversation_has_both_from_the_start() {
     let mut world = World::default();
     let id = ConversationId::direct(&user("b"), &user("a"));
     let seen = effects(&mut world, id, "b", Action::Join(JoinAs::Direct(user("a"))));
-    assert_eq!(seen, [visible("b", 1, u64::MAX, role::MEMBER), visible("a", 1, u64::MAX, role::MEMBER)]);
+    assert_eq!(seen, [visible("b", 1, u64::MAX, role::MEMBER, "a"), visible("a", 1, u64::MAX, role::MEMBER, "b")]);
     let row = world.conversation(id).unwrap();
     assert_eq!((row.head, row.members, row.owners), (0, 2, 0));
     assert_eq!(row.naming, Naming::Direct(user("a"), user("b")), "in byte order");
     assert_eq!(world.act(id, "a", GRANTED, Action::Join(JoinAs::Direct(user("b")))).seq, 0, "a is in it already");
-    assert_eq!(effects(&mut world, id, "a", text("hi")), ["b", "a"].map(|name| Effect::Touched { user: user(name) }));
+    let touched = |name, other| Effect::Touched { user: user(name), other: user(other) };
+    assert_eq!(effects(&mut world, id, "a", text("hi")), [marked("a", 1, 1), touched("b", "a"), touched("a", "b")]);
     assert_eq!(world.event(id, 1).unwrap().number, 1);
 }
 
@@ -68,8 +73,9 @@ fn a_direct_conversation_with_oneself() {
     let mut world = World::default();
     let id = world.direct_of("a", "a");
     assert_eq!(world.conversation(id).unwrap().members, 1);
-    assert_eq!(effects(&mut world, id, "a", text("note")), [Effect::Touched { user: user("a") }]);
-    assert_eq!(world.stored.len(), 5, "conversation, member, membership, sends, event");
+    let touched = Effect::Touched { user: user("a"), other: user("a") };
+    assert_eq!(effects(&mut world, id, "a", text("note")), [marked("a", 1, 1), touched]);
+    assert_eq!(world.stored.len(), 6, "conversation, member, membership, sends, event, mark");
 }
 
 #[test]
@@ -99,11 +105,11 @@ fn a_join_whose_id_does_not_match_its_name_is_not_found() {
 fn a_group_is_owned_by_its_creator_and_joined_by_being_added() {
     let mut world = World::default();
     let seen = effects(&mut world, group(), "a", Action::Join(JoinAs::NewGroup));
-    assert_eq!(seen, [visible("a", 1, u64::MAX, role::OWNER)]);
+    assert_eq!(seen, [visible("a", 1, u64::MAX, role::OWNER, "")]);
     assert_eq!(world.event(group(), 1).unwrap().kind, kind::JOINED);
     world.ok(group(), "a", text("before b"));
     assert_eq!(world.refused(group(), "b", Action::Join(JoinAs::NewGroup)), Code::NOT_FOUND);
-    assert_eq!(effects(&mut world, group(), "a", add("b")), [visible("b", 3, u64::MAX, role::MEMBER)]);
+    assert_eq!(effects(&mut world, group(), "a", add("b")), [visible("b", 3, u64::MAX, role::MEMBER, "")]);
     let event = world.event(group(), 3).unwrap();
     assert_eq!((event.kind, event.number, event.body), (kind::ADDED, 1, body(&event::Added { user: "b" })));
     let member = world.member(group(), "b").unwrap();
@@ -114,11 +120,11 @@ fn a_group_is_owned_by_its_creator_and_joined_by_being_added() {
 fn a_former_member_returns_to_a_group_only_by_being_added() {
     let mut world = World::default();
     let id = world.group_of("a", &["b"]);
-    assert_eq!(effects(&mut world, id, "b", Action::Leave), [visible("b", 2, 3, 0)]);
+    assert_eq!(effects(&mut world, id, "b", Action::Leave), [visible("b", 2, 3, 0, "")]);
     for how in [JoinAs::Existing, JoinAs::NewGroup] {
         assert_eq!(world.refused(id, "b", Action::Join(how)), Code::NOT_FOUND);
     }
-    assert_eq!(effects(&mut world, id, "a", add("b")), [visible("b", 4, u64::MAX, role::MEMBER)]);
+    assert_eq!(effects(&mut world, id, "a", add("b")), [visible("b", 4, u64::MAX, role::MEMBER, "")]);
     assert_eq!(world.conversation(id).unwrap().members, 2);
 }
 
@@ -217,7 +223,7 @@ fn an_open_room_leaves_no_holes() {
 fn a_ban_from_a_group_ends_with_being_added() {
     let mut world = World::default();
     let id = world.group_of("a", &["b"]);
-    assert_eq!(effects(&mut world, id, "a", remove("b", true)), [visible("b", 2, 3, 0)]);
+    assert_eq!(effects(&mut world, id, "a", remove("b", true)), [visible("b", 2, 3, 0, "")]);
     assert_eq!(world.event(id, 3).unwrap().body, body(&event::Removed { user: "b", ban: true }));
     assert_eq!(world.refused(id, "b", join()), Code::BANNED);
     world.ok(id, "a", add("b"));
@@ -271,7 +277,7 @@ fn the_last_owner_of_a_room_stays_until_another_is_one() {
     assert_eq!(world.refused(id, "a", Action::Leave), Code::LAST_OWNER);
     world.ok(id, "a", Action::SetRole { user: user("b"), role: role::OWNER });
     world.ok(id, "a", Action::Leave);
-    assert_eq!(effects(&mut world, id, "a", join()), [visible("a", 5, u64::MAX, role::MEMBER)]);
+    assert_eq!(effects(&mut world, id, "a", join()), [visible("a", 5, u64::MAX, role::MEMBER, ROOM)]);
     assert_eq!(world.conversation(id).unwrap().owners, 1);
 }
 
@@ -314,9 +320,9 @@ fn a_quiet_room_shows_no_coming_and_going() {
     let mut world = room_with(QUIET, &["a", "b"]);
     assert_eq!(world.conversation(room()).unwrap().head, 0);
     world.ok(room(), "a", text("1"));
-    assert_eq!(effects(&mut world, room(), "c", join()), [visible("c", 2, u64::MAX, role::MEMBER)]);
-    assert_eq!(effects(&mut world, room(), "c", Action::Leave), [visible("c", 2, 1, 0)], "c saw nothing");
-    assert_eq!(effects(&mut world, room(), "a", remove("b", false)), [visible("b", 1, 1, 0)]);
+    assert_eq!(effects(&mut world, room(), "c", join()), [visible("c", 2, u64::MAX, role::MEMBER, ROOM)]);
+    assert_eq!(effects(&mut world, room(), "c", Action::Leave), [visible("c", 2, 1, 0, ROOM)], "c saw nothing");
+    assert_eq!(effects(&mut world, room(), "a", remove("b", false)), [visible("b", 1, 1, 0, ROOM)]);
     assert_eq!(world.conversation(room()).unwrap().head, 1);
     assert_eq!(world.refused(room(), "b", text("x")), Code::NOT_A_MEMBER);
 }
@@ -431,12 +437,12 @@ fn marks_only_go_forward_and_no_further_than_the_head() {
     let id = world.room_of(&["a", "b"]);
     world.ok(id, "a", text("3"));
     let folded = world.mark(id, "b", 2, 0);
-    assert_eq!(folded.effects, [Effect::Marked { user: user("b"), mark: MarkRecord { seq: 2, number: 0 } }]);
+    assert_eq!(folded.effects, [marked("b", 2, 0)]);
     assert!(folded.outcome.is_none() && !changed::<ConversationRecord>(&folded) && !changed::<SendsRecord>(&folded));
     assert!(!changed::<MarkRecord>(&world.mark(id, "b", 1, 0)));
     assert!(!changed::<MarkRecord>(&world.mark(id, "b", 2, 1)));
     world.mark(id, "b", 900, 900);
-    assert_eq!(world.read_mark(id, "b"), Some(MarkRecord { seq: 3, number: 1 }));
+    assert_eq!(world.read_mark(id, "b"), Some(MarkRecord { seq: 3, number: 1, own: Vec::new() }));
     world.ok(id, "b", Action::Leave);
     world.ok(id, "a", text("5"));
     world.mark(id, "b", 5, 2);
@@ -444,6 +450,85 @@ fn marks_only_go_forward_and_no_further_than_the_head() {
     for folded in [world.mark(id, "stranger", 1, 1), world.mark(group(), "b", 1, 1)] {
         assert!(folded.effects.is_empty() && folded.writes.is_empty());
     }
+}
+
+/// The mark of `name` and how much is unread for them.
+fn read(world: &World, id: ConversationId, name: &str) -> (u64, u64) {
+    let (conversation, member) = (world.conversation(id).unwrap(), world.member(id, name).unwrap());
+    let mark = world.read_mark(id, name).unwrap_or_default();
+    (mark.seq, member.last_number(&conversation) - mark.read_number(&conversation, &member))
+}
+
+#[test]
+fn what_one_says_oneself_is_not_unread() {
+    let mut world = World::default();
+    let id = world.direct_of("a", "b");
+    world.ok(id, "a", text("1"));
+    world.ok(id, "a", text("2"));
+    assert_eq!((read(&world, id, "a"), read(&world, id, "b")), ((2, 0), (0, 2)));
+    assert_eq!(effects(&mut world, id, "b", text("3"))[0], marked("b", 0, 1), "an answer to what was not read");
+    world.ok(id, "a", text("4"));
+    world.ok(id, "b", text("5"));
+    assert_eq!((read(&world, id, "a"), read(&world, id, "b")), ((2, 2), (0, 3)));
+    // A mark that was on its way while they spoke.
+    assert_eq!(world.mark(id, "b", 2, 2).effects, [marked("b", 2, 4)]);
+    assert_eq!(read(&world, id, "b"), (2, 1));
+    world.mark(id, "b", 4, 4);
+    assert_eq!((read(&world, id, "b"), world.read_mark(id, "b").unwrap().own.len()), ((4, 0), 0));
+    world.ok(id, "b", text("6"));
+    assert_eq!(read(&world, id, "b"), (6, 0), "the mark moves with what is said");
+    world.ok(id, "b", Action::React { target: 1, add: true, reaction: "+".into() });
+    assert_eq!(read(&world, id, "b"), (6, 0));
+}
+
+#[test]
+fn one_who_never_marks_counts_what_they_said_long_ago() {
+    let mut world = World::default();
+    let id = world.direct_of("a", "b");
+    for _ in 0..MarkRecord::OWN + 2 {
+        world.ok(id, "a", text("x"));
+        world.ok(id, "b", text("x"));
+    }
+    assert_eq!(read(&world, id, "b"), (0, MarkRecord::OWN as u64 + 2 + 2));
+    assert_eq!(read(&world, id, "a"), (1, MarkRecord::OWN as u64 + 2 + 1), "the first was not behind the mark");
+}
+
+#[test]
+fn what_was_deleted_is_unread_for_nobody() {
+    let mut world = World::default();
+    let id = world.group_of("a", &["b", "c"]);
+    let seqs = ["1", "2", "3"].map(|body| world.ok(id, "a", text(body)).seq);
+    world.ok(id, "c", text("4"));
+    world.ok(id, "a", Action::Delete { target: seqs[2] });
+    assert_eq!(["a", "b", "c"].map(|name| read(&world, id, name).1), [1, 3, 2]);
+    let edit = world.ok(id, "a", Action::Edit { target: seqs[1], body: "2!".into() }).seq;
+    world.ok(id, "a", Action::Delete { target: edit });
+    assert_eq!(read(&world, id, "b").1, 3, "an edit is no message");
+    world.ok(id, "a", Action::Delete { target: seqs[0] });
+    world.ok(id, "a", Action::Delete { target: seqs[1] });
+    assert_eq!(["a", "b", "c"].map(|name| read(&world, id, name).1), [1, 1, 0]);
+    assert_eq!(effects(&mut world, id, "c", text("5")), [marked("c", 13, 5)], "only what is deleted lies before it");
+    // Nothing is counted twice: a deleted one that was read, or that is their own.
+    world.mark(id, "b", 5, 2);
+    assert_eq!(read(&world, id, "b").1, 2);
+    let own = world.ok(id, "b", text("6")).seq;
+    world.ok(id, "b", Action::Delete { target: own });
+    assert_eq!(["a", "b", "c"].map(|name| read(&world, id, name).1), [2, 2, 0]);
+    let end = world.ok(id, "b", Action::Leave).seq;
+    world.ok(id, "a", text("7"));
+    assert_eq!((read(&world, id, "b").1, end), (2, 16), "one who has left learns nothing of what came later");
+}
+
+#[test]
+fn of_many_deletions_the_latest_are_known() {
+    let mut world = World::default();
+    let id = world.direct_of("a", "b");
+    let many = ConversationRecord::DELETED as u64 + 2;
+    (0..many).for_each(|_| _ = world.ok(id, "a", text("x")));
+    (1..=many).for_each(|target| _ = world.ok(id, "a", Action::Delete { target }));
+    assert_eq!(read(&world, id, "b").1, 2);
+    world.mark(id, "b", 2, 2);
+    assert_eq!(read(&world, id, "b").1, 0);
 }
 
 #[test]
@@ -469,7 +554,7 @@ fn a_policy_is_a_rooms_and_counts_from_then_on() {
     let id = world.room_of(&["a"]);
     assert!(changed::<ConversationRecord>(&world.relay(id, Action::SetPolicy { policy: OPEN })));
     assert!(!changed::<ConversationRecord>(&world.relay(id, Action::SetPolicy { policy: OPEN })));
-    assert_eq!(effects(&mut world, id, "b", join()), [visible("b", 1, u64::MAX, role::MEMBER)]);
+    assert_eq!(effects(&mut world, id, "b", join()), [visible("b", 1, u64::MAX, role::MEMBER, ROOM)]);
     let id = world.group_of("a", &[]);
     assert!(!changed::<ConversationRecord>(&world.relay(id, Action::SetPolicy { policy: OPEN })));
 }

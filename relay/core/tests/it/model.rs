@@ -25,6 +25,8 @@ pub(crate) struct Person {
     pub(crate) to: u64,
     pub(crate) unread_from: u64,
     pub(crate) mark: (u64, u64),
+    /// How often they began to speak while something was unread for them.
+    pub(crate) own_runs: usize,
     /// What was visible in earlier memberships.
     pub(crate) past: BTreeSet<u64>,
     /// The message number and the title of a group at the end of the membership.
@@ -100,7 +102,9 @@ impl Talk {
         let past =
             before.map(|person| person.past.iter().copied().chain(person.from..=person.to.min(self.head())).collect());
         let (unread_from, past, parting) = (self.number(), past.unwrap_or_default(), (0, String::new()));
-        let person = Person { standing: Standing::Member, role, from, to: u64::MAX, unread_from, mark, past, parting };
+        let own_runs = before.map_or(0, |person| person.own_runs);
+        let (standing, to) = (Standing::Member, u64::MAX);
+        let person = Person { standing, role, from, to, unread_from, mark, own_runs, past, parting };
         self.people.insert(name.to_owned(), person);
     }
 
@@ -110,6 +114,33 @@ impl Talk {
         let parting = (self.number(), title);
         let person = self.people.get_mut(name).unwrap();
         (person.standing, person.to, person.parting) = (standing, to, parting);
+    }
+
+    /// How many messages are unread for somebody: all of others that are not deleted, behind the mark and the latest joining.
+    pub(crate) fn unread(&self, name: &str) -> u64 {
+        let person = &self.people[name];
+        let last = if person.standing == Standing::Member { self.number() } else { person.parting.0 };
+        let unread = person.mark.1.max(person.unread_from) + 1..=last;
+        let messages = self.events.iter().filter(|event| [kind::TEXT, kind::DATA].contains(&event.kind));
+        messages.filter(|event| unread.contains(&event.number) && event.user.as_str() != name).count() as u64
+    }
+
+    /// Messages that were deleted.
+    pub(crate) fn deleted(&self) -> usize {
+        let before = |at: usize| at.checked_sub(1).map_or(0, |at| self.events[at].number);
+        let gone = |(at, event): &(usize, &Seen)| event.kind == kind::TOMBSTONE && event.number > before(*at);
+        self.events.iter().enumerate().filter(gone).count()
+    }
+
+    /// Somebody has said the newest message.
+    fn said(&mut self, name: &str) {
+        let (seq, number, is_behind) = (self.head(), self.number(), self.unread(name) > 0);
+        let person = self.people.get_mut(name).unwrap();
+        if is_behind {
+            person.own_runs += 1;
+        } else {
+            person.mark = (seq, number);
+        }
     }
 
     /// A message that this member can see.
@@ -190,6 +221,9 @@ impl Model {
                 let seq = talk.head() + 1;
                 let number = talk.number() + u64::from(kind == kind::TEXT || kind == kind::DATA);
                 talk.events.push(Seen { seq, number, at, user: user.clone(), kind, body });
+                if matches!(command.action, Action::Post { .. }) {
+                    talk.said(user.as_str());
+                }
                 Outcome { n, code: Code::DONE, seq, number, at }
             }
         };
@@ -348,6 +382,7 @@ impl Model {
                     to: 0,
                     unread_from: 0,
                     mark: (0, 0),
+                    own_runs: 0,
                     past: BTreeSet::new(),
                     parting: (0, String::new()),
                 };

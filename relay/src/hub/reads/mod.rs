@@ -270,16 +270,6 @@ fn members_of_group(
     }
 }
 
-/// What a conversation is called for one of its members.
-pub(super) fn name<'a>(naming: &'a Naming, user: &UserId) -> &'a str {
-    match naming {
-        Naming::Direct(a, b) if a == user => b.as_str(),
-        Naming::Direct(a, _) => a.as_str(),
-        Naming::Group(title) => title,
-        Naming::Room(name, _) => name,
-    }
-}
-
 /// The code that tells a client of a failed read.
 pub(super) fn read_code(error: &ReadError) -> Code {
     match error {

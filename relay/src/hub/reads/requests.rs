@@ -7,7 +7,7 @@ use quip_protocol::{
 };
 use quip_store::{Direction, EventPage, Members, PageLimit, ReadError, View};
 
-use super::{MembersOf, UserSeen, encode_end, last_seen, name, pages, read_code};
+use super::{MembersOf, UserSeen, encode_end, last_seen, pages, read_code};
 use crate::hub::{
     authority::{Membership, Rights, may_read, may_see_members, room_name},
     sight::Sight,
@@ -49,13 +49,13 @@ pub(super) fn list(view: &View, user: &UserId, ask: &List, limit: usize) -> Vec<
             let (row, member) = (&entry.conversation, &entry.member);
             let entry = Entry {
                 conversation: entry.id,
-                name: name(&row.naming, user),
+                name: row.naming.shown(user),
                 role: member.role,
                 head: row.head,
                 number: row.number,
                 at: row.last_at,
                 read: entry.mark.seq,
-                read_number: entry.mark.number.max(member.number),
+                read_number: entry.mark.read_number(row, member),
             };
             frame::encode(&entry, out);
         }

@@ -37,10 +37,14 @@ impl Rooms {
         Some((command, cold))
     }
 
-    /// Command `n` of a stream was submitted. True when its answer is to be awaited from now on, see [`Rooms::overdue`].
-    pub(in crate::hub) fn submitted(&mut self, stream: StreamKey, n: u64, now: Instant) -> bool {
+    /// Command `n` of a stream was submitted, which may be a message. True when its answer is to be awaited from now on, see
+    /// [`Rooms::overdue`].
+    pub(in crate::hub) fn submitted(&mut self, stream: StreamKey, n: u64, is_message: bool, now: Instant) -> bool {
         let Some(follower) = self.followers.get_mut(stream) else { return false };
-        follower.warmth.used(false, self.cache_epoch);
+        follower.warmth.used_sends(self.cache_epoch);
+        if is_message {
+            follower.warmth.used_mark(self.cache_epoch);
+        }
         follower.sends.submitted(n, now)
     }
 
@@ -112,7 +116,7 @@ impl Rooms {
     /// The read mark of a stream up to `seq` was submitted.
     pub(in crate::hub) fn mark_submitted(&mut self, stream: StreamKey, seq: u64) {
         let Some(follower) = self.followers.get_mut(stream) else { return };
-        follower.warmth.used(true, self.cache_epoch);
+        follower.warmth.used_mark(self.cache_epoch);
         follower.marks.submitted(seq);
     }
 

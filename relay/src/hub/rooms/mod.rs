@@ -364,6 +364,7 @@ mod tests {
             reverted: 0,
             policy: Default::default(),
             naming: Naming::Group(String::new()),
+            deleted: Vec::new(),
         };
         OpenRows {
             conversation,
@@ -447,7 +448,7 @@ mod tests {
         let post = || Action::Post { kind: 1, body: "x".into() };
         let cold = |rooms: &Rooms| rooms.command(stream, 1, post()).map(|(_, cold)| cold);
         assert_eq!(cold(&all.rooms), Some(true));
-        assert!(all.rooms.submitted(stream, 1, tokio::time::Instant::now()));
+        assert!(all.rooms.submitted(stream, 1, true, tokio::time::Instant::now()));
         assert_eq!(cold(&all.rooms), Some(false));
         all.rooms.in_epoch(1);
         assert_eq!(cold(&all.rooms), Some(true));

@@ -15,7 +15,7 @@ use super::{
 use crate::hub::{
     authority::{Membership, Rights, may_read, room_name},
     keys::StreamKey,
-    reads::{KnownEvent, OpenRows, Query, UserSeen, name, read_code},
+    reads::{KnownEvent, OpenRows, Query, UserSeen, read_code},
     sight::Sight,
 };
 
@@ -308,16 +308,16 @@ fn encode_opened(
         generation: opened_at.generation,
         first_kept: sight.first(),
         head: sight.last(),
-        number: if is_present { conversation.number } else { member.parting.number },
+        number: member.last_number(conversation),
         start: opened_at.start,
         role: if is_present { member.role } else { 0 },
         last_n: sends.last,
         outcomes: Items::encode(outcomes),
         read: rows.mark.seq,
-        read_number: rows.mark.number.max(member.number),
+        read_number: rows.mark.read_number(conversation, member),
         name: match &conversation.naming {
             Naming::Group(_) if !is_present => &member.parting.title,
-            naming => name(naming, &follower.seat.user),
+            naming => naming.shown(&follower.seat.user),
         },
         members: if is_present { conversation.members } else { 0 },
         present: if is_present { opened_at.present } else { 0 },

@@ -7,27 +7,34 @@ use quip_core::Key;
 #[derive(Debug, Default)]
 pub(super) struct Warmth {
     /// Conversation, membership and send numbers.
-    commands: Option<u64>,
+    sends: Option<u64>,
     /// Conversation, membership and read mark.
-    marks: Option<u64>,
+    mark: Option<u64>,
 }
 
 impl Warmth {
     /// True when the rows of a command may be on the disk alone, so that a reader has to read them first. An event or
     /// another member that it names is nobody's last use, and such commands are few: these always go by a reader.
     pub(super) fn is_cold(&self, keys: &[Key], epoch: u64) -> bool {
-        let is_mark = keys.iter().any(|key| matches!(key, Key::Mark(_)));
-        let last = if is_mark { self.marks } else { self.commands };
         let members = keys.iter().filter(|key| matches!(key, Key::Member(_))).count();
-        let names_event = keys.iter().any(|key| matches!(key, Key::Event(_)));
-        names_event || members > 1 || last != Some(epoch)
+        let is_forgotten = |key: &Key| match key {
+            Key::Sends(_) => self.sends != Some(epoch),
+            Key::Mark(_) => self.mark != Some(epoch),
+            Key::Event(_) => true,
+            _ => false,
+        };
+        members > 1 || keys.iter().any(is_forgotten)
     }
 
-    /// A command, or a `mark`, was submitted. The sequencer uses its rows in this epoch or a later one and keeps them for
-    /// one epoch more, which is time for what is submitted in the same epoch to get there.
-    pub(super) fn used(&mut self, mark: bool, epoch: u64) {
-        let last = if mark { &mut self.marks } else { &mut self.commands };
-        *last = Some(epoch);
+    /// A command that needs send numbers was submitted. The sequencer uses its rows in this epoch or a later one and keeps them
+    /// for one epoch more, which is time for what is submitted in the same epoch to get there.
+    pub(super) fn used_sends(&mut self, epoch: u64) {
+        self.sends = Some(epoch);
+    }
+
+    /// A command that needs the read mark was submitted.
+    pub(super) fn used_mark(&mut self, epoch: u64) {
+        self.mark = Some(epoch);
     }
 }
 
@@ -58,42 +65,46 @@ mod tests {
         Action::Mark { seq: 1, number: 1 }
     }
 
+    /// What a message leaves behind.
+    fn posted(warmth: &mut Warmth, epoch: u64) {
+        warmth.used_sends(epoch);
+        warmth.used_mark(epoch);
+    }
+
     #[test]
     fn the_first_command_of_a_stream_is_cold_and_those_behind_it_are_not() {
         let mut warmth = Warmth::default();
         assert!(is_cold(&warmth, post(), 0));
-        warmth.used(false, 0);
+        posted(&mut warmth, 0);
         assert!(!is_cold(&warmth, post(), 0));
         assert!(!is_cold(&warmth, Action::Leave, 0));
+        assert!(!is_cold(&warmth, mark(), 0));
     }
 
     #[test]
     fn in_a_new_epoch_everything_is_cold_once() {
         let mut warmth = Warmth::default();
-        warmth.used(false, 7);
-        warmth.used(true, 7);
+        posted(&mut warmth, 7);
         assert!(!is_cold(&warmth, post(), 7) && !is_cold(&warmth, mark(), 7));
         assert!(is_cold(&warmth, post(), 8) && is_cold(&warmth, mark(), 8));
-        warmth.used(false, 8);
+        posted(&mut warmth, 8);
         assert!(!is_cold(&warmth, post(), 8));
     }
 
     #[test]
-    fn marks_and_commands_need_different_rows() {
+    fn a_message_needs_both_what_other_commands_and_what_marks_need() {
         let mut warmth = Warmth::default();
-        warmth.used(false, 0);
-        assert!(is_cold(&warmth, mark(), 0));
-        warmth.used(true, 0);
-        assert!(!is_cold(&warmth, mark(), 0));
+        warmth.used_sends(0);
+        assert!(!is_cold(&warmth, Action::Leave, 0) && is_cold(&warmth, mark(), 0) && is_cold(&warmth, post(), 0));
         let mut warmth = Warmth::default();
-        warmth.used(true, 0);
-        assert!(is_cold(&warmth, post(), 0));
+        warmth.used_mark(0);
+        assert!(is_cold(&warmth, Action::Leave, 0) && !is_cold(&warmth, mark(), 0) && is_cold(&warmth, post(), 0));
     }
 
     #[test]
     fn what_names_an_event_or_another_member_is_always_cold() {
         let mut warmth = Warmth::default();
-        warmth.used(false, 0);
+        posted(&mut warmth, 0);
         let ben = || user("ben");
         for action in [
             Action::Edit { target: 1, body: "x".into() },

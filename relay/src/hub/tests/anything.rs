@@ -243,7 +243,7 @@ fn commit_something(relay: &mut Relay, seen: &mut Seen, dice: &mut Dice) {
         let to = dice.pick(&[u64::MAX, u64::MAX, seq]).unwrap();
         let mut change = event_in(group, seq);
         match dice.roll(40) {
-            0 => change.effects.push(Effect::Visible { user: user(name), from: 1, to, role: 1 }),
+            0 => change.effects.push(Effect::Visible { user: user(name), from: 1, to, role: 1, name: String::new() }),
             1 => {
                 let seq = 1 + dice.roll(seq as usize) as u64;
                 let record = change.event.clone().unwrap().record;

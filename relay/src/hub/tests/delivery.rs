@@ -286,7 +286,7 @@ fn the_end_of_a_membership_is_delivered_and_then_the_stream_ends() {
     let mut relay = Relay::new();
     let client = relay.client("ann");
     let stream = relay.open(client, 5, Start::Now);
-    let left = Effect::Visible { user: user("ann"), from: 1, to: 6, role: 0 };
+    let left = Effect::Visible { user: user("ann"), from: 1, to: 6, role: 0, name: String::new() };
     relay.commit(vec![Change { effects: vec![left], ..event(6) }, event(7)]);
     assert_eq!(relay.said(stream), [ToSee::Event(6), ToSee::End(Code::ENDED)]);
 }

@@ -274,7 +274,7 @@ fn one_who_was_added_to_many_groups_may_not_be_added_to_more() {
     assert_eq!(may_add(&mut relay, 3), Some(true), "it had no effect");
     let mut added = own_event(6, "ann", 3);
     added.event.as_mut().unwrap().kind = kind::ADDED;
-    added.effects.push(Effect::Visible { user: user("bob"), from: 6, to: u64::MAX, role: 1 });
+    added.effects.push(Effect::Visible { user: user("bob"), from: 6, to: u64::MAX, role: 1, name: String::new() });
     relay.commit(vec![added]);
     assert_eq!(may_add(&mut relay, 4), Some(false));
 }

@@ -382,6 +382,7 @@ fn row(head: u64, naming: Naming) -> ConversationRecord {
         reverted: 0,
         policy: Policy::default(),
         naming,
+        deleted: Vec::new(),
     }
 }
 

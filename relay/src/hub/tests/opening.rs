@@ -244,7 +244,7 @@ fn rows_that_were_read_before_a_membership_ended_are_read_again() {
     let mut relay = Relay::new();
     let client = relay.client("ann");
     let stream = relay.ask(client, 1, &Target::Id(group()), 0, Start::Now);
-    let left = quip_core::Effect::Visible { user: user("ann"), from: 1, to: 5, role: 0 };
+    let left = quip_core::Effect::Visible { user: user("ann"), from: 1, to: 5, role: 0, name: String::new() };
     relay.commit(vec![Change { effects: vec![left], ..event(6) }]);
     relay.found_rows(rows(group_row(5), Some(present())));
     assert_eq!(relay.said(stream), []);

@@ -82,7 +82,7 @@ fn members_who_come_to_a_small_group_are_watched_and_those_who_go_are_not() {
     let stream = relay.ask(ann, 1, &Target::Id(group()), 0, Start::Now);
     relay.found_rows(OpenRows { companions: Some(Vec::new()), ..rows(group_row(1), Some(present())) });
     relay.said(stream);
-    let visible = |to| Effect::Visible { user: user("bob"), from: 1, to, role: 1 };
+    let visible = |to| Effect::Visible { user: user("bob"), from: 1, to, role: 1, name: String::new() };
     relay.commit(vec![Change { effects: vec![visible(u64::MAX)], ..event(2) }]);
     assert_eq!(relay.said(ann.session), shown("bob", OFFLINE));
     let bob = relay.client("bob");
@@ -102,15 +102,15 @@ fn one_who_was_removed_sees_no_presence_while_the_stream_is_unread() {
     relay.said(stream);
     relay.said(ann.session);
     relay.world().streams[stream].room = 0;
-    let removed = Effect::Visible { user: user("ann"), from: 1, to: 2, role: 0 };
+    let removed = Effect::Visible { user: user("ann"), from: 1, to: 2, role: 0, name: String::new() };
     relay.commit(vec![Change { effects: vec![removed], ..event(2) }]);
     relay.client("bob");
-    let added = Effect::Visible { user: user("dan"), from: 3, to: u64::MAX, role: 1 };
+    let added = Effect::Visible { user: user("dan"), from: 3, to: u64::MAX, role: 1, name: String::new() };
     relay.commit(vec![Change { effects: vec![added], ..event(3) }]);
     relay.client("dan");
     assert_eq!(relay.said(ann.session), []);
     // Back again, an old stream stays one of the membership that ended.
-    let added = Effect::Visible { user: user("ann"), from: 4, to: u64::MAX, role: 1 };
+    let added = Effect::Visible { user: user("ann"), from: 4, to: u64::MAX, role: 1, name: String::new() };
     relay.commit(vec![Change { effects: vec![added], ..event(4) }]);
     relay.client("cat");
     assert_eq!(relay.said(ann.session), []);
@@ -136,6 +136,18 @@ fn members_who_are_here_and_do_not_have_a_group_open_are_notified_of_its_message
     relay.hub.mail(Mail::Read(ReadDone(Got::GroupMembers(vec![Ok(Members { members, next: None })]))));
     assert_eq!(relay.said(ann.session), [ToSee::Changed(2)]);
     assert_eq!((relay.said(bob.session), relay.said(eve.session)), (vec![], vec![]));
+}
+
+#[test]
+fn a_mark_that_moves_with_an_own_message_is_told_where_the_conversation_is_not_open() {
+    let mut relay = Relay::new();
+    let [open, other] = [relay.client("ann"), relay.client("ann")];
+    relay.open(open, 0, Start::Now);
+    let marked = || vec![Effect::Marked { user: user("ann"), seq: 1, number: 1 }];
+    relay.commit(vec![Change { effects: marked(), ..event(1) }]);
+    assert_eq!((relay.said(open.session), relay.said(other.session)), (vec![], vec![ToSee::Marked(1)]));
+    relay.commit(vec![Change { event: None, effects: marked(), ..event(1) }]);
+    assert_eq!((relay.said(open.session), relay.said(other.session)), (vec![ToSee::Marked(1)], vec![ToSee::Marked(1)]));
 }
 
 #[test]

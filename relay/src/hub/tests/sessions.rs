@@ -123,10 +123,7 @@ fn a_client_that_does_not_read_its_session_stream_is_closed_and_its_watchers_lea
     let marked = |seq| Change {
         by: By::Relay,
         event: None,
-        effects: vec![quip_core::Effect::Marked {
-            user: user("ann"),
-            mark: quip_core::MarkRecord { seq, number: seq },
-        }],
+        effects: vec![quip_core::Effect::Marked { user: user("ann"), seq, number: seq }],
         ..event(1)
     };
     let changes = (0..60_000).map(marked).collect();

@@ -135,7 +135,7 @@ fn nobody_gets_a_page_that_reaches_past_their_membership() {
     assert_eq!(pages(&mut relay), [1, 1], "a page of their own");
     let at_leaving = open_beside(&mut relay, leaving, group(), present());
     assert_eq!(pages(&mut relay).len(), 2);
-    let left = Effect::Visible { user: user("leaving"), from: 1, to: 10, role: 0 };
+    let left = Effect::Visible { user: user("leaving"), from: 1, to: 10, role: 0, name: String::new() };
     relay.commit(vec![Change { effects: vec![left], ..event(51) }]);
     while !relay.world().reads.is_empty() {
         relay.found_page(100);

@@ -179,7 +179,7 @@ pub(crate) fn by_relay(conversation: ConversationId, action: Action) -> Command 
 }
 
 pub(crate) fn marked(seq: u64, number: u64) -> MarkRecord {
-    MarkRecord { seq, number }
+    MarkRecord { seq, number, own: Vec::new() }
 }
 
 /// The events of a page; its own fields must agree with them.

@@ -68,7 +68,6 @@ fn rows_are_read_as_they_were_written_and_survive_a_restart() {
     let relay = Relay::open(folder.path());
     let id = filled(&relay, "test:rows", 3);
     let (ann, ben) = (Device::new("ann", id), Device::new("ben", id));
-    relay.send(ann.mark(2, 2));
     let generation = relay.view().generation();
     let look = |view: &View| {
         assert_eq!(view.generation(), generation);
@@ -76,7 +75,7 @@ fn rows_are_read_as_they_were_written_and_survive_a_restart() {
         assert_eq!(view.member(id, &ann.user).unwrap().unwrap().role, role::OWNER);
         assert_eq!(view.sends(id, &ann.user, ann.device).unwrap().unwrap().last, 4);
         assert_eq!(view.event(id, 3).unwrap().unwrap().n, 4);
-        assert_eq!(view.mark(&ann.user, id).unwrap(), Some(marked(2, 2)));
+        assert_eq!(view.mark(&ann.user, id).unwrap(), Some(marked(3, 3)));
         assert_eq!(all_events(view, id).len(), 3);
         assert_eq!(view.conversation(room("test:none")).unwrap(), None);
         assert_eq!(view.member(id, &ben.user).unwrap(), None);
@@ -134,7 +133,10 @@ fn a_users_list_joins_conversation_membership_and_mark() {
     ids.sort();
     let mut ann = Device { n: 3, ..Device::new("ann", left) };
     relay.accepted(ann.next(Action::Leave));
-    relay.send(Device::new("ann", ids[1]).mark(1, 1));
+    // Somebody else's does not count.
+    let mut ben = Device::new("ben", ids[1]);
+    relay.accepted(ben.next(Action::Join(JoinAs::Existing)));
+    relay.send(ben.mark(1, 1));
 
     let (view, mut found, mut after) = (relay.view(), Vec::new(), None);
     loop {
@@ -147,7 +149,9 @@ fn a_users_list_joins_conversation_membership_and_mark() {
     }
     assert!(found.iter().map(|entry| entry.id).eq(ids.iter().copied()), "in order, without the one that was left");
     assert!(found.iter().all(|entry| entry.conversation.head == 2 && entry.member.role == role::OWNER));
-    assert_eq!((found[0].mark, found[1].mark), (marked(0, 0), marked(1, 1)));
+    assert!(found.iter().all(|entry| entry.mark == marked(2, 2)), "what one says has been read");
+    let theirs = view.list(&ben.user, None, 4).unwrap().entries;
+    assert_eq!((theirs.len(), &theirs[0].mark), (1, &marked(1, 1)));
     assert_eq!(view.list(&user("nobody"), None, 4).unwrap(), quip_store::List::default());
 
     // Coming back puts it into the list again.

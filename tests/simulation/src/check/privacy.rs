@@ -107,8 +107,7 @@ impl Check<'_> {
             ClientEvent::Marked { conversation, seq, .. } => {
                 let of = (*conversation, user.clone());
                 let mut logs = self.found.logs.between(since, now);
-                if !logs.any(|log| log.truth.marks.get(&of).is_some_and(|all| all.iter().any(|mark| mark.seq == *seq)))
-                {
+                if !logs.any(|log| log.truth.marks.get(&of).is_some_and(|all| all.contains(seq))) {
                     self.leak(now, user, format!("a read mark at {seq} in {conversation} that was never set"));
                 }
             }
