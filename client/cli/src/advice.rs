@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_has_no_answer_is_not_to_be_repeated_blindly() {
-        let words = |error, kept| ending::words(&unanswered(error, kept));
+        let words = |error, kept| show::failure(&unanswered(error, kept));
         assert!(words(ReceiptError::Closed, true).contains("--state file"));
         assert!(words(ReceiptError::Closed, false).contains("`quip history`"), "nothing keeps it");
         assert!(words(ReceiptError::Unknown, true).contains("`quip history`"), "it is not sent again");

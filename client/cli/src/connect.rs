@@ -112,7 +112,7 @@ mod tests {
             let target = target.parse().unwrap();
             let request = request(RequestError::Refused { code, retry_after, text: String::new() }, &target);
             let open = cannot_open(OpenError::Refused { code, retry_after, text: String::new() }, &target);
-            for text in [ending::words(&request), ending::words(&open)] {
+            for text in [show::failure(&request), show::failure(&open)] {
                 assert!(text.contains(advice) && text.matches("not found").count() == 1, "{text}");
             }
         }

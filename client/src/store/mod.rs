@@ -7,8 +7,11 @@ use quip_protocol::{ConversationId, DeviceId, UserId};
 use thiserror::Error;
 
 mod file;
+mod format;
 mod memory;
+mod place;
 mod record;
+mod snapshot;
 
 pub use file::FileStore;
 pub use memory::MemoryStore;

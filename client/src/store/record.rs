@@ -12,6 +12,11 @@ const SETTLED: u8 = 3;
 const OUTBOX: u8 = 4;
 const CURSOR: u8 = 5;
 
+/// Whether a change may begin with this byte.
+pub(super) fn is_tag(tag: u8) -> bool {
+    (IDENTITY..=CURSOR).contains(&tag)
+}
+
 /// Encodes changes, one after the other.
 pub(super) fn encode(changes: &[Change]) -> Vec<u8> {
     changes.iter().fold(Vec::new(), |out, change| match change {
