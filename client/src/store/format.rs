@@ -69,8 +69,10 @@ fn next(bytes: &[u8], may_be_empty: bool) -> Option<(Vec<Change>, usize)> {
     let content = rest.get(..u32::from_le_bytes(*length) as usize)?;
     // The tag is cheap to check, and this runs at every byte behind one that is bad.
     let is_one = content.first().map_or(may_be_empty, |tag| record::is_tag(*tag));
-    let is_good = is_one && crc32fast::hash(content) == u32::from_le_bytes(*crc);
-    Some((record::decode(content).filter(|_| is_good)?, content.len() + 8))
+    if !is_one || crc32fast::hash(content) != u32::from_le_bytes(*crc) {
+        return None;
+    }
+    Some((record::decode(content)?, content.len() + 8))
 }
 
 /// A file with this content.
