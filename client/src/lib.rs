@@ -53,7 +53,7 @@
 //!
 //! "Exactly once" holds up to the cursor that the library stores: an app that stores the results of events and is killed may
 //! receive the last few events again. To prevent that, store [`Conversation::cursor`] together with the app's own data and
-//! open with [`Start::Resume`].
+//! open with [`Start::Resume`], as `client/examples/bot.rs` does.
 //!
 //! # Costs
 //!
@@ -105,8 +105,3 @@ pub use untrusted::Untrusted;
 
 pub use quip_protocol::id::{InvalidRoom, InvalidUser};
 pub use quip_protocol::{Code, ConversationId, DeviceId, Retry, RoomName, UserId, event::kind, event::role};
-
-/// The example of the README is compiled as a test.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

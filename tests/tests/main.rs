@@ -13,6 +13,7 @@ mod deleting;
 mod devices;
 mod documents;
 mod ends;
+mod examples;
 mod faulty_order;
 mod followers;
 mod hostile;
