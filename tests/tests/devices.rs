@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use quip_protocol::{
     Code, ConversationId, DeviceId, InstanceId,
-    conversation::{Accepted, Add, Leave, Mark, Remove, Start, Target},
+    conversation::{Accepted, Add, Delete, Leave, Mark, Remove, Start, Target},
     event::{kind, role},
     request::{Entry, History, List, Members, PresenceIn},
     session::{Changed, Marked, Refresh, Refreshed},

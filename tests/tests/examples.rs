@@ -110,6 +110,19 @@ fn people_chat_in_a_room() {
     bob.end();
 }
 
+#[test]
+fn a_game_looks_once_in_a_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut relay = relay(folder.path());
+    let game = Example::start(folder.path(), "frames", &["quip-data", "alice", "3"]);
+    game.prints("alice: alice is ready");
+    game.prints("-- ready, as event 2");
+    game.end();
+    // Without a relay it starts as well, and goes on at its pace.
+    relay.kill();
+    Example::start(folder.path(), "frames", &["quip-data", "bob", "1"]).end();
+}
+
 #[tokio::test]
 async fn a_bot_that_is_killed_counts_each_message_once_and_answers_each_question() {
     const KILLS: usize = 12;

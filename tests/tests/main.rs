@@ -24,6 +24,7 @@ mod limits;
 mod memberships;
 mod memory;
 mod opening;
+mod outage;
 mod per_user;
 mod power_loss;
 mod presence;

@@ -100,7 +100,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::ending;
 
     #[test]
     fn what_is_not_found_is_said_once_with_what_to_do() {

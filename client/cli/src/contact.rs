@@ -1,6 +1,6 @@
 //! What is said of the connection: once when it changes, not with every attempt.
 
-use quip_client::ConnectionState;
+use quip_client::{Code, ConnectionLost, ConnectionState};
 
 /// What was said last.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,12 @@ impl Contact {
     /// Takes the state of the connection; what there is to say of it.
     pub(crate) fn take(&mut self, state: &ConnectionState) -> Option<String> {
         let now = match state {
+            // The client asks for a new token, and gets one or is closed.
+            ConnectionState::Connecting {
+                attempt: 1,
+                cause: Some(ConnectionLost::Closed { code: Code::TOKEN_EXPIRED, .. }),
+                ..
+            } => return None,
             ConnectionState::Online { .. } => Self::Good,
             ConnectionState::Unresponsive { .. } => Self::Silent,
             ConnectionState::TokenFailing { .. } => Self::TokenFailing,
@@ -50,7 +56,7 @@ mod tests {
 
     use std::time::Instant;
 
-    use quip_client::{ConnectionLost, TokenError};
+    use quip_client::TokenError;
 
     use super::*;
 
@@ -72,6 +78,9 @@ mod tests {
             "no connection to the relay (connection failed: timed out); trying to connect again"
         );
         assert_eq!(contact.take(&away(2)), None);
+        let expired = ConnectionLost::Closed { code: Code::TOKEN_EXPIRED, text: String::new() };
+        let expired = ConnectionState::Connecting { attempt: 1, cause: Some(expired), retry_at: None };
+        assert_eq!(contact.take(&expired), None);
         assert_eq!(contact.take(&online).unwrap(), "connected to the relay again");
         assert_eq!(contact.take(&failing).unwrap(), "the token cannot be renewed: no token: no network");
         assert!(contact.is_good());

@@ -97,10 +97,10 @@ impl Outcome {
         for Failure { first, last, fate, why } in &self.failures {
             let which = if first == last { format!("line {first}") } else { format!("lines {first} to {last}") };
             let colon = if why.is_empty() { "" } else { ": " };
-            text += &format!("\n  {which}: {fate}{colon}{why}");
+            text += &format!("\n{which}: {fate}{colon}{why}");
         }
         if self.is_open {
-            text += &format!("\n  what follows line {}: not read", self.read);
+            text += &format!("\nwhat follows line {}: not read", self.read);
         }
         text
     }
@@ -121,8 +121,8 @@ mod tests {
         outcome.because("it is too long".into());
         assert_eq!(
             outcome.of_lines(),
-            "1 line stored\n  lines 3 to 4: not stored: refused\n  line 6: not stored: refused\n  \
-             line 7: not sent: it is too long\n  lines 8 to 9: not sent"
+            "1 line stored\nlines 3 to 4: not stored: refused\nline 6: not stored: refused\n\
+             line 7: not sent: it is too long\nlines 8 to 9: not sent"
         );
         assert!(!outcome.is_whole());
     }
@@ -133,7 +133,7 @@ mod tests {
         outcome.leave(None);
         outcome.because("ended by SIGINT".into());
         assert!(!outcome.is_whole());
-        assert_eq!(outcome.of_lines(), "ended by SIGINT; 2 lines stored\n  what follows line 2: not read");
+        assert_eq!(outcome.of_lines(), "ended by SIGINT; 2 lines stored\nwhat follows line 2: not read");
         let mut outcome = Outcome { read: 2, stored: 2, ..Outcome::default() };
         outcome.leave(Some(0));
         assert!(outcome.is_whole());

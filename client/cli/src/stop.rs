@@ -124,6 +124,8 @@ async fn watch_for(client: &Client, watch: Watch, signals: &mut Signals) -> Stop
     loop {
         let now = state.borrow_and_update().clone();
         match &now {
+            // The command knows that it did.
+            ConnectionState::Closed(ClosedReason::ByApp) => return std::future::pending().await,
             ConnectionState::Closed(reason) => return Stop::Closed(reason.clone()),
             ConnectionState::Connecting { .. } => away = away.or_else(|| Some(Instant::now())),
             _ => away = None,
@@ -133,7 +135,7 @@ async fn watch_for(client: &Client, watch: Watch, signals: &mut Signals) -> Stop
         tokio::select! {
             biased;
             signal = signals.first() => return Stop::Signal(signal),
-            changed = state.changed() => if changed.is_err() { return Stop::Closed(ClosedReason::ByApp) },
+            changed = state.changed() => if changed.is_err() { return std::future::pending().await },
             patience = at(end) => return Stop::Away(patience),
             () = &mut unread => return Stop::Unread,
         }

@@ -242,7 +242,7 @@ impl<'a> Keeping<'a> {
         let (now, stats) = (Instant::now(), self.session.link.connection.stats());
         let unanswered = self.silence.check(now, asking(&stats.frame_tx), stats.udp_rx.datagrams);
         let silent = |limit| unanswered.filter(|since| now.duration_since(*since) >= limit);
-        self.unresponsive = silent(2 * self.session.check());
+        self.unresponsive = silent(3 * self.session.check());
         if silent(SILENCE).is_some() {
             tracing::info!("the relay is silent");
             self.move_now();
@@ -350,10 +350,10 @@ impl Silence {
 }
 
 impl Session {
-    /// How often to look whether the relay answers. Twice as long without an answer is worth saying: that is within two
-    /// keepalives of the last packet.
+    /// How often to look whether the relay answers. Three times as long without an answer is worth saying: that is within two
+    /// keepalives of the last packet, and within 2 s of one that was sent.
     fn check(&self) -> Duration {
-        CHECK.min(self.keepalive / 2)
+        CHECK.min(self.keepalive / 4)
     }
 }
 
@@ -399,7 +399,7 @@ async fn pending<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>
 /// The pause before fetching a token again.
 const TOKEN_PAUSE: Duration = Duration::from_secs(2);
 /// The longest interval of checks for silence.
-const CHECK: Duration = Duration::from_secs(1);
+const CHECK: Duration = Duration::from_millis(500);
 /// Silence, while packets are unanswered, after which another connection is made.
 const SILENCE: Duration = Duration::from_secs(5);
 

@@ -37,7 +37,7 @@ pub enum AuthError {
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
     /// It has expired.
-    #[error("the token has expired; get a new one")]
+    #[error("token expired; get a new one")]
     Expired,
     /// It is not valid yet.
     #[error("the token is not valid yet; check the clocks of its issuer and of this relay")]

@@ -24,8 +24,11 @@ async fn a_bad_line_costs_neither_those_before_it_nor_a_word() -> Result<()> {
     let encoding = b"one\ntwo\ncaf\xe9\nfour\n".to_vec();
     let size = format!("one\n\ntwo\n{long}\nfive\nsix\n").into_bytes();
     for (input, expected) in [
-        (encoding, "2 lines stored\n  line 3: not sent: byte 4 of it is not UTF-8\n  line 4: not sent\n"),
-        (size, "2 lines stored\n  line 4: not sent: 20000 bytes exceed the limit of 16384\n  lines 5 to 6: not sent\n"),
+        (encoding, "2 lines stored\n    line 3: not sent: byte 4 of it is not UTF-8\n    line 4: not sent\n"),
+        (
+            size,
+            "2 lines stored\n    line 4: not sent: 20000 bytes exceed the limit of 16384\n    lines 5 to 6: not sent\n",
+        ),
     ] {
         let scene = Scene::new("").await?;
         let (status, printed, said) = Quip::run(&send(&scene), &input).await?;
@@ -49,7 +52,7 @@ async fn lines_that_are_refused_are_named() -> Result<()> {
     let (status, printed, said) = Quip::run(&args, b"one\ntwo\nthree\n").await?;
     ensure!(status == 1 && printed.is_empty(), "{status}: {printed}");
     // How many were on their way when the first refusal came is a matter of time.
-    ensure!(said.contains("0 lines stored\n  line") && said.contains("not stored: refused: not allowed"), "{said}");
+    ensure!(said.contains("0 lines stored\n    line") && said.contains("not stored: refused: not allowed"), "{said}");
     Ok(())
 }
 
@@ -72,7 +75,7 @@ async fn a_reader_that_goes_away_loses_no_line() -> Result<()> {
     println!("{said}");
     ensure!((3..200).contains(&count) && stored.iter().zip(1..).all(|(text, number)| *text == number.to_string()));
     let expected =
-        format!("error: standard output is closed; {count} lines stored\n  lines {} to 200: not sent\n", count + 1);
+        format!("error: standard output is closed; {count} lines stored\n    lines {} to 200: not sent\n", count + 1);
     ensure!(said == expected, "{said}");
     Ok(())
 }
@@ -121,7 +124,7 @@ async fn what_has_no_answer_is_perhaps_stored_and_the_state_file_makes_sure_of_i
     let status = quip.end().await?;
     ensure!(status == 130 && since.elapsed() < Duration::from_secs(4), "{status}, {:?}", since.elapsed());
     let said = quip.errors();
-    ensure!(said.contains("ended by SIGINT; 1 line stored\n  line 2: perhaps stored: no answer came"), "{said}");
+    ensure!(said.contains("ended by SIGINT; 1 line stored\n    line 2: perhaps stored: no answer came"), "{said}");
     ensure!(said.contains("the next command with this --state file"), "{said}");
     scene.relay.signal("CONT")?;
     let again = line(&scene.relay, &Command::Send.user(), &[&["send", &scene.group, "third"], &state[..]].concat());
