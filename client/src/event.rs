@@ -149,16 +149,28 @@ impl ConnectionState {
 pub enum ClientEvent {
     /// The presence of a user changed. Sent for open direct conversations and small open groups.
     Presence(Presence),
-    /// A conversation that is not open has new events, or the user's membership changed.
+    /// A conversation that is not open has a new message, perhaps one of this user's other devices, or the user's membership began
+    /// or ended. It has what a notification shows. Relays gather the messages of a group for a second and send none for rooms.
     Changed {
         /// The conversation.
         conversation: ConversationId,
-        /// Seq of the newest event.
+        /// Seq of the event that this is about: the newest message, or the beginning or the end of the membership; 0 = no event.
         head: u64,
-        /// That event's message number.
+        /// That event's message number; 0 = no event.
         number: u64,
         /// The user's role; 0 = not a member.
         role: u8,
+        /// Room name, group title, or the other user of a direct conversation.
+        name: String,
+        /// The event's kind: one of [`crate::kind`], or an unknown kind. `TOMBSTONE` if it was deleted meanwhile; 0 = no event.
+        kind: u64,
+        /// The event's author, who may be this user; `None` without an event.
+        user: Option<UserId>,
+        /// The first bytes of a text message as it was posted, at most 128 and no part of a character. Empty for other kinds, for a
+        /// message that was deleted meanwhile, and when the relay is under load.
+        preview: String,
+        /// Time of ordering, in milliseconds since the Unix epoch; 0 = no event.
+        at: u64,
     },
     /// Another device of this user moved the read mark.
     Marked {

@@ -19,6 +19,8 @@ pub const EDITS: usize = 200;
 /// Earlier memberships in a conversation whose events a user still sees. Part of the fold, so all relays of a log must use the
 /// same limit.
 pub const EARLIER: usize = 32;
+/// Bytes of a message's text in a notification.
+pub const PREVIEW: usize = 128;
 /// Bytes of a token.
 pub const TOKEN: usize = 8 * 1024;
 /// Bytes of a client's or relay's name, and of the text beside a code.

@@ -78,7 +78,7 @@ direction! {
         Refreshed(s::Refreshed),
         GoAway(s::GoAway),
         Presence(s::Presence<'a>),
-        Changed(s::Changed),
+        Changed(s::Changed<'a>),
         Marked(s::Marked),
         Notice(s::Notice<'a>),
     }

@@ -112,18 +112,27 @@ pub mod presence {
     pub const ONLINE: u8 = 2;
 }
 
-/// Relay: a direct conversation that is not open here has a new message, or membership in a conversation that is
-/// not open here began or ended.
+/// Relay: a conversation that is not open here has a new message, or the user's membership of it began or ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changed {
+pub struct Changed<'a> {
     /// Which.
     pub conversation: ConversationId,
-    /// Its newest event.
+    /// The event that this is about: the newest message, or the beginning or the end of the membership; 0 = no event.
     pub head: u64,
     /// Its message number.
     pub number: u64,
     /// The user's role, 0 = no longer a member.
     pub role: u8,
+    /// Room name, group title, or the other user.
+    pub name: &'a str,
+    /// One of [`crate::event::kind`], `TOMBSTONE` if it was deleted since; 0 = no event.
+    pub kind: u64,
+    /// Its author; empty without an event.
+    pub user: &'a str,
+    /// The beginning of a text, at most 128 bytes; empty for other kinds.
+    pub preview: &'a str,
+    /// When it was ordered, in milliseconds since the Unix epoch.
+    pub at: u64,
 }
 
 /// Relay: the user's read mark moved, by this device or another.
@@ -167,7 +176,7 @@ types! {
     Refreshed = 0x12;
     GoAway = 0x14;
     Presence<'_> = 0x15;
-    Changed = 0x17;
+    Changed<'_> = 0x17;
     Marked = 0x19;
     Notice<'_> = 0x1b;
     Signal<'_> = 0x61;

@@ -199,6 +199,7 @@ fn the_table_of_limits() {
         ("REACTION", limit::REACTION),
         ("EDITS", limit::EDITS),
         ("EARLIER", limit::EARLIER),
+        ("PREVIEW", limit::PREVIEW),
         ("TOKEN", limit::TOKEN),
         ("TEXT", limit::TEXT),
         ("UNANSWERED", limit::UNANSWERED as usize),

@@ -170,7 +170,10 @@ proptest! {
             Refreshed { expires: n[0] },
             GoAway { code: Code(n[0]), within: n[1] },
             Presence { user: text, state: byte, last_seen: n[0] },
-            Changed { conversation, head: n[0], number: n[1], role: byte },
+            Changed {
+                conversation, head: n[0], number: n[1], role: byte, name: text, kind: n[0], user: text,
+                preview: &parts.texts[1], at: n[1],
+            },
             Marked { conversation, seq: n[0], number: n[1] },
             Notice { code: Code(n[0]), text },
             Signal { channel: n[0], user: text, kind: n[1], body: Blob(&parts.bytes) },

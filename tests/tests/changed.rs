@@ -7,11 +7,11 @@ use quip_client::{Client, ClientEvent, Config, ConversationEvent, OpenOptions, T
 use quip_protocol::{
     Blob, Code, ConversationId, UserId,
     conversation::{Add, Edit, Remove, SetRole, SetTitle, Start, Target},
-    event::role,
+    event::{kind, role},
     session::Changed,
 };
 use quip_tests::{
-    raw::{Raw, RawStream},
+    raw::{Raw, RawOptions, RawStream},
     relay::{PATIENCE, Relay},
     talk::{Answer, direct, room},
 };
@@ -34,12 +34,27 @@ async fn group(owner: &Raw, members: &[&str]) -> Result<(ConversationId, RawStre
 /// What comes next, passing over membership changes.
 async fn changed(client: &mut Raw) -> Result<(ConversationId, u64, u64, u8)> {
     loop {
-        let frame = client.told::<Changed>().await?;
-        let changed = frame.to::<Changed>().context("changed")?;
+        let frame = client.told::<Changed<'_>>().await?;
+        let changed = frame.to::<Changed<'_>>().context("changed")?;
         if changed.number > 0 {
             return Ok((changed.conversation, changed.head, changed.number, changed.role));
         }
     }
+}
+
+/// What a notification shows: its event, the name of the conversation, the kind, the author and the preview.
+type News = (u64, String, u64, String, String);
+
+async fn news(client: &mut Raw) -> Result<News> {
+    let frame = client.told::<Changed<'_>>().await?;
+    let changed = frame.to::<Changed<'_>>().context("changed")?;
+    let Changed { head, name, kind, user, preview, at, .. } = changed;
+    ensure!((at > 0) == (head > 0), "{changed:?}");
+    Ok((head, name.to_owned(), kind, user.to_owned(), preview.to_owned()))
+}
+
+fn shown(head: u64, name: &str, kind: u64, user: &str, preview: &str) -> News {
+    (head, name.to_owned(), kind, user.to_owned(), preview.to_owned())
 }
 
 /// Posts so many texts, at most 50 of them unanswered, and waits until all are accepted.
@@ -91,6 +106,49 @@ async fn a_group_that_is_not_open_is_notified_once_per_interval() -> Result<()> 
     };
     assert_eq!(changed(&mut carol).await?.0, with("alice", "carol")?);
     assert_eq!(changed(&mut eve).await?.0, with("carol", "eve")?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_notification_of_a_group_has_what_an_app_shows() -> Result<()> {
+    let relay = Relay::with(QUICK)?;
+    let alice = Raw::login(&relay, "alice").await?;
+    let (mut bob, mut carol) = (Raw::login(&relay, "bob").await?, Raw::login(&relay, "carol").await?);
+    let (_, mut stream, n) = group(&alice, &["bob"]).await?;
+    assert_eq!(news(&mut bob).await?, shown(2, "", kind::ADDED, "alice", ""), "the membership began");
+    stream.done(&SetTitle { n, title: "Tea" }).await?;
+    // 129 bytes, of which the last character does not fit.
+    stream.post_accepted(n + 1, &("x".to_owned() + &"é".repeat(64))).await?;
+    let preview = "x".to_owned() + &"é".repeat(63);
+    assert_eq!(news(&mut bob).await?, shown(4, "Tea", kind::TEXT, "alice", &preview));
+    stream.data(n + 2, b"not for people").await?;
+    ensure!(stream.answer().await?.code() == Code::DONE);
+    assert_eq!(news(&mut bob).await?, shown(5, "Tea", kind::DATA, "alice", ""));
+
+    // One who comes behind a message is not notified of it, however soon they come.
+    stream.post_accepted(n + 3, "before").await?;
+    stream.done(&Add { n: n + 4, user: "carol" }).await?;
+    assert_eq!(news(&mut bob).await?, shown(6, "Tea", kind::TEXT, "alice", "before"));
+    stream.post_accepted(n + 5, "after").await?;
+    assert_eq!(news(&mut carol).await?, shown(7, "Tea", kind::ADDED, "alice", ""));
+    assert_eq!(news(&mut carol).await?, shown(8, "Tea", kind::TEXT, "alice", "after"));
+    stream.done(&Remove { n: n + 6, user: "carol", ban: false }).await?;
+    assert_eq!(news(&mut carol).await?, shown(9, "Tea", kind::REMOVED, "alice", ""), "the last event that they see");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_notification_of_a_direct_conversation_names_the_other_user() -> Result<()> {
+    let relay = Relay::with(QUICK)?;
+    let (alice, mut other) =
+        (Raw::login(&relay, "alice").await?, Raw::login_as(&relay, "alice", 2, RawOptions::default()).await?);
+    let mut bob = Raw::login(&relay, "bob").await?;
+    let (mut stream, _) = alice.enter(&direct("bob")).await?;
+    assert_eq!(news(&mut bob).await?, shown(0, "alice", 0, "", ""), "no event");
+    assert_eq!(news(&mut other).await?, shown(0, "bob", 0, "", ""));
+    stream.post_accepted(2, "hello").await?;
+    assert_eq!(news(&mut bob).await?, shown(1, "alice", kind::TEXT, "alice", "hello"));
+    assert_eq!(news(&mut other).await?, shown(1, "bob", kind::TEXT, "alice", "hello"), "their own, said elsewhere");
     Ok(())
 }
 
@@ -167,8 +225,8 @@ async fn a_removed_member_is_notified_of_that_last() -> Result<()> {
     post(&mut at_other, m, 1).await?;
     let mut roles = Vec::new();
     loop {
-        let frame = bob.told::<Changed>().await?;
-        let changed = frame.to::<Changed>().context("changed")?;
+        let frame = bob.told::<Changed<'_>>().await?;
+        let changed = frame.to::<Changed<'_>>().context("changed")?;
         match changed.conversation {
             conversation if conversation == id => roles.push(changed.role),
             conversation if conversation == other && changed.number == 1 => break,
@@ -192,13 +250,16 @@ async fn an_app_sees_what_is_unread_in_its_list() -> Result<()> {
     let told = tokio::time::timeout(PATIENCE, async {
         loop {
             match events.next().await {
-                Some(ClientEvent::Changed { conversation, number: 3, .. }) => return conversation,
+                Some(ClientEvent::Changed { conversation, number: 3, name, kind, user, preview, at, .. }) => {
+                    return (conversation, name, kind, user, preview, at > 0);
+                }
                 Some(_) => {}
                 None => tokio::time::sleep(Duration::MAX).await,
             }
         }
     });
-    assert_eq!(told.await?, id);
+    let author = Some(UserId::parse("alice")?);
+    assert_eq!(told.await?, (id, String::new(), kind::TEXT, author, "news".to_owned(), true));
     let page = bob.list(None, 10).await?;
     let entry = page.items.first().context("an entry")?;
     assert_eq!((entry.conversation, entry.unread()), (id, 3));

@@ -246,8 +246,8 @@ async fn what_is_not_open_is_announced_on_the_session() -> Result<()> {
     let mut stranger = device(&relay, "carol", 1).await?;
     let bob = device(&relay, "bob", 1).await?;
     let changed = async |raw: &mut Raw| -> Result<(ConversationId, u64, u64, u8)> {
-        let frame = raw.told::<Changed>().await?;
-        let changed = frame.to::<Changed>().context("a change")?;
+        let frame = raw.told::<Changed<'_>>().await?;
+        let changed = frame.to::<Changed<'_>>().context("a change")?;
         Ok((changed.conversation, changed.head, changed.number, changed.role))
     };
 

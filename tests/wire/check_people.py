@@ -75,16 +75,23 @@ def _(relay):
 def _(relay):
     ann, bob = people(relay, "ann", "bob")
     pair = ann.join("@" + bob.user)
-    changed = bob.session.next("Changed")
-    same((changed.conversation, changed.head, changed.role), (pair.first.conversation, 0, 1))
-    pair.post(2, "hi")
-    changed = bob.session.next("Changed")
-    same((changed.head, changed.number), (1, 1))
+    def told(who):
+        changed = who.session.next("Changed")
+        event = (changed.head, changed.number, changed.kind, changed.user, changed.preview, changed.at > 0)
+        return changed.conversation, changed.role, changed.name, event
+
+    same(told(bob), (pair.first.conversation, 1, ann.user, (0, 0, 0, "", "", False)))
+    text = "\u20ac" * 43
+    pair.post(2, text)
+    same(told(bob), (pair.first.conversation, 1, ann.user, (1, 1, 1, ann.user, text[:42], True)))
     group = ann.join((3, b"\x02" + os.urandom(15)))
-    group.command("Add", n=2, user=bob.user)
-    same(bob.session.next("Changed").conversation, group.first.conversation)
-    group.command("Remove", n=3, user=bob.user)
-    same(bob.session.next("Changed").role, 0)
+    group.command("SetTitle", n=2, title="Tea")
+    group.command("Add", n=3, user=bob.user)
+    same(told(bob), (group.first.conversation, 1, "Tea", (3, 0, 8, ann.user, "", True)))
+    group.post(4, "news")
+    same(told(bob), (group.first.conversation, 1, "Tea", (4, 1, 1, ann.user, "news", True)))
+    group.command("Remove", n=5, user=bob.user)
+    same(told(bob), (group.first.conversation, 0, "Tea", (5, 1, 9, ann.user, "", True)))
 
 
 @check("signals go by channel, the relay fills in the user")

@@ -373,6 +373,11 @@ fn event(message: &ToClient<'_>) -> Result<ClientEvent, Broken> {
             head: changed.head,
             number: changed.number,
             role: changed.role,
+            name: changed.name.to_owned(),
+            kind: changed.kind,
+            user: author(changed.user)?,
+            preview: changed.preview.to_owned(),
+            at: changed.at,
         },
         ToClient::Marked(marked) => {
             ClientEvent::Marked { conversation: marked.conversation, seq: marked.seq, number: marked.number }
@@ -380,6 +385,12 @@ fn event(message: &ToClient<'_>) -> Result<ClientEvent, Broken> {
         ToClient::Notice(notice) => ClientEvent::Notice { code: notice.code, text: notice.text.to_owned() },
         _ => return Err(Broken::unexpected("unexpected frame on the session stream")),
     })
+}
+
+/// The author of an event in a notification, which may be of none.
+fn author(user: &str) -> Result<Option<UserId>, Broken> {
+    let parsed = (!user.is_empty()).then(|| UserId::parse(user)).transpose();
+    parsed.map_err(|_| Broken::unexpected("invalid user id in a notification"))
 }
 
 async fn at(timer: Option<Instant>) {

@@ -151,8 +151,18 @@ fn session() -> Vec<Sample> {
         sample(From::Relay, Presence { user: "bob", state: 2, last_seen: time }, "0c 15 03626f62 02 80d095ffbc31"),
         sample(
             From::Relay,
-            Changed { conversation: GROUP, head: 300, number: 200, role: HIGH },
-            "16 17 028182838485868788898a8b8c8d8e8f ac02 c801 fe",
+            Changed {
+                conversation: GROUP,
+                head: 300,
+                number: 200,
+                role: HIGH,
+                name: "Tea",
+                kind: 1000,
+                user: "bob",
+                preview: "ü",
+                at: time,
+            },
+            "29 17 028182838485868788898a8b8c8d8e8f ac02 c801 fe 03546561 e807 03626f62 02c3bc 80d095ffbc31",
         ),
         sample(
             From::Relay,

@@ -5,12 +5,13 @@ use quip_protocol::{
     ConversationId, UserId,
     conversation::Outcome,
     event::{kind, role},
-    session::{Changed, Marked},
+    session::Marked,
 };
 use quip_store::{Change, Committed};
 
 use super::{
     Hub,
+    about::{About, changed_without_event},
     keys::StreamKey,
     port::Port,
     rooms::{Decided, Watching},
@@ -61,28 +62,42 @@ impl<P: Port> Hub<P> {
 
     fn effect(&mut self, change: &Change, effect: &Effect) {
         let conversation = change.conversation;
-        let (head, number) = change.event.as_ref().map_or((0, 0), |event| (event.seq, event.number));
         match effect {
-            Effect::Visible { user, to, role, .. } => {
+            Effect::Visible { user, to, role, name, .. } => {
                 self.membership(conversation, user, *to);
-                self.tell_elsewhere(user, conversation, &Changed { conversation, head, number, role: *role });
+                self.tell_changed(change, user, *role, name);
             }
-            Effect::Touched { user, .. } => {
-                self.tell_elsewhere(user, conversation, &Changed { conversation, head, number, role: role::MEMBER });
-            }
+            Effect::Touched { user, other } => self.tell_changed(change, user, role::MEMBER, other.as_str()),
             Effect::Marked { user, seq, number } => {
+                // What they said themselves, where it is open, comes on its stream.
+                let told = match &change.event {
+                    Some(_) => self.elsewhere(user, conversation),
+                    None => self.people.connections(user),
+                };
                 let marked = Marked { conversation, seq: *seq, number: *number };
-                match &change.event {
-                    // What they said themselves, where it is open, comes on its stream.
-                    Some(_) => self.tell_elsewhere(user, conversation, &marked),
-                    None => self.people.connections(user).into_iter().for_each(|at| self.tell(at, &marked)),
-                }
+                told.into_iter().for_each(|at| self.tell(at, &marked));
             }
             Effect::Seen { user, at } => self.people.written(user, *at),
-            Effect::Rewritten { seq, record } => self.rooms.rewritten(conversation, *seq, &record.frame),
+            Effect::Rewritten { seq, record } => {
+                self.rooms.rewritten(conversation, *seq, &record.frame);
+                self.people.deleted(conversation, *seq);
+            }
             // What is given up is not read any more: openings and pages look at the conversation's record.
             Effect::Trimmed { .. } => {}
         }
+    }
+
+    /// Notifies a user of a change, where they do not have the conversation open.
+    fn tell_changed(&mut self, change: &Change, user: &UserId, role: u8, name: &str) {
+        let id = change.conversation;
+        let told = self.elsewhere(user, id);
+        if told.is_empty() {
+            return;
+        }
+        let about = change.event.as_ref().map(About::new);
+        let without_event = || changed_without_event(id, role, name);
+        let changed = about.as_ref().map_or_else(without_event, |about| about.changed(id, role, name));
+        told.into_iter().for_each(|at| self.tell(at, &changed));
     }
 
     /// A user may see a conversation up to event `to` from now on; `u64::MAX` for a present member.

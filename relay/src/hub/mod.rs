@@ -7,6 +7,7 @@
 //! Whatever the hub does to the world goes through a [`Port`]. It has no socket, no clock and no randomness of its own,
 //! and nothing in it waits.
 
+mod about;
 mod authority;
 mod commands;
 mod commits;

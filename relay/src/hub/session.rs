@@ -93,13 +93,10 @@ impl<P: Port> Hub<P> {
         self.links.tell(at, message, &mut self.port);
     }
 
-    /// Puts a message on the session streams of a user's connections that do not have a conversation open.
-    pub(super) fn tell_elsewhere<M: Message>(&mut self, user: &UserId, id: ConversationId, message: &M) {
-        for at in self.people.connections(user) {
-            if self.links.stream_of(at, id).is_none() {
-                self.tell(at, message);
-            }
-        }
+    /// A user's connections that do not have a conversation open.
+    pub(super) fn elsewhere(&self, user: &UserId, id: ConversationId) -> Vec<ConnectionKey> {
+        let connections = self.people.connections(user).into_iter();
+        connections.filter(|at| self.links.stream_of(*at, id).is_none()).collect()
     }
 
     /// Tells the watchers of users whose presence changed.

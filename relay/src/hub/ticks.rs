@@ -1,14 +1,18 @@
 //! What is done in ticks: marks, looks at connections, presence, notifications, forgetting.
 
-use quip_protocol::{Code, session::Changed};
-use quip_store::{Members, ReadError};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quip_protocol::{Code, frame};
+use quip_store::ReadError;
 
 use super::{
     Hub,
     deadlines::Tick,
     keys::ConnectionKey,
+    people::Notification,
     port::Port,
-    reads::{Read, Wanted},
+    reads::{GroupPage, Read, Wanted},
 };
 
 impl<P: Port> Hub<P> {
@@ -79,11 +83,16 @@ impl<P: Port> Hub<P> {
     }
 
     /// Members of groups with new messages were read.
-    pub(super) fn notify(&mut self, pages: Vec<Result<Members, ReadError>>) {
-        for notification in self.people.notify(pages, self.now) {
-            let (conversation, head, number) = (notification.id, notification.head, notification.number);
-            for (user, role) in notification.members {
-                self.tell_elsewhere(&user, conversation, &Changed { conversation, head, number, role });
+    pub(super) fn notify(&mut self, pages: Vec<Result<GroupPage, ReadError>>) {
+        for Notification { id, title, about, members } in self.people.notify(pages, self.now) {
+            // The same bytes for all who have the same role.
+            let mut frames = BTreeMap::<u8, Bytes>::new();
+            for (user, role) in members {
+                for at in self.elsewhere(&user, id) {
+                    let changed = || frame::to_bytes(&about.changed(id, role, &title));
+                    let frame = frames.entry(role).or_insert_with(changed);
+                    self.links.tell_frame(at, frame, &mut self.port);
+                }
             }
         }
         self.read_members();

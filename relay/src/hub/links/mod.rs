@@ -32,6 +32,7 @@ pub(super) use users::UserKey;
 use super::{
     authority::Rights,
     keys::{ConnectionKey, StreamKey},
+    out::Out,
     port::{DisconnectReason, Port, Priority},
 };
 use crate::config::Config;
@@ -181,11 +182,20 @@ impl Links {
 
     /// Puts a message on a connection's session stream and writes it.
     pub(super) fn tell<M: Message>(&mut self, key: ConnectionKey, message: &M, port: &mut impl Port) {
+        self.put(key, port, |out| out.control(message));
+    }
+
+    /// Puts an encoded frame on a connection's session stream and writes it.
+    pub(super) fn tell_frame(&mut self, key: ConnectionKey, frame: &[u8], port: &mut impl Port) {
+        self.put(key, port, |out| out.control_bytes(frame));
+    }
+
+    fn put(&mut self, key: ConnectionKey, port: &mut impl Port, put: impl FnOnce(&mut Out)) {
         let Some(stream) = self.connections.get(key).and_then(|connection| connection.session_stream) else { return };
         let Some(out) = self.streams.get_mut(stream).filter(|stream| !stream.over).map(|stream| &mut stream.out) else {
             return;
         };
-        out.control(message);
+        put(out);
         if out.control_waiting() > SESSION_BYTES {
             return self.close(key, Code::OVERLOADED, port);
         }

@@ -12,13 +12,17 @@ use quip_protocol::{
     event::kind,
     session::{Presence, presence},
 };
-use quip_store::{Members, ReadError};
+use quip_store::ReadError;
 use tokio::time::Instant;
 
 pub(super) use notifications::Notification;
 pub(super) use roster::{Shown, State};
 
-use super::{keys::ConnectionKey, port::DisconnectReason, reads::Place};
+use super::{
+    keys::ConnectionKey,
+    port::DisconnectReason,
+    reads::{GroupPage, Place},
+};
 use crate::config::Config;
 use last_seen::{Ledger, LedgerConfig};
 use notifications::{Notifications, NotificationsConfig};
@@ -150,11 +154,16 @@ impl People {
         self.last_seen.close(now);
     }
 
-    /// A conversation has a new event. The members of a group are notified of it.
+    /// A conversation has a new event. The members of a group are notified of a message.
     pub(super) fn event(&mut self, id: ConversationId, event: &NewEvent, now: Instant) {
-        if id.kind() == Some(Kind::Group) {
-            self.notifications.event(id, event.seq, event.number, kind::counts(event.kind), now);
+        if id.kind() == Some(Kind::Group) && kind::counts(event.kind) {
+            self.notifications.message(id, event, now);
         }
+    }
+
+    /// An event of a conversation was deleted.
+    pub(super) fn deleted(&mut self, id: ConversationId, seq: u64) {
+        self.notifications.deleted(id, seq);
     }
 
     /// Who is a member of a conversation changed.
@@ -186,7 +195,7 @@ impl People {
     }
 
     /// Members of groups were read: who is notified of what.
-    pub(super) fn notify(&mut self, pages: Vec<Result<Members, ReadError>>, now: Instant) -> Vec<Notification> {
+    pub(super) fn notify(&mut self, pages: Vec<Result<GroupPage, ReadError>>, now: Instant) -> Vec<Notification> {
         self.notifications.read(pages, now)
     }
 }
@@ -246,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn only_groups_are_notified() {
+    fn only_messages_in_groups_are_notified() {
         let (mut people, now, _) = people();
         people.tick();
         let later = now + Duration::from_secs(10);
@@ -258,6 +267,9 @@ mod tests {
         };
         let event = NewEvent { seq: 1, number: 1, at: 0, kind: kind::TEXT, record: row };
         people.event(ConversationId::direct(&user("ann"), &user("bob")), &event, now);
+        assert_eq!(people.next_groups(later), None);
+        let other = NewEvent { kind: kind::TITLE, ..event.clone() };
+        people.event(ConversationId::group([1; 15]), &other, now);
         assert_eq!(people.next_groups(later), None);
         people.event(ConversationId::group([1; 15]), &event, now);
         let (places, most) = people.next_groups(later).unwrap();

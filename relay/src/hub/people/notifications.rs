@@ -1,6 +1,6 @@
 //! Notifications of new messages in groups, for members who are here and do not have them open. Pure.
 //!
-//! The messages of one interval make one notification, with the latest values. A group's members are read page by page, a
+//! The messages of one interval make one notification, of the newest. A group's members are read page by page, a
 //! few groups at a time, so that the members of a group are never in memory together and a quiet group costs nothing.
 
 use std::{
@@ -8,11 +8,15 @@ use std::{
     time::Duration,
 };
 
+use quip_core::NewEvent;
 use quip_protocol::{ConversationId, UserId};
-use quip_store::{Members, ReadError};
+use quip_store::ReadError;
 use tokio::time::Instant;
 
-use crate::hub::reads::Place;
+use crate::hub::{
+    about::About,
+    reads::{GroupPage, Place},
+};
 
 /// Limits of [`Notifications`].
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +46,8 @@ pub(super) struct Notifications {
 
 #[derive(Debug)]
 struct Group {
-    head: u64,
-    number: u64,
+    /// The newest message.
+    about: About,
     /// The last member that was notified.
     after: Option<UserId>,
     begun: bool,
@@ -57,8 +61,8 @@ struct Group {
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::hub) struct Notification {
     pub(in crate::hub) id: ConversationId,
-    pub(in crate::hub) head: u64,
-    pub(in crate::hub) number: u64,
+    pub(in crate::hub) title: String,
+    pub(in crate::hub) about: About,
     /// Users with their roles.
     pub(in crate::hub) members: Vec<(UserId, u8)>,
 }
@@ -72,15 +76,22 @@ impl Notifications {
         Self { config, groups: HashMap::new(), waiting: VecDeque::new(), begun: VecDeque::new(), asked: 0, left: 0 }
     }
 
-    /// A group has a new event, `message` when it counts as unread.
-    pub(super) fn event(&mut self, id: ConversationId, head: u64, number: u64, message: bool, now: Instant) {
+    /// A group has a new message.
+    pub(super) fn message(&mut self, id: ConversationId, event: &NewEvent, now: Instant) {
         if let Some(group) = self.groups.get_mut(&id) {
-            (group.head, group.number) = (head, number);
-            group.again |= message && group.begun;
-        } else if message && self.groups.len() < self.config.groups {
-            let group = Group { head, number, after: None, begun: false, again: false, outdated: false };
-            self.groups.insert(id, group);
+            group.about = About::new(event);
+            group.again |= group.begun;
+        } else if self.groups.len() < self.config.groups {
+            let about = About::new(event);
+            self.groups.insert(id, Group { about, after: None, begun: false, again: false, outdated: false });
             self.waiting.push_back((now + self.config.interval, id));
+        }
+    }
+
+    /// An event of a group was deleted.
+    pub(super) fn deleted(&mut self, id: ConversationId, seq: u64) {
+        if let Some(group) = self.groups.get_mut(&id).filter(|group| group.about.seq == seq) {
+            group.about.delete();
         }
     }
 
@@ -121,7 +132,7 @@ impl Notifications {
     }
 
     /// Members were read, of the first groups that were asked for.
-    pub(super) fn read(&mut self, pages: Vec<Result<Members, ReadError>>, now: Instant) -> Vec<Notification> {
+    pub(super) fn read(&mut self, pages: Vec<Result<GroupPage, ReadError>>, now: Instant) -> Vec<Notification> {
         debug_assert!(pages.len() <= self.asked, "what was not asked for");
         self.asked = 0;
         let mut told = Vec::new();
@@ -138,22 +149,25 @@ impl Notifications {
         told
     }
 
-    fn page(&mut self, id: ConversationId, page: Members, now: Instant) -> Option<Notification> {
+    fn page(&mut self, id: ConversationId, page: GroupPage, now: Instant) -> Option<Notification> {
+        let GroupPage { title, members: page } = page;
         self.left = self.left.saturating_sub(page.members.len().max(1));
         let group = self.groups.get_mut(&id)?;
         if group.outdated {
             self.begun.push_back(id);
             return None;
         }
-        let (head, number) = (group.head, group.number);
-        let members = page.members.into_iter().map(|(user, row)| (user, row.role)).collect();
+        let about = group.about.clone();
+        // Who came behind it does not see it.
+        let see = page.members.into_iter().filter(|(_, row)| row.from <= about.seq);
+        let members = see.map(|(user, row)| (user, row.role)).collect();
         if page.next.is_some() {
             group.after = page.next;
             self.begun.push_back(id);
         } else {
             self.done(id, now);
         }
-        Some(Notification { id, head, number, members })
+        Some(Notification { id, title, about, members })
     }
 
     /// Everyone was notified of what was known at their turn.
@@ -170,7 +184,9 @@ impl Notifications {
 
 #[cfg(test)]
 mod tests {
-    use quip_core::{MemberRecord, MemberState, Parting};
+    use quip_core::{EventRecord, MemberRecord, MemberState, Parting};
+    use quip_protocol::{DeviceId, event::kind};
+    use quip_store::Members;
 
     use super::*;
 
@@ -185,7 +201,13 @@ mod tests {
         UserId::parse(name).unwrap()
     }
 
-    fn page(names: &[&str], next: Option<&str>) -> Result<Members, ReadError> {
+    fn message(seq: u64) -> NewEvent {
+        let (device, frame) = (DeviceId([1; 16]), bytes::Bytes::new());
+        let record = EventRecord { user: user("ann"), device, n: 1, frame };
+        NewEvent { seq, number: seq, at: 0, kind: kind::TEXT, record }
+    }
+
+    fn page(names: &[&str], next: Option<&str>) -> Result<GroupPage, ReadError> {
         let row = MemberRecord {
             state: MemberState::Member,
             role: 2,
@@ -197,7 +219,7 @@ mod tests {
             earlier: Vec::new(),
         };
         let members = names.iter().map(|name| (user(name), row.clone())).collect();
-        Ok(Members { members, next: next.map(user) })
+        Ok(GroupPage { title: "Tea".to_owned(), members: Members { members, next: next.map(user) } })
     }
 
     fn notifications(config: NotificationsConfig) -> (Notifications, Instant) {
@@ -207,45 +229,60 @@ mod tests {
     }
 
     /// A short form of notifications.
-    fn short(told: Vec<Notification>) -> Vec<(u64, u64, Vec<String>)> {
+    fn short(told: Vec<Notification>) -> Vec<(u64, Vec<String>)> {
         let names = |told: &Notification| told.members.iter().map(|(user, _)| user.to_string()).collect();
-        told.iter().map(|told| (told.head, told.number, names(told))).collect()
+        told.iter().map(|told| (told.about.seq, names(told))).collect()
     }
 
     #[test]
     fn messages_of_one_interval_make_one_notification() {
         let (mut notifications, start) = notifications(MANY);
-        notifications.event(group(1), 7, 3, true, start);
-        notifications.event(group(1), 8, 4, true, start + SECOND / 2);
+        notifications.message(group(1), &message(7), start);
+        notifications.message(group(1), &message(9), start + SECOND / 2);
         assert_eq!(notifications.next(start + SECOND / 2), []);
-        notifications.event(group(1), 9, 4, false, start + SECOND / 2);
         assert_eq!(notifications.next(start + SECOND), [(group(1), None)]);
         assert_eq!(notifications.next(start + SECOND), [], "one read at a time");
         let told = notifications.read(vec![page(&["ann", "bob"], None)], start + SECOND);
         assert_eq!(told[0].members, [(user("ann"), 2), (user("bob"), 2)]);
-        assert_eq!((told[0].id, told[0].head, told[0].number), (group(1), 9, 4));
+        assert_eq!((told[0].id, &*told[0].title, &told[0].about), (group(1), "Tea", &About::new(&message(9))));
         assert_eq!(notifications.next(start + 9 * SECOND), []);
         assert!(notifications.groups.is_empty(), "nothing is kept of a group that is quiet");
     }
 
     #[test]
-    fn other_events_are_not_notified() {
+    fn who_became_a_member_behind_a_message_is_not_notified_of_it() {
         let (mut notifications, start) = notifications(MANY);
-        notifications.event(group(1), 7, 3, false, start);
-        assert_eq!(notifications.next(start + SECOND), []);
+        notifications.message(group(1), &message(7), start);
+        notifications.next(start + SECOND);
+        let mut page = page(&["ann", "bob", "cat"], None).unwrap();
+        (page.members.members[1].1.from, page.members.members[2].1.from) = (7, 8);
+        let told = notifications.read(vec![Ok(page)], start + SECOND);
+        assert_eq!(short(told), [(7, vec!["ann".to_owned(), "bob".to_owned()])]);
+    }
+
+    #[test]
+    fn what_is_deleted_before_its_notification_is_not_shown() {
+        let (mut notifications, start) = notifications(MANY);
+        notifications.message(group(1), &message(7), start);
+        notifications.deleted(group(1), 6);
+        assert_eq!(notifications.groups[&group(1)].about, About::new(&message(7)));
+        notifications.deleted(group(1), 7);
+        let mut deleted = About::new(&message(7));
+        deleted.delete();
+        assert_eq!(notifications.groups[&group(1)].about, deleted);
     }
 
     #[test]
     fn a_message_while_members_are_notified_reaches_the_rest_at_once_and_all_again_later() {
         let (mut notifications, start) = notifications(MANY);
-        notifications.event(group(1), 7, 3, true, start);
+        notifications.message(group(1), &message(7), start);
         notifications.next(start + SECOND);
         let first = notifications.read(vec![page(&["ann"], Some("ann"))], start + SECOND);
-        assert_eq!(short(first), [(7, 3, vec!["ann".to_owned()])]);
-        notifications.event(group(1), 8, 4, true, start + SECOND);
+        assert_eq!(short(first), [(7, vec!["ann".to_owned()])]);
+        notifications.message(group(1), &message(8), start + SECOND);
         assert_eq!(notifications.next(start + SECOND), [(group(1), Some(user("ann")))]);
         let rest = notifications.read(vec![page(&["bob"], None)], start + SECOND);
-        assert_eq!(short(rest), [(8, 4, vec!["bob".to_owned()])]);
+        assert_eq!(short(rest), [(8, vec!["bob".to_owned()])]);
         assert_eq!(notifications.next(start + SECOND), []);
         assert_eq!(notifications.next(start + 2 * SECOND), [(group(1), None)]);
     }
@@ -253,21 +290,20 @@ mod tests {
     #[test]
     fn members_that_were_read_before_one_went_are_read_again() {
         let (mut notifications, start) = notifications(MANY);
-        notifications.event(group(1), 7, 3, true, start);
+        notifications.message(group(1), &message(7), start);
         notifications.membership(group(1));
         notifications.next(start + SECOND);
         notifications.membership(group(1));
-        notifications.event(group(1), 8, 3, false, start);
         assert_eq!(notifications.read(vec![page(&["ann", "gone"], None)], start + SECOND), []);
         assert_eq!(notifications.next(start + SECOND), [(group(1), None)]);
         let told = notifications.read(vec![page(&["ann"], None)], start + SECOND);
-        assert_eq!(short(told), [(8, 3, vec!["ann".to_owned()])]);
+        assert_eq!(short(told), [(7, vec!["ann".to_owned()])]);
     }
 
     #[test]
     fn groups_that_a_read_did_not_come_to_are_read_next() {
         let (mut notifications, start) = notifications(MANY);
-        (1..=40).for_each(|id| notifications.event(group(id), 1, 1, true, start));
+        (1..=40).for_each(|id| notifications.message(group(id), &message(1), start));
         assert_eq!(notifications.next(start + SECOND).len(), GROUPS_A_READ);
         assert_eq!(notifications.read(vec![page(&["ann"], None), page(&["bob"], None)], start + SECOND).len(), 2);
         let next = notifications.next(start + SECOND);
@@ -278,7 +314,7 @@ mod tests {
     #[test]
     fn members_looked_at_in_a_tick_are_bounded() {
         let (mut notifications, start) = notifications(NotificationsConfig { members_per_tick: 2, ..MANY });
-        (1..=2).for_each(|id| notifications.event(group(id), 1, 1, true, start));
+        (1..=2).for_each(|id| notifications.message(group(id), &message(1), start));
         notifications.next(start + SECOND);
         notifications.read(vec![page(&["ann", "bob"], Some("bob"))], start + SECOND);
         assert_eq!(notifications.next(start + SECOND), []);
@@ -293,10 +329,10 @@ mod tests {
     #[test]
     fn queued_groups_are_bounded() {
         let (mut notifications, start) = notifications(NotificationsConfig { groups: 2, ..MANY });
-        (1..=3).for_each(|id| notifications.event(group(id), 1, 1, true, start));
-        notifications.event(group(1), 2, 2, true, start);
+        (1..=3).for_each(|id| notifications.message(group(id), &message(1), start));
+        notifications.message(group(1), &message(2), start);
         let places: Vec<_> = notifications.next(start + SECOND).into_iter().map(|(id, _)| id).collect();
         assert_eq!(places, [group(1), group(2)]);
-        assert_eq!(notifications.groups[&group(1)].head, 2);
+        assert_eq!(notifications.groups[&group(1)].about.seq, 2);
     }
 }

@@ -51,7 +51,7 @@ pub(super) enum Got {
     /// The rows of these commands are in memory.
     LastSeen(Vec<Command>),
     /// A page of members for each group that the read came to.
-    GroupMembers(Vec<Result<Members, ReadError>>),
+    GroupMembers(Vec<Result<GroupPage, ReadError>>),
     /// A page of devices whose send numbers are not used any more.
     Expired(Result<Expired, ReadError>),
 }
@@ -117,6 +117,13 @@ pub(super) enum Found {
 
 /// A user, and when the store says that they were last seen; 0 = never.
 pub(super) type UserSeen = (UserId, Timestamp);
+
+/// Some members of a group, and what it is called.
+#[derive(Debug, Default)]
+pub(super) struct GroupPage {
+    pub(super) title: String,
+    pub(super) members: Members,
+}
 
 /// Where to go on with the members of a group.
 pub(super) type Place = (ConversationId, Option<UserId>);
@@ -245,11 +252,11 @@ fn last_seen(view: &View, user: UserId) -> UserSeen {
 }
 
 /// Members of these groups, each from the place where it was left off, until there are enough of them.
-fn group_members(view: &View, places: &[Place], most: usize) -> Vec<Result<Members, ReadError>> {
+fn group_members(view: &View, places: &[Place], most: usize) -> Vec<Result<GroupPage, ReadError>> {
     let (mut pages, mut found) = (Vec::new(), 0);
     for (id, after) in places {
         let page = members_of_group(view, *id, after.as_ref(), most);
-        found += page.as_ref().map_or(0, |page| page.members.len());
+        found += page.as_ref().map_or(0, |page| page.members.members.len());
         pages.push(page);
         if found >= GROUP_MEMBERS {
             break;
@@ -263,11 +270,14 @@ fn members_of_group(
     id: ConversationId,
     after: Option<&UserId>,
     most: usize,
-) -> Result<Members, ReadError> {
-    match view.conversation(id)? {
-        Some(group) if group.members as usize <= most => view.members(id, after, GROUP_MEMBERS),
-        _ => Ok(Members::default()),
+) -> Result<GroupPage, ReadError> {
+    let Some(ConversationRecord { members, naming: Naming::Group(title), .. }) = view.conversation(id)? else {
+        return Ok(GroupPage::default());
+    };
+    if members as usize > most {
+        return Ok(GroupPage::default());
     }
+    Ok(GroupPage { title, members: view.members(id, after, GROUP_MEMBERS)? })
 }
 
 /// The code that tells a client of a failed read.

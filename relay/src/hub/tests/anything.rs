@@ -180,7 +180,8 @@ fn answer_a_read(relay: &mut Relay, seen: &Seen, dice: &mut Dice) {
             Wanted::LastSeen(commands) => Got::LastSeen(commands),
             Wanted::GroupMembers { places, .. } => {
                 let members = NAMES.map(|name| (user(name), present())).to_vec();
-                let page = |_: &_| Ok(Members { members: members.clone(), next: None });
+                let members = Members { members, next: None };
+                let page = |_: &_| Ok(GroupPage { title: String::new(), members: members.clone() });
                 Got::GroupMembers(places.iter().map(page).collect())
             }
             Wanted::ForStream { .. } => unreachable!("not a read of the relay's own"),

@@ -37,7 +37,7 @@ use super::{
     deadlines::TICK,
     keys::{ConnectionKey, StreamKey},
     links::UserKey,
-    reads::{Found, Got, OpenRows, PageOf, Query, Wanted},
+    reads::{Found, Got, GroupPage, OpenRows, PageOf, Query, Wanted},
 };
 use crate::{
     auth::{Authenticator, MintKey, TokenRequest, mint},
@@ -300,7 +300,8 @@ enum ToSee {
     Welcome(String),
     Refreshed,
     GoAway,
-    Changed(u64),
+    /// With the name and the preview.
+    Changed(u64, String, String),
     Marked(u64),
     Presence(String, u8),
     /// With its start.
@@ -319,7 +320,7 @@ fn to_see(message: ToClient<'_>) -> ToSee {
         ToClient::Welcome(welcome) => ToSee::Welcome(welcome.user.to_owned()),
         ToClient::Refreshed(_) => ToSee::Refreshed,
         ToClient::GoAway(_) => ToSee::GoAway,
-        ToClient::Changed(changed) => ToSee::Changed(changed.head),
+        ToClient::Changed(changed) => ToSee::Changed(changed.head, changed.name.to_owned(), changed.preview.to_owned()),
         ToClient::Marked(marked) => ToSee::Marked(marked.seq),
         ToClient::Presence(presence) => ToSee::Presence(presence.user.to_owned(), presence.state),
         ToClient::Opened(opened) => ToSee::Opened(opened.start),

@@ -119,6 +119,19 @@ fn one_who_was_removed_sees_no_presence_while_the_stream_is_unread() {
     assert_eq!(relay.said(stream), [ToSee::Event(2), ToSee::End(Code::ENDED)]);
 }
 
+/// Answers a read of the group's members: these three. Gives what was asked for.
+fn read_members(relay: &mut Relay) -> Vec<(ConversationId, Option<UserId>)> {
+    let own = std::mem::take(&mut relay.world().own_reads);
+    let asked = own.into_iter().find_map(|read| match read {
+        Wanted::GroupMembers { places, .. } => Some(places),
+        _ => None,
+    });
+    let members = [user("ann"), user("bob"), user("gone")].map(|user| (user, present())).to_vec();
+    let page = GroupPage { title: "Tea".to_owned(), members: Members { members, next: None } };
+    relay.hub.mail(Mail::Read(ReadDone(Got::GroupMembers(vec![Ok(page)]))));
+    asked.expect("a read of members")
+}
+
 #[test]
 fn members_who_are_here_and_do_not_have_a_group_open_are_notified_of_its_messages() {
     let mut relay = Relay::new();
@@ -130,11 +143,18 @@ fn members_who_are_here_and_do_not_have_a_group_open_are_notified_of_its_message
     relay.world().own_reads.retain(|read| !matches!(read, Wanted::LastSeen(_)));
     assert!(relay.world().own_reads.is_empty());
     relay.wait(Duration::from_millis(200));
-    let Some(Wanted::GroupMembers { places, .. }) = relay.world().own_reads.pop_front() else { panic!("no read") };
-    assert_eq!(places, [(group(), None)]);
-    let members = [user("ann"), user("bob"), user("gone")].map(|user| (user, present())).to_vec();
-    relay.hub.mail(Mail::Read(ReadDone(Got::GroupMembers(vec![Ok(Members { members, next: None })]))));
-    assert_eq!(relay.said(ann.session), [ToSee::Changed(2)]);
+    assert_eq!(read_members(&mut relay), [(group(), None)]);
+    let told = |head, preview: &str| vec![ToSee::Changed(head, "Tea".to_owned(), preview.to_owned())];
+    assert_eq!(relay.said(ann.session), told(2, "hello"));
+    // One that is deleted before its notification.
+    relay.commit(vec![event(3), event(4)]);
+    let deletion = NewEvent { kind: kind::DELETED, ..event(5).event.unwrap() };
+    let record = deletion.record.clone();
+    let effects = vec![Effect::Rewritten { seq: 4, record }];
+    relay.commit(vec![Change { event: Some(deletion), effects, ..event(5) }]);
+    relay.wait(Duration::from_millis(1100));
+    read_members(&mut relay);
+    assert_eq!(relay.said(ann.session), told(4, ""));
     assert_eq!((relay.said(bob.session), relay.said(eve.session)), (vec![], vec![]));
 }
 

@@ -94,8 +94,12 @@ impl Check<'_> {
                     self.leak(now, user, format!("the presence of {other}"));
                 }
             }
-            ClientEvent::Changed { conversation, head, number, role } => {
+            ClientEvent::Changed { conversation, head, number, role, kind, user: author, preview, at, .. } => {
                 self.notified(now, user, *conversation, *head, *number);
+                let shows = Shown { seq: *head, kind: *kind, user: author.as_ref(), preview, at: *at };
+                if !self.found.logs.conversation(*conversation, since, now).any(|known| shows.is_for(user, known)) {
+                    self.leak(now, user, format!("what is not for them of {conversation}: {event:?}"));
+                }
                 // A change of role is an event; this tells only of memberships, begun and ended.
                 let was = self.found.logs.conversation(*conversation, since, now).any(|known| {
                     known.seen_between(user, since, now).any(|visible| (visible.role == 0) == (*role == 0))
@@ -192,6 +196,31 @@ impl Check<'_> {
 
     fn leak(&mut self, now: Duration, user: &UserId, what: String) {
         self.found.add(now, Promise::Private, format!("{user} learned {what}"));
+    }
+}
+
+/// What a notification shows of an event.
+struct Shown<'a> {
+    seq: u64,
+    kind: u64,
+    user: Option<&'a UserId>,
+    preview: &'a str,
+    at: u64,
+}
+
+impl Shown<'_> {
+    /// Whether the user may see the event, and it is that.
+    fn is_for(&self, user: &UserId, known: &Conversation) -> bool {
+        let Self { seq, kind, preview, at, .. } = *self;
+        if seq == 0 {
+            return (kind, self.user, preview, at) == (0, None, "", 0);
+        }
+        let Some(stored) = known.events.get(seq as usize - 1) else { return false };
+        let is_whole = kind == stored.kind && stored.body.starts_with(preview.as_bytes());
+        let is_deleted = kind == kind::TOMBSTONE && preview.is_empty() && !stored.tombstones.is_empty();
+        known.ranges(user, Duration::MAX).any(|(from, to)| (from..=to).contains(&seq))
+            && (self.user, at) == (Some(&stored.user), stored.at)
+            && (is_whole || is_deleted)
     }
 }
 

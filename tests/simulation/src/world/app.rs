@@ -224,7 +224,17 @@ impl Process {
         }
         let foreign = self.shared.places.iter().find(|place| place.target(&self.user).is_none());
         if let Some(place) = foreign.filter(|_| self.planted(Plant::NotificationLeaked, 50)) {
-            self.note(Entry::Told(ClientEvent::Changed { conversation: place.id(), head: 1, number: 1, role: 1 }));
+            self.note(Entry::Told(ClientEvent::Changed {
+                conversation: place.id(),
+                head: 1,
+                number: 1,
+                role: 1,
+                name: String::new(),
+                kind: 1,
+                user: Some(stranger),
+                preview: String::new(),
+                at: 1,
+            }));
         }
     }
 }
