@@ -82,7 +82,8 @@ pub enum Effect {
         user: UserId,
         /// Read up to this event.
         seq: u64,
-        /// How many of the messages up to the newest are not unread, see [`MarkRecord::read_number`](crate::MarkRecord::read_number).
+        /// How many of the messages up to the newest are not unread, see
+        /// [`MarkRecord::read_number`](crate::MarkRecord::read_number).
         number: u64,
     },
     /// When a user was last heard from; reported even if it did not change.
