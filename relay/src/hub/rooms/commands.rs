@@ -85,8 +85,13 @@ impl Rooms {
         let By::Device { user, device, .. } = &change.by else { return None };
         let stream = *self.senders.get(&(change.conversation, user.clone(), *device))?;
         let follower = self.followers.get_mut(stream)?;
-        if follower.opening.phase == (Phase::Joining { n: outcome.n }) {
+        if let Phase::Joining { n } = follower.opening.phase
+            && (n, true) == (outcome.n, change.is_join)
+        {
             return Some(Decided::Opening(stream, self.joined(stream, outcome)));
+        }
+        if change.is_join {
+            return None;
         }
         // A page may have brought the event before the batch did.
         let is_to_come = (follower.delivery.cursor + 1..=follower.delivery.until).contains(&outcome.seq);

@@ -347,7 +347,7 @@ fn event(seq: u64) -> Change {
 fn event_in(conversation: ConversationId, seq: u64) -> Change {
     let row = EventRecord { user: user("bob"), device: DeviceId([9; 16]), n: seq, frame: event_frame(seq) };
     let event = NewEvent { seq, number: seq, at: TIME, kind: kind::TEXT, record: row };
-    Change { conversation, by: By::Relay, outcome: None, event: Some(event), effects: Vec::new() }
+    Change { conversation, by: By::Relay, is_join: false, outcome: None, event: Some(event), effects: Vec::new() }
 }
 
 /// Event `seq` of the group, which command `n` of a user's device 1 became.

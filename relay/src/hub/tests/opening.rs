@@ -12,6 +12,7 @@ fn decided(id: ConversationId, n: u64, code: Code, seq: u64) -> Change {
     Change {
         conversation: id,
         by: By::Device { user: user("ann"), device: DeviceId([1; 16]), n },
+        is_join: true,
         outcome: Some(Outcome { n, code, seq, number: seq, at: TIME }),
         event: None,
         effects: Vec::new(),
@@ -251,4 +252,20 @@ fn rows_that_were_read_before_a_membership_ended_are_read_again() {
     let former = MemberRecord { state: MemberState::Left, to: 5, ..present() };
     relay.found_rows(rows(group_row(6), Some(former)));
     assert_eq!(relay.said(stream), [ToSee::Opened(6), ToSee::End(Code::ENDED)]);
+}
+
+#[test]
+fn a_late_copy_of_a_join_is_no_answer_to_the_command_that_has_its_number_now() {
+    let mut relay = Relay::new();
+    let client = relay.client("ann");
+    let stream = relay.open(client, 5, Start::Now);
+    relay.said(stream);
+    relay.send(stream, &post(3));
+    relay.warmed();
+    let mut copy = decided(group(), 3, Code::DONE, 0);
+    relay.commit(vec![copy.clone()]);
+    assert_eq!(relay.said(stream), []);
+    (copy.is_join, copy.outcome) = (false, Some(Outcome { n: 3, code: Code::REUSED, seq: 0, number: 0, at: TIME }));
+    relay.commit(vec![copy]);
+    assert_eq!(relay.said(stream), [ToSee::Rejected(3, Code::REUSED)]);
 }
