@@ -172,13 +172,13 @@ pub enum ClientEvent {
         /// Time of ordering, in milliseconds since the Unix epoch; 0 = no event.
         at: u64,
     },
-    /// Another device of this user moved the read mark.
+    /// The read mark of this user moved, or they said something elsewhere in a conversation that is not open here.
     Marked {
         /// The conversation.
         conversation: ConversationId,
         /// Seq of the last read event.
         seq: u64,
-        /// Its message number.
+        /// How many messages are not unread: what [`crate::Entry`] has as `read_number`.
         number: u64,
     },
     /// A typing notice or another signal from a member of an open conversation. Signals may be lost.

@@ -73,7 +73,8 @@ pub struct Entry {
     pub at: u64,
     /// The read mark: seq of the last read event.
     pub read: u64,
-    /// The message number at the read mark, or at the join if that is later.
+    /// How many of the `number` messages are not unread: those up to the read mark or the latest joining, and of those behind it
+    /// the user's own and the deleted ones.
     pub read_number: u64,
 }
 

@@ -157,7 +157,7 @@ pub struct Opened {
     pub role: u8,
     /// The user's read mark: seq of the last read event.
     pub read: u64,
-    /// The message number at the read mark.
+    /// How many of the `number` messages are not unread, as in [`crate::Entry`].
     pub read_number: u64,
     /// Room name, group title, or the other user of a direct conversation.
     pub name: String,

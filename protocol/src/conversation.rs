@@ -150,7 +150,7 @@ pub struct Opened<'a> {
     pub outcomes: Items<'a, Outcome>,
     /// The user's read mark: an event's seq.
     pub read: u64,
-    /// The message number at the read mark.
+    /// How many of the `number` messages are not unread.
     pub read_number: u64,
     /// Room name, group title, or the other user of a direct conversation. A former member gets the title that the group had at
     /// the end of the membership.

@@ -135,14 +135,15 @@ pub struct Changed<'a> {
     pub at: u64,
 }
 
-/// Relay: the user's read mark moved, by this device or another.
+/// Relay: the user's read mark moved, by this device or another, or the user said something in a conversation that is not open
+/// here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marked {
     /// Where.
     pub conversation: ConversationId,
     /// Read up to this event.
     pub seq: u64,
-    /// Its message number.
+    /// How many messages are not unread, see [`crate::request::Entry`].
     pub number: u64,
 }
 

@@ -448,12 +448,13 @@ async fn malformed_datagrams_are_dropped() -> Result<()> {
 async fn marks_beyond_the_head_are_limited_to_it() -> Result<()> {
     let calm = Calm::new("").await?;
     let alice = Raw::login(&calm.relay, "alice").await?;
+    let bob = Raw::login(&calm.relay, "bob").await?;
     let (mut stream, _) = alice.enter(&room("other:room")).await?;
-    stream.post_accepted(2, "one").await?;
+    bob.enter(&room("other:room")).await?.0.post_accepted(2, "one").await?;
     stream.send(&Mark { seq: u64::MAX, number: u64::MAX }).await?;
     let mut session = alice.session.context("a session")?;
     let frame = session.frame().await?;
     let marked = frame.to::<quip_protocol::session::Marked>().context("a mark")?;
-    assert_eq!((marked.seq, marked.number), (2, 1));
+    assert_eq!((marked.seq, marked.number), (3, 1));
     calm.whole().await
 }

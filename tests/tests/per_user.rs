@@ -129,16 +129,22 @@ async fn a_thousand_conversations_are_opened_at_once_and_a_hundred_requests() ->
 #[tokio::test]
 async fn marks_beyond_the_rate_wait_and_the_last_one_arrives() -> Result<()> {
     let relay = Relay::with("[limits]\nmessages_per_second = 20\nmessages_burst = 40\n")?;
-    let mut alice = Raw::login(&relay, "alice").await?;
+    let (alice, mut bob) = (Raw::login(&relay, "alice").await?, Raw::login(&relay, "bob").await?);
     let (mut stream, _) = alice.enter(&room("lobby:main")).await?;
-    let mut last = 1;
+    let (mut at_bob, _) = bob.enter(&room("lobby:main")).await?;
+    stream.seen().await?;
+    let (mut elsewhere, _) = bob.enter(&room("lobby:other")).await?;
+    for n in 2..=31 {
+        elsewhere.post_accepted(n, "takes of bob's rate").await?;
+    }
+    let mut last = 0;
     for n in 2..=31 {
         last = stream.post_accepted(n, "to be read").await?.seq;
-        stream.send(&Mark { seq: last, number: n - 1 }).await?;
+        at_bob.send(&Mark { seq: last, number: n - 1 }).await?;
     }
     let mut marked = 0;
     while marked < last {
-        marked = alice.told::<Marked>().await?.to::<Marked>().context("a mark")?.seq;
+        marked = bob.told::<Marked>().await?.to::<Marked>().context("a mark")?.seq;
     }
     Ok(())
 }

@@ -22,20 +22,24 @@ fn name(index: usize) -> String {
     format!("large:{index}")
 }
 
+/// Enters one of the rooms. The one before it may still be read.
+async fn enter(raw: &Raw, index: usize) -> Result<(RawStream, ConversationId)> {
+    loop {
+        let (stream, first) = raw.open(&room(&name(index)), 1, Start::Now).await?;
+        match first.to::<End<'_>>() {
+            Some(End { code: Code::BUSY, retry_after, .. }) => sleep(Duration::from_millis(retry_after)).await,
+            _ => return Ok((stream, first.opened()?.id)),
+        }
+    }
+}
+
 /// Rooms with a quarter of a mebibyte each, of a user.
 async fn fill(raw: &Raw) -> Result<Vec<(RawStream, ConversationId)>> {
     let mut rooms = Vec::new();
     for index in 0..ROOMS {
-        // The room before it may still be read.
-        let (mut stream, opening) = loop {
-            let (stream, first) = raw.open(&room(&name(index)), 1, Start::Now).await?;
-            match first.to::<End<'_>>() {
-                Some(End { code: Code::BUSY, retry_after, .. }) => sleep(Duration::from_millis(retry_after)).await,
-                _ => break (stream, first.opened()?),
-            }
-        };
+        let (mut stream, id) = enter(raw, index).await?;
         stream.send_all(2, &vec![vec![index as u8; 16 << 10]; 16], 16).await?;
-        rooms.push((stream, opening.id));
+        rooms.push((stream, id));
     }
     Ok(rooms)
 }
@@ -87,8 +91,12 @@ async fn one_connection_does_not_fill_the_readers_queue() -> Result<()> {
 async fn busy_readers_delay_requests_and_lose_none() -> Result<()> {
     let limits = "[limits]\nmessages_per_second = 0\nreads_per_user = 64\n";
     let relay = Relay::with(&format!("{limits}[store]\nreaders = 1\nreads_waiting = 1\ncached_records = 16\n"))?;
-    let mut alice = Raw::login(&relay, "alice").await?;
+    let (alice, mut bob) = (Raw::login(&relay, "alice").await?, Raw::login(&relay, "bob").await?);
     let mut rooms = fill(&alice).await?;
+    let mut at_bob = Vec::new();
+    for index in 0..ROOMS {
+        at_bob.push(enter(&bob, index).await?.0);
+    }
 
     // Requests.
     let mut refused = 0;
@@ -126,15 +134,16 @@ async fn busy_readers_delay_requests_and_lose_none() -> Result<()> {
                 stream.data(n, b"one more").await?;
             }
         }
-        // A mark reaches to the newest event at most.
-        for (stream, _) in &mut rooms {
-            stream.send(&Mark { seq: n, number: n - 1 }).await?;
+        // A mark reaches to the newest event at most. What alice says she has read.
+        let seq = n + 1;
+        for stream in &mut at_bob {
+            stream.send(&Mark { seq, number: n - 1 }).await?;
         }
         let mut marked = std::collections::HashSet::new();
         while marked.len() < ROOMS {
-            let frame = alice.told::<Marked>().await?;
+            let frame = bob.told::<Marked>().await?;
             let mark = frame.to::<Marked>().context("a mark")?;
-            if mark.seq == n {
+            if mark.seq == seq {
                 marked.insert(mark.conversation.0);
             }
         }
@@ -144,7 +153,7 @@ async fn busy_readers_delay_requests_and_lose_none() -> Result<()> {
     .await?;
     println!("{refused} requests refused; {codes:?}");
     for (_, id) in &rooms {
-        assert_eq!(alice.history(*id).await?.len() as u64, n - 1);
+        assert_eq!(alice.history(*id).await?.len() as u64, n);
     }
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use quip_client::{ClientEvent, History as HistoryPage, Opened, OwnedEvent};
-use quip_protocol::{ConversationId, Kind, UserId};
+use quip_client::{ClientEvent, Entry as ListEntry, History as HistoryPage, Opened, OwnedEvent};
+use quip_core::MarkRecord;
+use quip_protocol::{ConversationId, Kind, UserId, event::kind};
 
 use super::{Found, Promise, Violation};
 use crate::{
@@ -56,6 +57,7 @@ impl Check<'_> {
             App::Listed(entries) => {
                 for entry in entries {
                     self.notified(now, user, entry.conversation, entry.head, entry.number);
+                    self.unread(now, user, entry);
                 }
             }
             App::Shown(opened) => self.shown(now, user, opened),
@@ -187,6 +189,20 @@ impl Check<'_> {
         let logs = || self.found.logs.conversation(id, now.saturating_sub(UNDER_WAY), now);
         if !logs().any(|known| known.seen_between(user, Duration::ZERO, now).next().is_some()) {
             self.leak(now, user, format!("that there is {id}"));
+        }
+    }
+
+    /// What one says oneself is not unread, but for what is said long before the mark.
+    fn unread(&mut self, now: Duration, user: &UserId, entry: &ListEntry) {
+        let most = |known: &Conversation| {
+            let until = known.events.iter().take(entry.head as usize);
+            let (own, others): (Vec<_>, Vec<_>) =
+                until.filter(|stored| kind::counts(stored.kind)).partition(|stored| stored.user == *user);
+            (others.len() + own.len().saturating_sub(MarkRecord::OWN)) as u64
+        };
+        let mut logs = self.found.logs.conversation(entry.conversation, now.saturating_sub(UNDER_WAY), now);
+        if !logs.any(|known| entry.unread() <= most(known)) {
+            self.found.add(now, Promise::OnceInOrder, format!("what {user} said is unread for them: {entry:?}"));
         }
     }
 
