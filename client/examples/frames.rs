@@ -1,5 +1,5 @@
 //! A game's loop at 60 frames a second, without async: the client runs on a thread of its own, and the loop looks once in a
-//! frame. `cargo run --example frames -- [FOLDER] [USER] [SECONDS]` against a relay with this data folder.
+//! frame. `cargo run -p quip-client --example frames -- [FOLDER] [USER] [SECONDS]` against a relay with this data folder.
 
 use std::{
     error::Error,

@@ -1,20 +1,8 @@
 //! The handle of a client.
 
-use std::{
-    collections::BTreeMap,
-    future::poll_fn,
-    pin::pin,
-    sync::{Arc, Mutex, Weak},
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
-use quinn::SendDatagramError;
-use quip_protocol::{
-    Blob, ConversationId, DeviceId, ToClient, UserId,
-    frame::{Message, to_datagram},
-    limit, request as wire,
-    session::Signal,
-};
+use quip_protocol::{ConversationId, DeviceId, ToClient, UserId, frame::Message, request as wire};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -23,12 +11,10 @@ use tokio::{
 
 use crate::{
     Change, ClientEvents, ClosedReason, Config, ConnectError, ConnectionState, Conversation, Entry, History,
-    HistoryQuery, Member, OpenError, OpenOptions, OwnedEvent, Page, Presence, RequestError, Sender, SignalError,
-    Target,
-    conversation::OpenHandle,
+    HistoryQuery, Member, OpenError, OpenOptions, OwnedEvent, Page, Presence, RequestError, Sender, Target,
     core::{Core, Setup},
+    inner::Inner,
     keeper::Keeper,
-    lock::lock,
     net::{self, Base, Dialer, Driver, Hub, LinkState, Order, Session, Shared},
 };
 
@@ -39,23 +25,6 @@ use crate::{
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
-}
-
-/// What all handles share.
-pub(crate) struct Inner {
-    user: UserId,
-    device: DeviceId,
-    /// How long a request or an open may take.
-    answer: Duration,
-    /// How many unanswered commands an app may have in a conversation.
-    outbox: usize,
-    state: watch::Receiver<ConnectionState>,
-    hub: Arc<Hub>,
-    /// The connection's task ends when the last sender is dropped.
-    orders: mpsc::UnboundedSender<Order>,
-    runtime: Handle,
-    /// Open conversations.
-    handles: Mutex<BTreeMap<ConversationId, Weak<OpenHandle>>>,
 }
 
 /// A client without a connection yet.
@@ -75,6 +44,12 @@ impl Begun {
         let store = std::mem::replace(&mut config.store, Box::new(crate::MemoryStore::default()));
         let keeper = Keeper::load(store)?;
         let kept = keeper.identity();
+        if let (Some((stored, _)), Some(configured)) = (&kept, &config.user)
+            && stored != configured
+        {
+            let (stored, configured) = (stored.to_string(), configured.to_string());
+            return Err(ConnectError::OtherStore { stored, configured });
+        }
         let device = kept.as_ref().map_or_else(|| DeviceId(config.platform.random()), |(_, device)| *device);
         let dialer = Dialer::new(&config, device)?;
         Ok(Self { config, runtime, keeper, kept, dialer, device })
@@ -85,7 +60,7 @@ impl Begun {
         let Self { config, runtime, keeper, kept, dialer, device } = self;
         match kept.as_ref().map(|(owner, _)| owner).or(config.user.as_ref()) {
             Some(owner) if *owner != user => {
-                return Err(ConnectError::OtherUser { stored: owner.to_string(), token: user.to_string() });
+                return Err(ConnectError::OtherUser { client: owner.to_string(), token: user.to_string() });
             }
             _ if kept.is_none() => keeper.save(&[Change::Identity(user.clone(), device)])?,
             _ => {}
@@ -102,9 +77,7 @@ impl Begun {
         let base = Base { hub: hub.clone(), dialer, orders: inbox, user: user.clone(), state };
         config.platform.spawn(Driver::new(base).run(first));
         let answer = config.timing.answer;
-        let handles = Mutex::default();
-        let inner =
-            Inner { user, device, answer, outbox: config.outbox, state: watched, hub, orders, runtime, handles };
+        let inner = Inner { user, device, answer, outbox: config.outbox, state: watched, hub, orders, runtime };
         Ok(Client { inner: Arc::new(inner) })
     }
 }
@@ -178,7 +151,7 @@ impl Client {
         let deadline = Instant::now() + limit;
         let opening = async {
             let (told, opened) = oneshot::channel();
-            let (mut told, id) = (Some(told), target.conversation(&self.inner.user));
+            let mut told = Some(told);
             let shared = loop {
                 match self.begin(target.clone(), options, deadline, &mut told) {
                     Ok(shared) => break shared,
@@ -186,7 +159,7 @@ impl Client {
                 }
             };
             // From here on dropping the handle ends the task, also if this future is cancelled.
-            let conversation = Conversation::new(id, shared.clone(), self.inner.clone());
+            let conversation = Conversation::new(shared.clone(), self.inner.clone());
             match timeout_at(deadline, opened).await {
                 Ok(Ok(result)) => result.map(|()| conversation),
                 Ok(Err(_)) => Err(OpenError::Closed(ClosedReason::ByApp)),
@@ -202,17 +175,20 @@ impl Client {
     /// refused with the same.
     ///
     /// # Errors
-    /// If the conversation is already open, or was dropped a moment ago and is still being closed
-    /// ([`OpenError::AlreadyOpen`]).
+    /// If the client is closed, or the conversation is already open, or was dropped a moment ago and is still being closed
+    /// ([`OpenError::Closing`]).
     pub fn open_now(&self, target: Target, options: OpenOptions) -> Result<Conversation, OpenError> {
-        let id = target.conversation(&self.inner.user);
-        let shared = self.begin(target, options, Instant::now(), &mut None).map_err(|_| OpenError::AlreadyOpen)?;
-        Ok(Conversation::new(id, shared, self.inner.clone()))
+        if let LinkState::Closed(reason) = self.inner.hub.links.now() {
+            return Err(reason.into());
+        }
+        let shared = self.begin(target, options, Instant::now(), &mut None).map_err(|present| present.in_the_way())?;
+        Ok(Conversation::new(shared, self.inner.clone()))
     }
 
     /// The sender of a conversation that is open in this client.
     pub fn conversation(&self, id: ConversationId) -> Option<Sender> {
-        self.inner.handle(id).map(Sender::new)
+        let shared = self.inner.hub.conversation(id).filter(|shared| shared.hold())?;
+        Some(Sender::new(shared, self.inner.clone()))
     }
 
     /// Starts the task of a conversation. `opening` is taken if the app waits for it until the deadline.
@@ -240,7 +216,7 @@ impl Client {
     /// Fetches a page of the user's conversations in order of id, from the start or after `after`.
     ///
     /// # Errors
-    /// If the relay refuses or does not answer in time.
+    /// If there is no connection, the relay refuses, or it does not answer in time.
     pub async fn list(&self, after: Option<ConversationId>, limit: u64) -> Result<Page<Entry>, RequestError> {
         let request = wire::List { after: after.unwrap_or(ConversationId([0; 16])), limit };
         self.page(&request, |frame| match frame {
@@ -253,7 +229,7 @@ impl Client {
     /// Fetches the entry of one conversation in the list; `None` if it is not there.
     ///
     /// # Errors
-    /// If the relay refuses or does not answer in time.
+    /// If there is no connection, the relay refuses, or it does not answer in time.
     pub async fn entry(&self, id: ConversationId) -> Result<Option<Entry>, RequestError> {
         // Pages begin after an id.
         let before = ConversationId(u128::from_be_bytes(id.0).saturating_sub(1).to_be_bytes());
@@ -264,7 +240,7 @@ impl Client {
     /// Fetches a page of a conversation's events. The conversation need not be open.
     ///
     /// # Errors
-    /// If the relay refuses or does not answer in time.
+    /// If there is no connection, the relay refuses, or it does not answer in time.
     pub async fn history(&self, conversation: ConversationId, query: HistoryQuery) -> Result<History, RequestError> {
         let HistoryQuery { forward, from, limit } = query;
         let mut head = None;
@@ -291,7 +267,7 @@ impl Client {
     /// Fetches a page of a conversation's members in order of user id, from the start or after `after`.
     ///
     /// # Errors
-    /// If the relay refuses or does not answer in time.
+    /// If there is no connection, the relay refuses, or it does not answer in time.
     pub async fn members(
         &self,
         conversation: ConversationId,
@@ -309,7 +285,7 @@ impl Client {
     /// Fetches a page of the presence of a conversation's members in order of user id, from the start or after `after`.
     ///
     /// # Errors
-    /// If the relay refuses or does not answer in time.
+    /// If there is no connection, the relay refuses, or it does not answer in time.
     pub async fn presence_in(
         &self,
         conversation: ConversationId,
@@ -351,53 +327,11 @@ impl Client {
     }
 }
 
-impl Inner {
-    /// The handle of an open conversation.
-    pub(crate) fn handle(&self, id: ConversationId) -> Option<Arc<OpenHandle>> {
-        lock(&self.handles).get(&id)?.upgrade()
-    }
-
-    pub(crate) fn add_handle(&self, id: ConversationId, handle: Weak<OpenHandle>) {
-        lock(&self.handles).insert(id, handle);
-    }
-
-    pub(crate) fn remove_handle(&self, id: ConversationId) {
-        lock(&self.handles).remove(&id);
-    }
-
-    pub(crate) fn outbox(&self) -> usize {
-        self.outbox
-    }
-
-    pub(crate) fn message_limit(&self) -> usize {
-        self.hub.message_limit()
-    }
-
-    /// Sends a signal to all who have the conversation open.
-    pub(crate) fn signal(&self, id: ConversationId, kind: u64, body: &[u8]) -> Result<(), SignalError> {
-        let too_large = |limit| SignalError::TooLarge { size: body.len(), limit };
-        if body.len() > limit::SIGNAL {
-            return Err(too_large(limit::SIGNAL));
-        }
-        let LinkState::Up(link) = self.hub.links.now() else { return Err(SignalError::Offline) };
-        let channel = link.channel(id).ok_or(SignalError::NotOpen)?;
-        link.signal_turn().map_err(|retry_after| SignalError::TooFast { retry_after })?;
-        let signal = to_datagram(&Signal { channel, user: "", kind, body: Blob(body) });
-        let head = signal.len() - body.len();
-        link.connection.send_datagram(signal).map_err(|error| match error {
-            SendDatagramError::TooLarge => {
-                too_large(link.connection.max_datagram_size().unwrap_or_default().saturating_sub(head))
-            }
-            _ => SignalError::Offline,
-        })
-    }
-}
-
 fn timed_out(limit: Duration) -> OpenError {
     OpenError::Timeout(limit)
 }
 
-/// Runs a future inside the client's runtime, whoever polls it.
+/// Runs a future in the client's runtime, on whatever thread it is polled.
 async fn within<F: Future>(runtime: &Handle, future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|cx| {

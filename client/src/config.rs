@@ -106,7 +106,7 @@ impl Config {
         Ok(Self { user: Some(user), ..Self::new([dev::address(data)], trust, tokens) })
     }
 
-    /// Sets the user that the tokens are for. A client that starts offline, with a store that has none yet, needs to know.
+    /// Sets the user that the tokens are for. [`crate::Client::start`] needs it, unless the store has a user from an earlier run.
     ///
     /// # Errors
     /// If `name` cannot be a user.
@@ -138,7 +138,7 @@ impl Config {
     }
 
     /// Sets how many commands of a conversation may be queued before the relay has answered them, from 1 to 10,000. More wait
-    /// in [`crate::Sender::send`]. Default: 64.
+    /// in [`crate::Sender::send`]. Default: 64. Each may be as large as a message, in memory and in the state store.
     #[must_use]
     pub fn outbox(mut self, limit: usize) -> Self {
         self.outbox = limit.clamp(1, OUTBOX_MAX);
@@ -166,10 +166,11 @@ impl Config {
         self
     }
 
-    /// Sets the silence after which the connection counts as lost. Default: 30 s. The client sends a keepalive every third of
-    /// it.
+    /// Sets the silence after which the connection counts as lost. Default: 30 s, and 1 s at least. The client sends a
+    /// keepalive every third of it.
     #[must_use]
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        let limit = limit.max(IDLE_LEAST);
         self.timing.idle = limit;
         self.timing.keepalive = limit / 3;
         self
@@ -233,6 +234,7 @@ const UNSPECIFIED: &str =
 const NAME: &str = concat!("quip-client/", env!("CARGO_PKG_VERSION"));
 const STREAMS: u64 = 64;
 const OUTBOX: usize = 64;
+const IDLE_LEAST: Duration = Duration::from_secs(1);
 const OUTBOX_MAX: usize = 10_000;
 const TIMING: Timing = Timing {
     attempt: Duration::from_secs(5),

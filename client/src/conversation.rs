@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -19,8 +19,12 @@ use quip_protocol::{
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    ConversationEvent, Cursor, InvalidContent, Opened, ReceiptError, SendError, SignalError, client::Inner, kind,
-    lock::lock, name::ToUser, net::Shared, role,
+    ConversationEvent, Cursor, InvalidContent, Opened, ReceiptError, SendError, SignalError,
+    inner::Inner,
+    kind,
+    name::ToUser,
+    net::{Hub, Shared},
+    role,
 };
 
 /// An open conversation: a stream of events and a sender.
@@ -35,16 +39,16 @@ pub struct Conversation {
 /// A cheap handle of the sending half.
 #[derive(Clone)]
 pub struct Sender {
-    handle: Arc<OpenHandle>,
+    handle: Arc<Handle>,
 }
 
-/// The events of a conversation, in order, each once.
+/// The events of a conversation, in order.
 ///
 /// An event counts as taken when the app asks for the next one or calls [`Events::acknowledge`], and the stored cursor
 /// follows. Dropping the reader acknowledges nothing, so that a handler that fails sees the event again. While the app takes
 /// nothing, up to 256 events are buffered and then the relay is held back, in this conversation only. Sending is not affected.
 pub struct Events {
-    handle: Arc<OpenHandle>,
+    handle: Arc<Handle>,
 }
 
 /// A queued command, whose outcome can be awaited.
@@ -66,26 +70,24 @@ pub struct Accepted {
 }
 
 /// Shared by both halves. Dropping the last one closes the conversation; until then the client stays connected.
-pub(crate) struct OpenHandle {
-    id: ConversationId,
+struct Handle {
     shared: Arc<Shared>,
     client: Arc<Inner>,
-    /// When a typing notice was sent last.
-    typed: Mutex<Option<Instant>>,
 }
 
-impl Drop for OpenHandle {
+impl Drop for Handle {
     fn drop(&mut self) {
-        self.client.remove_handle(self.id);
-        self.shared.with_task(|core| core.release(Instant::now() + LINGER));
+        if self.shared.let_go() {
+            self.shared.with_task(|core| core.release(Instant::now() + LINGER));
+        }
     }
 }
 
 impl Conversation {
-    pub(crate) fn new(id: ConversationId, shared: Arc<Shared>, client: Arc<Inner>) -> Self {
-        let handle = Arc::new(OpenHandle { id, shared, client, typed: Mutex::default() });
-        handle.client.add_handle(id, Arc::downgrade(&handle));
-        Self { sender: Sender { handle: handle.clone() }, events: Events { handle } }
+    /// A conversation that is held once, for this.
+    pub(crate) fn new(shared: Arc<Shared>, client: Arc<Inner>) -> Self {
+        let sender = Sender::new(shared, client);
+        Self { events: Events { handle: sender.handle.clone() }, sender }
     }
 
     /// The id of the conversation.
@@ -151,13 +153,14 @@ impl Stream for Conversation {
 /// store.
 #[allow(clippy::missing_errors_doc)]
 impl Sender {
-    pub(crate) fn new(handle: Arc<OpenHandle>) -> Self {
-        Self { handle }
+    /// Of a conversation that is held once more, for this.
+    pub(crate) fn new(shared: Arc<Shared>, client: Arc<Inner>) -> Self {
+        Self { handle: Arc::new(Handle { shared, client }) }
     }
 
     /// The id of the conversation.
     pub fn id(&self) -> ConversationId {
-        self.handle.id
+        self.handle.shared.id()
     }
 
     /// What the relay reported at the latest (re)opening; `None` before the first, after [`crate::Client::open_now`].
@@ -262,11 +265,11 @@ impl Sender {
     }
 
     /// Sends a signal, which may be lost and is never stored, to all who have the conversation open. Kind 1 without content =
-    /// typing; 16 and above are for applications, with up to 1 KiB. The relay passes on at most 20 per second, over all
-    /// connections of the user. In a room it needs the grant to post.
+    /// typing; 16 and above are for applications, with up to 1 KiB. 18 may be sent at once, and 20 in a second; a relay may be
+    /// configured to pass on fewer, over all connections of the user. In a room it needs the grant to post.
     ///
     /// # Errors
-    /// If it is not sent: offline, too large, or more than 20 in a second on this connection.
+    /// If it is not sent: offline, not open at the relay, too large, or too fast.
     pub fn signal(&self, kind: u64, body: &[u8]) -> Result<(), SignalError> {
         self.handle.client.signal(self.id(), kind, body)
     }
@@ -274,10 +277,7 @@ impl Sender {
     /// Tells those who have the conversation open that this user is typing. To be called with every key: it sends at most one
     /// signal in 3 s, and a reader shows it for a little longer than that. Does nothing while that is not possible.
     pub fn typing(&self) {
-        let (mut typed, now) = (lock(&self.handle.typed), Instant::now());
-        if typed.is_none_or(|last| now.duration_since(last) >= TYPING) && self.signal(SIGNAL_TYPING, &[]).is_ok() {
-            *typed = Some(now);
-        }
+        self.handle.shared.typing(Instant::now(), || self.signal(SIGNAL_TYPING, &[]).is_ok());
     }
 
     async fn command(&self, make: impl FnOnce(u64) -> Bytes) -> Result<Receipt, SendError> {
@@ -290,7 +290,7 @@ impl Sender {
         use tokio::sync::TryAcquireError::{Closed, NoPermits};
         let shared = &self.handle.shared;
         let room = shared.room.try_acquire().map_err(|error| match error {
-            NoPermits => SendError::Full(self.handle.client.outbox() as u64),
+            NoPermits => SendError::Full(self.handle.client.outbox as u64),
             Closed => SendError::Closed,
         })?;
         room.forget();
@@ -302,7 +302,8 @@ impl Sender {
         let (ticket, fate) = oneshot::channel();
         let shared = &self.handle.shared;
         let queued = shared.with_task(|core| {
-            let hub = shared.hub().filter(|_| !core.is_over()).ok_or(SendError::Closed)?;
+            let usable = |hub: &Arc<Hub>| !core.is_over() && !hub.keeper.is_closed();
+            let hub = shared.hub().filter(usable).ok_or(SendError::Closed)?;
             let (frame, change) = core.prepare(make);
             hub.keeper.save(&[change])?;
             Ok(core.send(frame, ticket))
@@ -317,7 +318,7 @@ impl Sender {
     }
 
     fn check_content(&self, size: usize) -> Result<(), SendError> {
-        check_size(size, 1, self.handle.client.message_limit())
+        check_size(size, 1, self.handle.client.hub.message_limit())
     }
 }
 
@@ -411,7 +412,5 @@ impl Receipt {
 
 /// The kind of a typing notice.
 const SIGNAL_TYPING: u64 = 1;
-/// The least time between two of them.
-const TYPING: Duration = Duration::from_secs(3);
 /// How long a conversation without a handle waits for answers.
 const LINGER: Duration = Duration::from_secs(10);

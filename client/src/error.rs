@@ -83,12 +83,20 @@ pub enum ConnectError {
     /// The state store failed.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The state store belongs to another user. Use one store for each user.
-    #[error("state store belongs to {stored}, token to {token}: use one store for each user")]
-    OtherUser {
+    /// The state store belongs to another user than [`crate::Config::user`] names.
+    #[error("the state store belongs to {stored}, not to {configured}: use one store for each user")]
+    OtherStore {
         /// The owner of the store.
         stored: String,
-        /// The user of the token, or of the configuration.
+        /// The user of the configuration.
+        configured: String,
+    },
+    /// The token is for another user than the state store or the configuration.
+    #[error("the token is for {token}, and this is a client of {client}: use one state store for each user")]
+    OtherUser {
+        /// The owner of the store, or the user of the configuration.
+        client: String,
+        /// The user of the token.
         token: String,
     },
     /// A relay refused for good.
@@ -157,9 +165,12 @@ pub enum OpenError {
         /// For people; may be empty.
         text: String,
     },
-    /// The conversation is already open in this client: use that handle.
+    /// The conversation is already open in this client: use that handle, or [`crate::Client::conversation`].
     #[error("conversation is already open")]
     AlreadyOpen,
+    /// The conversation was dropped a moment ago and is still being closed (only from [`crate::Client::open_now`]).
+    #[error("conversation is still being closed; try again in a moment")]
+    Closing,
     /// The relay did not answer in time; the client may be reconnecting.
     #[error("timed out after {0:?}")]
     Timeout(Duration),
@@ -176,7 +187,7 @@ impl OpenError {
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Refused { code, .. } => matches!(code.retry(), Retry::Later | Retry::Elsewhere),
-            Self::Timeout(_) => true,
+            Self::Timeout(_) | Self::Closing => true,
             Self::AlreadyOpen | Self::Closed(_) | Self::State(_) => false,
         }
     }
@@ -245,7 +256,7 @@ pub enum SignalError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// More than 20 in a second. The relay would drop it.
+    /// More than 18 at once, or 20 in a second. The relay would drop it.
     #[error("too many signals; try again in {} ms", retry_after.as_millis())]
     TooFast {
         /// When there is room for the next one.

@@ -17,7 +17,7 @@ use crate::{ClosedReason, ConnectionLost, TokenError};
 pub struct OwnedEvent {
     /// Sequence number in the conversation, dense from 1.
     pub seq: u64,
-    /// Message number: how many events up to and including this one count as unread.
+    /// Message number: how many messages there are up to and including this event, deleted ones too.
     pub number: u64,
     /// Time of ordering, in milliseconds since the Unix epoch.
     pub at: u64,
@@ -60,7 +60,7 @@ impl OwnedEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConversationEvent {
-    /// An event, including those of this user. Each is delivered once, in order of seq.
+    /// An event, including those of this user, in order of seq. One that was not acknowledged comes again after a restart.
     Event(OwnedEvent),
     /// Events up to and including `to` are not delivered.
     Skipped {
@@ -96,7 +96,7 @@ pub enum SkipReason {
     Other(u8),
 }
 
-/// The state of the connection. While it is not online, what is sent waits in the outbox and requests fail with
+/// The state of the connection. While there is no connection, what is sent waits in the outbox and requests fail with
 /// [`crate::RequestError::Offline`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -116,7 +116,7 @@ pub enum ConnectionState {
         relay: String,
     },
     /// Connected, but the relay does not answer. It is said within two keepalives, and within 2 s of sending something. After
-    /// 5 s the client tries to connect elsewhere.
+    /// 5 s the client tries to make another connection.
     Unresponsive {
         /// The relay's name.
         relay: String,

@@ -54,7 +54,7 @@ impl Keeper {
         drop(store);
     }
 
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         lock(&self.0).store.is_none()
     }
 }

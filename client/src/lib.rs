@@ -1,8 +1,8 @@
 //! The client library of Quip, a chat relay over QUIC.
 //!
 //! A [`Client`] maintains one connection: it reconnects, over several relays if there are any, resumes every conversation,
-//! resends unanswered commands, and renews its token. A [`Conversation`] is a stream of events, each delivered once and in
-//! order, and a sender. Sending returns a [`Receipt`], which resolves once the message is durable on the relay and returns
+//! resends unanswered commands, and renews its token. A [`Conversation`] is a stream of events in
+//! order, each up to the one that the app has acknowledged, and a sender. Sending returns a [`Receipt`], which resolves once the message is durable on the relay and returns
 //! its place in the conversation.
 //!
 //! ```no_run
@@ -69,6 +69,7 @@ mod core;
 pub mod dev;
 mod error;
 mod event;
+mod inner;
 mod keeper;
 mod lock;
 pub mod name;

@@ -9,7 +9,7 @@ use crate::{Blob, frame::Message};
 pub struct Event<'a> {
     /// Position in the conversation, from 1 without gaps.
     pub seq: u64,
-    /// The number of events that count as unread, up to and including this one.
+    /// The number of messages up to and including this event, deleted ones too.
     pub number: u64,
     /// When it was ordered, in milliseconds since the Unix epoch; never earlier than the previous event.
     pub at: u64,

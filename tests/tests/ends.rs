@@ -153,7 +153,7 @@ async fn a_relay_does_not_come_back() -> Result<()> {
             scene.relay.terminate()?;
         }
         for (command, quip) in &mut running {
-            ends(*command, quip, 3, &["no connection to the relay for 1 s", "Is a relay running"]).await?;
+            ends(*command, quip, 3, &["no answer from the relay for 1 s", "Is a relay running"]).await?;
         }
     }
     Ok(())

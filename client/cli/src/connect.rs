@@ -41,7 +41,7 @@ pub(crate) async fn connect(
     login: Login,
     follows: bool,
 ) -> anyhow::Result<(Client, Places)> {
-    let mut config = relay.config(login).connect_timeout(common.wait.unwrap_or(PATIENCE));
+    let mut config = relay.config(login).connect_timeout(common.wait.unwrap_or(PATIENCE)).outbox(OUTBOX);
     let places = Places::default();
     if let Some(path) = &common.state {
         let state = State::open(path, follows, &places).with_context(|| format!("--state {}", path.display()))?;
@@ -92,6 +92,8 @@ fn not_found(target: &TargetArg) -> &'static str {
     }
 }
 
+/// Unanswered commands of a conversation.
+pub(crate) const OUTBOX: usize = 64;
 /// How long to wait for a relay at first.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -26,7 +26,7 @@ pub(crate) fn report(ended: anyhow::Result<()>) -> ExitCode {
     ExitCode::from(status(&error))
 }
 
-/// Whoever sent a signal or closed the output knows that.
+/// Who sends a signal or closes the output knows it.
 fn needs_no_words(error: &anyhow::Error) -> bool {
     let Some(first) = error.chain().next() else { return false };
     matches!(first.downcast_ref(), Some(Stop::Signal(_) | Stop::Unread)) || first.downcast_ref().is_some_and(is_unread)

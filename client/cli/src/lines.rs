@@ -72,7 +72,7 @@ impl Lines {
     pub(crate) async fn rest(mut self) -> Option<u64> {
         self.lines.close();
         let mut ahead = 0;
-        while self.lines.try_recv().is_ok() {
+        while self.lines.recv().await.is_some() {
             ahead += 1;
         }
         match timeout(COUNTING, self.rest).await {

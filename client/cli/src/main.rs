@@ -75,7 +75,8 @@ async fn connected(
     let watch = Watch {
         patience: common.wait.or(command.patience()),
         says: !matches!(command, Command::Chat(_)),
-        winds_up: matches!(command, Command::Send(_)),
+        winds_up: matches!(command, Command::Send(_) | Command::Chat(_)),
+        is_read: !matches!(command, Command::Send(_)),
     };
     stop::supervise(&client, watch, signals, |stopping| perform(common, &client, command, &places, stopping)).await
 }
@@ -88,7 +89,7 @@ async fn perform(
     stopping: Stopping,
 ) -> anyhow::Result<()> {
     match command {
-        Command::Chat(args) => chat::run(common, client, &args).await,
+        Command::Chat(args) => chat::run(common, client, &args, stopping).await,
         Command::Send(args) => send::run(common, client, &args, stopping).await,
         Command::Tail(args) => tail::run(common, client, &args, places).await,
         Command::History(args) => history::run(common, client, &args).await,

@@ -156,5 +156,5 @@ fn unprinted(error: io::Error) -> anyhow::Error {
     }
 }
 
-/// Unanswered messages, and lines read ahead: the limit of unanswered commands of a conversation.
-const WINDOW: usize = quip_protocol::limit::UNANSWERED as usize;
+/// Unanswered messages, and lines read ahead.
+const WINDOW: usize = connect::OUTBOX;

@@ -36,7 +36,7 @@ pub(crate) enum Stop {
     #[error("disconnected: {0}")]
     Closed(ClosedReason),
     /// There was no relay for so long.
-    #[error("no connection to the relay for {} s", .0.as_secs())]
+    #[error("no answer from the relay for {} s", .0.as_secs())]
     Away(Duration),
     /// Whatever reads standard output has closed it.
     #[error("standard output is closed")]
@@ -52,6 +52,8 @@ pub(crate) struct Watch {
     pub(crate) says: bool,
     /// Whether the command learns of a stop, and ends by itself soon after.
     pub(crate) winds_up: bool,
+    /// Whether the end of standard output's reader is the end of the command, also while it prints nothing.
+    pub(crate) is_read: bool,
 }
 
 /// Tells a command that it is to end.
@@ -119,15 +121,16 @@ async fn wind_up<R: Future>(client: &Client, watch: Watch, mut running: Pin<&mut
 async fn watch_for(client: &Client, watch: Watch, signals: &mut Signals) -> Stop {
     let mut contact = Contact::default();
     let mut state = client.state();
-    let mut away: Option<Instant> = None;
-    let mut unread = pin!(unread(!watch.winds_up));
+    let (mut away, mut closed): (Option<Instant>, bool) = (None, false);
+    let mut unread = pin!(unread(watch.is_read));
     loop {
         let now = state.borrow_and_update().clone();
         match &now {
             // The command knows that it did.
-            ConnectionState::Closed(ClosedReason::ByApp) => return std::future::pending().await,
+            ConnectionState::Closed(ClosedReason::ByApp) => closed = true,
             ConnectionState::Closed(reason) => return Stop::Closed(reason.clone()),
             ConnectionState::Connecting { .. } => away = away.or_else(|| Some(Instant::now())),
+            ConnectionState::Unresponsive { since, .. } => away = away.or(Some(*since)),
             _ => away = None,
         }
         contact.take(&now).filter(|_| watch.says).into_iter().for_each(out::note);
@@ -135,7 +138,7 @@ async fn watch_for(client: &Client, watch: Watch, signals: &mut Signals) -> Stop
         tokio::select! {
             biased;
             signal = signals.first() => return Stop::Signal(signal),
-            changed = state.changed() => if changed.is_err() { return std::future::pending().await },
+            changed = state.changed(), if !closed => closed = changed.is_err(),
             patience = at(end) => return Stop::Away(patience),
             () = &mut unread => return Stop::Unread,
         }

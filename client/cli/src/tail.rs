@@ -56,6 +56,7 @@ fn print(event: &ConversationEvent, json: bool, zone: &TimeZone) -> io::Result<(
             out::line(json!({ "skipped_to": to, "why": show::skipped(*to, *why) }))?;
         }
         ConversationEvent::Skipped { to, why } => out::note(show::skipped(*to, *why)),
+        ConversationEvent::Reset { first, .. } if json => out::line(json!({ "reset_from": first }))?,
         ConversationEvent::Reset { first, .. } => {
             out::note(format_args!("the relay was restored from a backup: discard events from {first} on"));
         }

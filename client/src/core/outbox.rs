@@ -31,7 +31,7 @@ struct Item {
     counts: bool,
     /// Sent on the current stream, without an answer.
     sent: bool,
-    /// Sent on the current stream at least once.
+    /// Sent at least once under this number, on any stream.
     tried: bool,
     /// Sent on an earlier stream or by an earlier process, without an answer: it may have been decided.
     doubtful: bool,
@@ -49,7 +49,7 @@ impl Outbox {
             is_join: frames::is_join(frame),
             counts: place < room,
             sent: false,
-            tried: false,
+            tried: true,
             doubtful: true,
             displaced: false,
         };
@@ -137,7 +137,6 @@ impl Outbox {
     pub(super) fn lost(&mut self) {
         for item in &mut self.items {
             item.doubtful |= std::mem::take(&mut item.sent);
-            item.tried = false;
         }
     }
 
@@ -170,7 +169,7 @@ impl Outbox {
         self.find(n).is_some_and(|at| self.items[at].sent)
     }
 
-    /// Whether the command was sent on this stream, now or before.
+    /// Whether the command was sent, on this stream or before.
     pub(super) fn was_sent(&self, n: u64) -> bool {
         self.find(n).is_some_and(|at| self.items[at].tried)
     }
@@ -334,9 +333,8 @@ impl Item {
     /// Whether an outcome can be that of this command. A join that found its number by trying may be decided later under a
     /// number that it tried.
     fn is_answered_by(&self, outcome: Outcome) -> bool {
-        let was_sent = self.sent || self.doubtful;
         let made_nothing = outcome.code == Code::DONE && outcome.seq == 0;
-        !self.displaced && was_sent && !(made_nothing && frames::is_post(&self.frame))
+        !self.displaced && self.tried && !(made_nothing && frames::is_post(&self.frame))
     }
 }
 

@@ -429,6 +429,18 @@ fn an_outcome_of_something_else_is_not_the_outcome_of_a_message() {
 }
 
 #[test]
+fn an_outcome_of_what_was_to_be_sent_again_counts_on_the_next_stream_too() {
+    let mut room = Room::open(4);
+    let mut fates = [room.send("a"), room.send("b")];
+    room.out();
+    room.rejected_with(2, Code::MISSING, 0, 0);
+    room.reconnect();
+    room.opened(6, 5, 2, &[outcome(1, Code::DONE, 5), outcome(2, Code::DONE, 6)]);
+    assert_eq!(fates.each_mut().map(told), [at(5), at(6)]);
+    assert_eq!(room.out(), [] as [&str; 0]);
+}
+
+#[test]
 fn numbers_between_which_one_is_missing_are_given_again() {
     let mut room = Room::open(4);
     let mut fates = [room.send("a"), room.send("b"), room.send("c")];

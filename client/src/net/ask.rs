@@ -14,7 +14,7 @@ use super::{Broken, Hub, Link, LinkState, buffer::Buffer, dial::CHUNK, outgoing:
 use crate::{ConnectionLost, RequestError};
 
 /// Sends a request and passes every frame of the answer to `each`. Returns whether there is more to fetch. Waits as long as the
-/// relay takes no more of this user, through reconnects.
+/// relay takes no more of this user, through reconnects, but not for a connection to begin with.
 pub(crate) async fn ask<M: Message>(
     hub: &Hub,
     limit: Duration,

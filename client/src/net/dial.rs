@@ -133,8 +133,7 @@ struct Attempt {
 impl Attempt {
     async fn run(self) -> Result<Session, ConnectionLost> {
         let limit = self.timing.attempt;
-        let silent = |_| TokenError::temporary(format!("its source did not answer within {limit:?}"));
-        let token = timeout(limit, self.token.token()).await.map_err(silent)??;
+        let token = token(&*self.token, limit).await?;
         let addresses = self.resolve().await?;
         self.tls.forget();
         timeout(limit, self.race(&addresses, &token)).await.unwrap_or(Err(ConnectionLost::Timeout(limit)))
@@ -209,6 +208,12 @@ impl Attempt {
     fn no_address(&self, error: &str) -> ConnectionLost {
         ConnectionLost::Address { relay: self.relay.clone(), error: error.into() }
     }
+}
+
+/// A token. A source that does not answer in time fails.
+pub(super) async fn token(source: &dyn TokenSource, limit: Duration) -> Result<String, TokenError> {
+    let silent = |_| Err(TokenError::temporary(format!("its source did not answer within {limit:?}")));
+    timeout(limit, source.token()).await.unwrap_or_else(silent)
 }
 
 /// The first answer of any kind: an address that never answers holds up nobody. Without one, the last error, or this.

@@ -143,6 +143,11 @@ impl Hub {
         }
     }
 
+    /// The conversation with this id, if it has a task.
+    pub(crate) fn conversation(&self, id: ConversationId) -> Option<Arc<Shared>> {
+        lock(&self.conversations).get(&id).cloned()
+    }
+
     pub(crate) fn unregister(&self, id: ConversationId) {
         lock(&self.conversations).remove(&id);
     }

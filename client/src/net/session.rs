@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     Broken, Dialer, Hub,
     backoff::Backoff,
-    dial::{CHUNK, Session},
+    dial::{self, CHUNK, Session},
 };
 use crate::{ClientEvent, ClosedReason, ConnectionLost, ConnectionState, Presence, TokenError};
 
@@ -78,7 +78,8 @@ pub(super) struct Keeping<'a> {
     unresponsive: Option<Instant>,
     /// Why there is no new token.
     token_failed: Option<TokenError>,
-    shown: Shown,
+    /// `None` if it is to be shown in any case.
+    shown: Option<Shown>,
 }
 
 /// Which state the app sees.
@@ -107,7 +108,7 @@ impl<'a> Keeping<'a> {
             silence: Silence::default(),
             unresponsive: None,
             token_failed: None,
-            shown: Shown::Online,
+            shown: Some(Shown::Online),
         }
     }
 
@@ -263,14 +264,14 @@ impl<'a> Keeping<'a> {
             }
             (None, None) => (Shown::Online, ConnectionState::Online { relay }),
         };
-        if std::mem::replace(&mut self.shown, shown) != shown {
+        if self.shown.replace(shown) != Some(shown) {
             self.base.state.send_replace(state);
         }
     }
 
     fn fetch_token(&mut self) {
-        let source = self.base.dialer.token.clone();
-        self.token = Some(Box::pin(async move { source.token().await }));
+        let (source, limit) = (self.base.dialer.token.clone(), self.base.dialer.timing.attempt);
+        self.token = Some(Box::pin(async move { dial::token(&*source, limit).await }));
     }
 
     fn on_token(&mut self, token: Result<String, TokenError>) -> Result<(), Exit> {
@@ -287,7 +288,7 @@ impl<'a> Keeping<'a> {
             Err(error) if error.may_retry() => {
                 tracing::warn!(%error, "could not renew the token; retrying");
                 self.session.greeting.refresh = Some(Instant::now() + TOKEN_PAUSE);
-                self.token_failed = Some(error);
+                (self.token_failed, self.shown) = (Some(error), None);
                 self.show();
             }
             Err(error) => return Err(Exit::End(End::Stop(ClosedReason::Refused(error.into())))),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use quinn::{ReadError, RecvStream, WriteError};
-use quip_protocol::{Code, cost};
+use quip_protocol::{Code, ConversationId, cost};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout},
@@ -25,7 +25,12 @@ use crate::{
 
 /// The state shared by the handles and the task of a conversation.
 pub(crate) struct Shared {
+    id: ConversationId,
     core: Mutex<Core>,
+    /// How many handles the app has.
+    holders: Mutex<usize>,
+    /// When a typing notice was sent last.
+    typed: Mutex<Option<Instant>>,
     /// Wakes the task after a change.
     wake: Notify,
     /// Permits for further unanswered commands.
@@ -48,14 +53,41 @@ enum Exit {
 }
 
 impl Shared {
-    /// A conversation, to be passed to [`run`], in which the app may have this many unanswered commands.
+    /// A conversation that is held once, to be passed to [`run`], in which the app may have this many unanswered commands.
     pub(crate) fn new(core: Core, outbox: usize, hub: &Arc<Hub>) -> Arc<Self> {
         let room = Semaphore::new(outbox.saturating_sub(core.unanswered()));
-        let (core, wake, gone) = (Mutex::new(core), Notify::new(), watch::Sender::new(false));
-        let shared = Self { core, wake, room, hub: Arc::downgrade(hub), gone };
+        let (id, core, wake, gone) = (core.id(), Mutex::new(core), Notify::new(), watch::Sender::new(false));
+        let (holders, typed) = (Mutex::new(1), Mutex::default());
+        let shared = Self { id, core, holders, typed, wake, room, hub: Arc::downgrade(hub), gone };
         // A join is saved before anything behind it.
         shared.with(|_| ());
         Arc::new(shared)
+    }
+
+    pub(crate) fn id(&self) -> ConversationId {
+        self.id
+    }
+
+    /// Adds a handle, unless the last one is gone.
+    pub(crate) fn hold(&self) -> bool {
+        let mut holders = lock(&self.holders);
+        *holders += usize::from(*holders > 0);
+        *holders > 0
+    }
+
+    /// A handle is dropped. Returns whether it was the last one.
+    pub(crate) fn let_go(&self) -> bool {
+        let mut holders = lock(&self.holders);
+        *holders -= 1;
+        *holders == 0
+    }
+
+    /// Sends a typing notice if the last one was sent some time ago.
+    pub(crate) fn typing(&self, now: Instant, send: impl FnOnce() -> bool) {
+        let mut typed = lock(&self.typed);
+        if typed.is_none_or(|last| now.duration_since(last) >= TYPING) && send() {
+            *typed = Some(now);
+        }
     }
 
     /// Calls the core and saves its changes before anyone can act on them.
@@ -101,12 +133,20 @@ impl Shared {
 
     /// Ends the conversation if it has no handle left, to make way for a new one.
     pub(crate) async fn make_way(&self) -> Result<(), OpenError> {
+        match self.in_the_way() {
+            OpenError::Closing => self.gone().await,
+            error => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Why another one cannot be opened. One that has no handle left ends without waiting for answers.
+    pub(crate) fn in_the_way(&self) -> OpenError {
         if !self.is_released() {
-            return Err(OpenError::AlreadyOpen);
+            return OpenError::AlreadyOpen;
         }
         self.with_task(|core| core.release(Instant::now()));
-        self.gone().await;
-        Ok(())
+        OpenError::Closing
     }
 
     /// Waits until the task has ended.
@@ -146,7 +186,7 @@ pub(crate) async fn run(shared: Arc<Shared>, hub: Arc<Hub>, orders: mpsc::WeakUn
     while !shared.is_released() {
         shared.wake.notified().await;
     }
-    hub.unregister(shared.with(|core| core.id()));
+    hub.unregister(shared.id());
     shared.gone.send_replace(true);
 }
 
@@ -239,7 +279,7 @@ async fn drive(shared: &Shared, link: &Link, links: &mut Follower, platform: &Ar
     };
     drop(named);
     if let (Some(head), Some(hub)) = (shared.with(Core::take_behind), shared.hub()) {
-        let conversation = shared.with(|core| core.id());
+        let conversation = shared.id();
         tracing::warn!(%conversation, head, "the relay's log ends before the cursor; was its data copied back from a backup?");
         hub.tell(&ClientEvent::Behind { conversation, head });
     }
@@ -400,7 +440,7 @@ struct Named<'a> {
 
 impl<'a> Named<'a> {
     fn new(shared: &Shared, link: &'a Link, channel: u64) -> Self {
-        link.name(channel, Some(shared.with(|core| core.id())));
+        link.name(channel, Some(shared.id()));
         Self { link, channel }
     }
 }
@@ -418,6 +458,8 @@ async fn at(timer: Option<Instant>) {
     }
 }
 
+/// The least time between two typing notices.
+const TYPING: Duration = Duration::from_secs(3);
 /// A stream that was open, and lived this long, resets the backoff.
 const STABLE: Duration = Duration::from_secs(2);
 /// How long to wait for the relay at the end of a stream.

@@ -44,7 +44,7 @@ impl Chat {
 
     /// Processes typed lines while commands may be sent.
     pub(super) async fn work(&mut self) -> anyhow::Result<()> {
-        while self.answers.len() < WINDOW
+        while self.sender.unanswered() < WINDOW
             && let Some(line) =
                 self.typed.pop_front_if(|line| !self.latest.is_sending() || !parse(&line.text).is_of_own())
         {

@@ -16,6 +16,7 @@ use crate::{
     connect,
     contact::Contact,
     people, show,
+    stop::{Stop, Stopping},
 };
 
 mod commands;
@@ -29,7 +30,12 @@ use latest::{Latest, Message};
 use screen::Screen;
 
 /// Shows events and sends typed lines, until the input or the conversation ends.
-pub(crate) async fn run(common: &Common, client: &Client, args: &ChatArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    common: &Common,
+    client: &Client,
+    args: &ChatArgs,
+    mut stopping: Stopping,
+) -> anyhow::Result<()> {
     let mut others = client.events();
     let conversation = connect::open(client, &args.target, Start::Last(RECENT)).await?;
     let stranger = people::stranger(client, &args.target).await;
@@ -53,11 +59,14 @@ pub(crate) async fn run(common: &Common, client: &Client, args: &ChatArgs) -> an
     chat.greet(stranger)?;
     while chat.typing || !chat.is_settled() {
         tokio::select! {
-            event = events.next() => if !chat.event(event)? { break },
-            Some(answer) = chat.answers.next() => chat.answer(answer)?,
+            // A flood of events does not keep keys waiting.
+            biased;
+            stop = stopping.told() => return Err(chat.stopped(stop)),
             typed = input.recv(), if chat.reads() => if !chat.input(typed)? { break },
-            Some(event) = others.next() => chat.outside(event)?,
+            Some(answer) = chat.answers.next() => chat.answer(answer)?,
             Ok(()) = state.changed() => chat.connection(&mut state)?,
+            Some(event) = others.next() => chat.outside(event)?,
+            event = events.next() => if !chat.event(event)? { break },
         }
         chat.work().await?;
     }
@@ -146,6 +155,15 @@ impl Chat {
         }
     }
 
+    /// What ends the chat, and what it leaves.
+    fn stopped(&self, stop: Stop) -> anyhow::Error {
+        let error = anyhow::Error::from(stop);
+        match self.unanswered() {
+            0 => error,
+            count => error.context(format!("{} perhaps not sent", lines(count, "was", "were"))),
+        }
+    }
+
     /// Keys are always read, since one of them quits. A pipe waits until what it reacts to is shown, and for answers.
     fn reads(&self) -> bool {
         self.input && (self.screen.is_terminal() || self.at.caught_up && self.typed.len() < WINDOW)
@@ -171,10 +189,7 @@ impl Chat {
             Some(ConversationEvent::Ended(Code::ENDED)) => bail!("you are no longer a member{}", self.unsent()),
             Some(ConversationEvent::Ended(code)) => bail!("the relay closed the conversation: {code}{}", self.unsent()),
             Some(_) => {}
-            None => match &*self.client.state().borrow() {
-                ConnectionState::Closed(reason) => bail!("disconnected for good: {reason}{}", self.unsent()),
-                _ => return Ok(false),
-            },
+            None => return Ok(false),
         }
         Ok(true)
     }
@@ -223,9 +238,6 @@ impl Chat {
 
     fn connection(&mut self, state: &mut watch::Receiver<ConnectionState>) -> anyhow::Result<()> {
         let state = state.borrow_and_update().clone();
-        if let ConnectionState::Closed(reason) = state {
-            bail!("disconnected for good: {reason}{}", self.unsent());
-        }
         if let Some(text) = self.contact.take(&state) {
             let queued = if self.contact.is_good() { "" } else { "; what you type is queued" };
             self.screen.note(&format!("{text}{queued}"))?;
@@ -242,4 +254,4 @@ fn lines(count: usize, one: &str, more: &str) -> String {
 /// Events shown at the start.
 const RECENT: u64 = 20;
 /// Unanswered commands at once; a few below the conversation's limit, so that sending never blocks the view.
-const WINDOW: usize = quip_protocol::limit::UNANSWERED as usize - 4;
+const WINDOW: usize = connect::OUTBOX - 4;

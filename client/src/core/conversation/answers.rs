@@ -146,7 +146,7 @@ impl Core {
     fn on_rejected(&mut self, rejected: &Rejected, now: Instant) -> Result<(), Violation> {
         let Rejected { n, code, retry_after, info } = *rejected;
         if !self.outbox.is_sent(n) {
-            // It was sent before, on this stream, and what was refused in front of it meant to send it again.
+            // It was sent before, and what was refused in front of it meant to send it again.
             if code.retry() == Retry::Final && code.decides() && self.outbox.was_sent(n) {
                 self.outbox.settle(n, Err(ReceiptError::Refused(code)));
             }

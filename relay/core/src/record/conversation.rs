@@ -23,7 +23,7 @@ pub struct ConversationRecord {
     pub created_at: Timestamp,
     /// Seq of the newest event; 0 = none.
     pub head: u64,
-    /// Message number: the number of events that count as unread.
+    /// Message number: the number of messages, deleted ones too.
     pub number: u64,
     /// The oldest event that is kept; 1 if nothing was trimmed.
     pub first_kept: u64,

@@ -23,7 +23,7 @@ pub struct MarkKey(pub UserId, pub ConversationId);
 pub struct MarkRecord {
     /// Read up to this event.
     pub seq: u64,
-    /// Its message number.
+    /// All messages up to this number are read.
     pub number: u64,
     /// The numbers of the user's own messages behind unread ones, lowest first: the highest [`MarkRecord::OWN`] intervals.
     pub own: Vec<Interval>,
