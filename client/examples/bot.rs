@@ -37,8 +37,7 @@ struct Book {
 async fn main() -> Result<(), Box<dyn Error>> {
     let client = Client::connect(Config::dev("quip-data", "bot")?).await?;
     while serve(&client, Path::new("bot.json")).await? {}
-    client.close().await;
-    Ok(())
+    Err(format!("the room is over: {:?}", *client.state().borrow()).into())
 }
 
 /// Serves the room until it ends. Returns whether to begin again with an empty book.
@@ -62,8 +61,8 @@ async fn serve(client: &Client, path: &Path) -> Result<bool, Box<dyn Error>> {
         let Cursor { generation, seq, digest } = events.cursor();
         book.cursor = Some((generation, seq, digest));
         book.write(path)?;
-        for (question, answer) in book.owed.iter().filter(|_| is_up_to_date) {
-            if sent.insert(*question) {
+        for (question, answer) in &book.owed {
+            if is_up_to_date && sent.insert(*question) {
                 // If it is refused, it stays owed until the next start.
                 let _receipt = sender.send(answer).await?;
             }

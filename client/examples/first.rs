@@ -14,5 +14,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let ConversationEvent::Event(event) = event else { continue };
         println!("{}: {}", event.user, event.text().unwrap_or("..."));
     }
-    Ok(())
+    Err(format!("the conversation is over: {:?}", *client.state().borrow()).into())
 }

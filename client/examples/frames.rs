@@ -41,6 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 _ => {}
             }
         }
+        if lobby.is_over() {
+            return Err(format!("the client is closed: {:?}", *client.state().borrow()).into());
+        }
         if let Some(accepted) = receipt.as_mut().and_then(|receipt| receipt.try_accepted()) {
             println!("-- ready, as event {}", accepted?.seq);
             receipt = None;

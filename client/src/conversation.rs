@@ -115,6 +115,11 @@ impl Conversation {
         self.events.try_next()
     }
 
+    /// [`Events::is_over`].
+    pub fn is_over(&self) -> bool {
+        self.events.is_over()
+    }
+
     /// [`Events::acknowledge`].
     pub fn acknowledge(&mut self) {
         self.events.acknowledge();
@@ -261,7 +266,7 @@ impl Sender {
 
     /// Marks everything as read, up to the newest event that is known.
     pub fn mark_all_read(&self) {
-        self.mark_read(u64::MAX, u64::MAX);
+        self.handle.shared.with_task(|core| core.mark_all());
     }
 
     /// Sends a signal, which may be lost and is never stored, to all who have the conversation open. Kind 1 without content =
@@ -340,13 +345,19 @@ impl Events {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// Returns the next event if there is one, without waiting: for an app that looks once in a frame. The last one is
-    /// [`ConversationEvent::Ended`].
+    /// Returns the next event if there is one, without waiting: for an app that looks once in a frame. [`Self::is_over`] tells
+    /// whether there may be more.
     pub fn try_next(&mut self) -> Option<ConversationEvent> {
         match self.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(event) => event,
             Poll::Pending => None,
         }
+    }
+
+    /// Whether no more events come: the last one was [`ConversationEvent::Ended`], or the client is closed, and
+    /// [`crate::Client::state`] says why.
+    pub fn is_over(&self) -> bool {
+        self.handle.shared.with(|core| core.is_read_to_its_end())
     }
 
     /// The cursor after the last returned event, to store together with the app's own data.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use quip_protocol::{Blob, Code, ConversationId, Event, UserId, event::kind, session as wire};
 
-use crate::{ClosedReason, ConnectionLost, TokenError};
+use crate::{Accepted, ClosedReason, ConnectionLost, ReceiptError, TokenError};
 
 /// One event of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +191,16 @@ pub enum ClientEvent {
         kind: u64,
         /// The application's content.
         body: Bytes,
+    },
+    /// What became of a command that an earlier run of the app left in the state store. It comes while the conversation is
+    /// being opened, so subscribe before [`crate::Client::open`].
+    Restored {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The command's send number.
+        n: u64,
+        /// Its place, or why it has none.
+        fate: Result<Accepted, ReceiptError>,
     },
     /// The relay's log ends before what this device has of a conversation: the relay lags behind others, or its data was copied
     /// back from a backup. The client keeps its place and tries again. Sent once until the conversation is open again.

@@ -39,6 +39,7 @@ fn a_client_takes_little_memory() -> Result<()> {
     let measured = measure(|| more = runtime.block_on(clients(&relay, CLIENTS)));
     assert_eq!((first.len(), more?.len()), (1, CLIENTS));
     let each = usize::try_from(measured.bytes_current)? / CLIENTS;
+    println!("a client takes {each} bytes");
     assert!(each <= MOST, "a client takes {each} bytes");
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::join;
-use quip_client::{Client, ClosedReason, ConnectionState};
+use quip_client::{Client, ClientEvent, ClosedReason, ConnectionState};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{FileType, fstat},
@@ -122,6 +122,7 @@ async fn watch_for(client: &Client, watch: Watch, signals: &mut Signals) -> Stop
     let mut contact = Contact::default();
     let mut state = client.state();
     let (mut away, mut closed): (Option<Instant>, bool) = (None, false);
+    let mut told = client.events();
     let mut unread = pin!(unread(watch.is_read));
     loop {
         let now = state.borrow_and_update().clone();
@@ -139,6 +140,11 @@ async fn watch_for(client: &Client, watch: Watch, signals: &mut Signals) -> Stop
             biased;
             signal = signals.first() => return Stop::Signal(signal),
             changed = state.changed(), if !closed => closed = changed.is_err(),
+            Some(event) = told.next() => {
+                if let ClientEvent::Restored { fate: Err(error), .. } = event {
+                    out::note(format_args!("a message of an earlier run was not stored: {error}"));
+                }
+            }
             patience = at(end) => return Stop::Away(patience),
             () = &mut unread => return Stop::Unread,
         }

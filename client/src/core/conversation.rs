@@ -18,7 +18,10 @@ use quip_protocol::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Ticket, delivery::Delivery, frames, outbox::Outbox};
-use crate::{Change, ConversationEvent, Cursor, OpenError, OpenOptions, Opened, SavedConversation, Target};
+use crate::{
+    Accepted, Change, ConversationEvent, Cursor, OpenError, OpenOptions, Opened, ReceiptError, SavedConversation,
+    Target,
+};
 
 /// What the task of the stream does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,6 +225,13 @@ impl Core {
         }
     }
 
+    /// Marks everything as read, up to the newest event that is known.
+    pub(crate) fn mark_all(&mut self) {
+        if let Some((seq, number)) = self.newest {
+            self.mark(Mark { seq, number });
+        }
+    }
+
     /// Returns the next event for the app, `Some(None)` after the last one, and whether to wake the stream's task. The cursor
     /// is saved soon after.
     pub(crate) fn pop(&mut self, now: Instant, waker: &Waker) -> (Option<Option<ConversationEvent>>, bool) {
@@ -390,6 +400,16 @@ impl Core {
         !self.delivery.is_full() || self.stream != Stream::Open || !self.outbox.is_empty()
     }
 
+    /// Takes what became of commands of an earlier run, which nobody waits for.
+    pub(crate) fn take_restored(&mut self) -> Vec<(u64, Result<Accepted, ReceiptError>)> {
+        self.outbox.take_restored()
+    }
+
+    /// Whether no more events come.
+    pub(crate) fn is_read_to_its_end(&self) -> bool {
+        self.delivery.is_over()
+    }
+
     /// Takes the frames to write, in order.
     pub(crate) fn take_out(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
@@ -446,7 +466,7 @@ impl Core {
     /// The app does not get a conversation that is not opened yet, so the user does not join it, unless the relay may have
     /// decided that already.
     fn withdraw(&mut self) {
-        if self.opening.is_some() {
+        if self.opening.is_some() || self.opened.is_none() {
             self.want_join = false;
             self.outbox.withdraw_join();
         }

@@ -55,6 +55,11 @@ impl Delivery {
         self.taken
     }
 
+    /// Whether everything was given to the app, and no more comes.
+    pub(super) fn is_over(&self) -> bool {
+        self.over && self.queue.is_empty()
+    }
+
     /// Full until half is taken, so that reading does not stop and start with every event.
     pub(super) fn is_full(&self) -> bool {
         self.full
@@ -141,7 +146,9 @@ impl Delivery {
 
     /// Queues an item that does not move the cursor.
     pub(super) fn notice(&mut self, event: ConversationEvent) {
-        if !self.reader_dropped {
+        // An app that reads nothing gets each of them once, however often the connection comes and goes.
+        let repeats = self.queue.iter().rev().take(2).any(|(last, _)| *last == event);
+        if !self.reader_dropped && !repeats {
             self.put(event, 0);
         }
     }

@@ -19,6 +19,8 @@ pub(super) struct Outbox {
     next_n: u64,
     changes: Vec<Change>,
     settled: usize,
+    /// What became of commands of an earlier run.
+    restored: Vec<(u64, Result<Accepted, ReceiptError>)>,
 }
 
 struct Item {
@@ -54,7 +56,7 @@ impl Outbox {
             displaced: false,
         };
         let items = saved.outbox.iter().enumerate().map(item).collect();
-        Self { id, items, next_n: saved.last_n + 1, changes: Vec::new(), settled: 0 }
+        Self { id, items, next_n: saved.last_n + 1, changes: Vec::new(), settled: 0, restored: Vec::new() }
     }
 
     /// How many commands count for the number that an app may have unanswered.
@@ -266,6 +268,11 @@ impl Outbox {
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.settled))
     }
 
+    /// Takes what became of commands of an earlier run.
+    pub(super) fn take_restored(&mut self) -> Vec<(u64, Result<Accepted, ReceiptError>)> {
+        std::mem::take(&mut self.restored)
+    }
+
     /// The change to save before a command with this frame is pushed.
     pub(super) fn queued(&self, frame: Bytes) -> Change {
         Change::Queued(self.id, self.next_n, frame)
@@ -315,7 +322,11 @@ impl Outbox {
     fn forget(&mut self, item: Item, fate: Result<Accepted, ReceiptError>) {
         self.changes.push(Change::Settled(self.id, item.n));
         self.settled += usize::from(item.counts);
-        item.ticket.map(|ticket| ticket.send(fate));
+        match item.ticket {
+            Some(ticket) => drop(ticket.send(fate)),
+            None if item.is_join => {}
+            None => self.restored.push((item.n, fate)),
+        }
     }
 
     fn at(&mut self, n: u64, change: impl FnOnce(&mut Item)) {

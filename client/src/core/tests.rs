@@ -1131,6 +1131,51 @@ fn a_mark_beyond_what_is_known_means_the_newest_event() {
 }
 
 #[test]
+fn all_that_is_known_is_nothing_before_the_opening() {
+    let mut room = Room::begin(OpenOptions::member().start(Start::Now), SavedConversation::default(), false);
+    room.core.mark_all();
+    room.connect();
+    room.opened(7, 8, 0, &[]);
+    assert_eq!(room.out(), [] as [&str; 0]);
+    room.core.mark_all();
+    assert_eq!(room.out(), ["mark 7"]);
+}
+
+#[test]
+fn a_join_that_was_not_sent_is_withdrawn_with_the_last_handle() {
+    let mut room = Room::begin(join(), SavedConversation::default(), false);
+    assert_eq!(room.kept().outbox.len(), 1);
+    room.core.release(room.now + Duration::from_secs(10));
+    assert_eq!(room.poll(), Next::Over);
+    assert!(room.saved.conversations.is_empty(), "{:?}", room.saved);
+}
+
+#[test]
+fn an_app_that_reads_nothing_has_each_notice_once() {
+    let mut room = Room::open(4);
+    for _ in 0..50 {
+        room.reconnect();
+        room.opened(4, 5, 0, &[]);
+    }
+    assert_eq!(room.events(), ["reconnected", "caught up"]);
+    assert!(!room.core.is_read_to_its_end());
+    room.core.close(OpenError::AlreadyOpen);
+    assert!(room.core.is_read_to_its_end());
+}
+
+#[test]
+fn what_became_of_a_command_of_an_earlier_run_is_told() {
+    let outbox = [(3, to_bytes(&Post { n: 3, kind: 1, body: Blob(b"a") }))].into();
+    let saved = SavedConversation { cursor: None, last_n: 3, outbox };
+    let mut room = Room::new(OpenOptions::member().start(Start::Now), saved);
+    room.connect();
+    room.opened(4, 5, 2, &[]);
+    assert_eq!(room.out(), ["3 a"]);
+    room.rejected(3, Code::NOT_A_MEMBER);
+    assert_eq!(room.core.take_restored(), [(3, Err(ReceiptError::Refused(Code::NOT_A_MEMBER)))]);
+}
+
+#[test]
 fn what_is_sent_before_the_opening_goes_behind_the_join() {
     let mut room = Room::begin(join(), SavedConversation::default(), false);
     let mut fate = room.send("hello");

@@ -95,12 +95,17 @@ impl Shared {
         let mut core = lock(&self.core);
         let result = act(&mut core);
         let (changes, settled) = core.take_effects();
+        let restored = core.take_restored();
         if let (false, Some(hub)) = (changes.is_empty(), self.hub.upgrade()) {
             hub.keeper.save_or_warn(&changes);
         }
         drop(core);
         if settled > 0 {
             self.room.add_permits(settled);
+        }
+        if let (false, Some(hub)) = (restored.is_empty(), self.hub.upgrade()) {
+            let told = |(n, fate)| hub.tell(&ClientEvent::Restored { conversation: self.id, n, fate });
+            restored.into_iter().for_each(told);
         }
         result
     }

@@ -63,7 +63,7 @@ impl Chat {
                 self.quit()?;
             }
             Typed::Help => self.screen.note(HELP)?,
-            Typed::Wrong(why) => self.screen.note(&why)?,
+            Typed::Wrong(why) => self.failed(&why)?,
             Typed::Who => self.who().await?,
             Typed::Text(text) => match self.submit(format!("sending {}", brief(text)), sender.send(text)).await? {
                 Some(n) => self.latest.sending(n, text),
@@ -74,18 +74,21 @@ impl Chat {
                     let what = format!("editing {} to {}", own.brief(), brief(text));
                     self.announce(what, sender.edit(own.seq, text)).await?;
                 }
-                Err(why) => self.screen.note(&format!("nothing edited: {why}"))?,
+                Err(why) => self.failed(&format!("nothing edited: {why}"))?,
             },
             Typed::Delete => match self.latest.own() {
-                Ok(own) => self.announce(format!("deleting {}", own.brief()), sender.delete(own.seq)).await?,
-                Err(why) => self.screen.note(&format!("nothing deleted: {why}"))?,
+                Ok(own) => {
+                    self.latest.deleting();
+                    self.announce(format!("deleting {}", own.brief()), sender.delete(own.seq)).await?;
+                }
+                Err(why) => self.failed(&format!("nothing deleted: {why}"))?,
             },
             Typed::React(reaction) => match line.other {
                 Some(other) => {
                     let what = format!("reacting to {} with {}", other.brief_by(), brief(reaction));
                     self.announce(what, sender.react(other.seq, reaction, true)).await?;
                 }
-                None => self.screen.note("nobody else has written anything here to react to")?,
+                None => self.failed("nobody else has written anything here to react to")?,
             },
         }
         Ok(())
@@ -106,7 +109,7 @@ impl Chat {
                 Ok(Some(n))
             }
             Err(SendError::Invalid(error)) => {
-                self.screen.note(&format!("not done: {what}: {error}"))?;
+                self.failed(&format!("not done: {what}: {error}"))?;
                 Ok(None)
             }
             Err(error) => Err(error.into()),

@@ -32,6 +32,8 @@ enum Own {
     Sent(Message),
     /// The one typed last was not sent, or nobody knows.
     Failed,
+    /// The one typed last is deleted, or is to be.
+    Deleted,
 }
 
 impl Latest {
@@ -64,6 +66,11 @@ impl Latest {
         }
     }
 
+    /// The user's own message is being deleted.
+    pub(crate) fn deleting(&mut self) {
+        (self.typed, self.own) = (true, Own::Deleted);
+    }
+
     /// Whether the user's own message has no place yet.
     pub(crate) fn is_sending(&self) -> bool {
         matches!(self.own, Own::Sending(..))
@@ -74,6 +81,7 @@ impl Latest {
         match &self.own {
             Own::Sent(message) => Ok(message.clone()),
             Own::Failed => Err("your last message was not sent; older ones stay as they are"),
+            Own::Deleted => Err("your last message is deleted already; older ones stay as they are"),
             Own::Sending(..) => Err("your last message is still being sent"),
             Own::None => Err("you have not sent a message yet"),
         }

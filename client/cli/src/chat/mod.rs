@@ -53,6 +53,7 @@ pub(crate) async fn run(
         latest: Latest::default(),
         at: Place::default(),
         contact: Contact::default(),
+        failures: 0,
         input: true,
         typing: true,
     };
@@ -76,6 +77,9 @@ pub(crate) async fn run(
         client.close().await;
         bail!("quit early{}", chat.unsent());
     }
+    if chat.failures > 0 && !chat.screen.is_terminal() {
+        bail!("{} not done", lines(chat.failures, "was", "were"));
+    }
     Ok(())
 }
 
@@ -92,6 +96,8 @@ struct Chat {
     latest: Latest,
     at: Place,
     contact: Contact,
+    /// Lines that were not done.
+    failures: usize,
     /// The input has not ended.
     input: bool,
     /// The user has not asked to quit.
@@ -155,6 +161,13 @@ impl Chat {
         }
     }
 
+    /// Says that a line was not done.
+    fn failed(&mut self, note: &str) -> anyhow::Result<()> {
+        self.failures += 1;
+        self.screen.note(note)?;
+        Ok(())
+    }
+
     /// What ends the chat, and what it leaves.
     fn stopped(&self, stop: Stop) -> anyhow::Error {
         let error = anyhow::Error::from(stop);
@@ -209,8 +222,8 @@ impl Chat {
         match result {
             Ok(Accepted { seq: 0, .. }) => self.screen.note(&format!("nothing to do for {what}: it is so already"))?,
             Ok(accepted) => self.at.accepted = self.at.accepted.max(accepted.seq),
-            Err(ReceiptError::Refused(code)) => self.screen.note(&format!("not done: {what}: {code}"))?,
-            Err(error) => self.screen.note(&format!("perhaps not done: {what}: {error}"))?,
+            Err(ReceiptError::Refused(code)) => self.failed(&format!("not done: {what}: {code}"))?,
+            Err(error) => self.failed(&format!("perhaps not done: {what}: {error}"))?,
         }
         Ok(())
     }
