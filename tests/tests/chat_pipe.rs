@@ -65,11 +65,24 @@ fn a_message_that_was_not_sent_exposes_no_older_one() -> Result<()> {
     let relay = Relay::start()?;
     prints(&relay, "alice", &["send", "lobby:main", "older"], "")?;
     let input = format!("{}\n/delete\n/edit new\n", "x".repeat(20_000));
-    let (_, notes) = prints(&relay, "alice", &["chat", "lobby:main"], &input)?;
+    let output = quip(&relay, "alice", &["chat", "lobby:main"], &input)?;
+    let notes = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(1) && notes.contains("error: 3 lines were not done"), "{notes}");
     ensure!(notes.contains("-- not done: sending \"xxx"), "{notes}");
     ensure!(notes.contains("-- nothing deleted: your last message was not sent"), "{notes}");
     ensure!(notes.contains("-- nothing edited: your last message was not sent"), "{notes}");
     ensure!(texts(&relay, "alice", "lobby:main")? == ["older"]);
+    Ok(())
+}
+
+#[test]
+fn a_message_is_deleted_once() -> Result<()> {
+    let relay = Relay::start()?;
+    let output = quip(&relay, "alice", &["chat", "lobby:main"], "one\ntwo\n/delete\n/delete\n")?;
+    let notes = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(1), "{notes}");
+    ensure!(notes.contains("-- nothing deleted: your last message is deleted already"), "{notes}");
+    ensure!(texts(&relay, "alice", "lobby:main")? == ["one"]);
     Ok(())
 }
 

@@ -69,8 +69,10 @@ async fn connected(
 ) -> anyhow::Result<()> {
     let (client, places) = tokio::select! {
         biased;
-        signal = signals.first() => return Err(Stop::Signal(signal).into()),
-        connected = connect::connect(common, relay, login, command.follows()) => connected?,
+        signal = signals.first() => return Err(unread(&command, Stop::Signal(signal).into())),
+        connected = connect::connect(common, relay, login, command.follows()) => {
+            connected.map_err(|error| unread(&command, error))?
+        }
     };
     let watch = Watch {
         patience: common.wait.or(command.patience()),
@@ -79,6 +81,14 @@ async fn connected(
         is_read: !matches!(command, Command::Send(_)),
     };
     stop::supervise(&client, watch, signals, |stopping| perform(common, &client, command, &places, stopping)).await
+}
+
+/// What became of the lines of a command that had no relay.
+fn unread(command: &Command, error: anyhow::Error) -> anyhow::Error {
+    match command {
+        Command::Send(args) if args.is_stream() => error.context("0 lines stored; standard input was not read"),
+        _ => error,
+    }
 }
 
 async fn perform(

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quip_protocol::{
     Blob, Code, Event, Items, ToClient, ToRelay, UserId,
     conversation::{
-        Accepted as WireAccepted, Ack, End, Mark, Opened, Outcome, Post, Rejected, Skip, Start as WireStart, skip,
+        Accepted as WireAccepted, Ack, Edit, End, Mark, Opened, Outcome, Post, Rejected, Skip, Start as WireStart, skip,
     },
     cost,
     event::kind,
@@ -438,6 +438,26 @@ fn an_outcome_of_what_was_to_be_sent_again_counts_on_the_next_stream_too() {
     room.opened(6, 5, 2, &[outcome(1, Code::DONE, 5), outcome(2, Code::DONE, 6)]);
     assert_eq!(fates.each_mut().map(told), [at(5), at(6)]);
     assert_eq!(room.out(), [] as [&str; 0]);
+}
+
+#[test]
+fn the_late_outcome_of_a_join_is_not_that_of_the_command_with_its_number() {
+    let mut room = Room::new(join(), SavedConversation { last_n: 1, ..SavedConversation::default() });
+    assert_eq!(room.connect(), ["open join 2 Last(2)"]);
+    room.end(Code::MISSING, 0);
+    room.reconnect();
+    room.opened(4, 5, 1, &[outcome(1, Code::DONE, 0)]);
+    // One that may make no event.
+    let (frame, change) = room.core.prepare(|n| to_bytes(&Edit { n, target: 3, body: Blob(b"new") }));
+    room.saved.apply(&change);
+    let (ticket, mut fate) = oneshot::channel();
+    room.core.send(frame, ticket);
+    room.core.write(room.now, |_, _| true);
+    room.core.disconnected();
+    room.connect();
+    room.opened(4, 5, 2, &[outcome(1, Code::DONE, 0), outcome(2, Code::DONE, 0)]);
+    room.poll();
+    assert_eq!((told(&mut fate), room.kept().outbox[0].0), (None, 3));
 }
 
 #[test]
