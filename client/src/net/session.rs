@@ -243,7 +243,8 @@ impl<'a> Keeping<'a> {
         let (now, stats) = (Instant::now(), self.session.link.connection.stats());
         let unanswered = self.silence.check(now, asking(&stats.frame_tx), stats.udp_rx.datagrams);
         let silent = |limit| unanswered.filter(|since| now.duration_since(*since) >= limit);
-        self.unresponsive = silent(3 * self.session.check());
+        // The third look is a little early now and then.
+        self.unresponsive = silent(5 * self.session.check() / 2);
         if silent(SILENCE).is_some() {
             tracing::info!("the relay is silent");
             self.move_now();
