@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::{
     Blob, Code, ConversationId, Item, Items, Kind, RoomName, UserId,
     frame::{Message as _, types},
-    limit,
+    limit, varint,
 };
 
 /// Client: the first frame of a conversation stream. Built from and read as [`Target`] and [`Start`].
@@ -174,11 +174,26 @@ pub struct Outcome {
     pub number: u64,
     /// When, in milliseconds since the Unix epoch.
     pub at: u64,
+    /// The command's [`check`].
+    pub check: [u8; 4],
 }
 
 impl Item<'_> for Outcome {
     const MAX: usize = limit::UNANSWERED as usize;
 }
+
+/// Tells a command from another one with its number: the first 4 bytes of the BLAKE3 hash of its type number and its fields
+/// after `n`, as they are in its frame. Of a join, which may name the conversation in several ways, of the type alone.
+pub fn check(kind: u64, fields: &[u8]) -> [u8; 4] {
+    let mut hashed = Vec::with_capacity(fields.len() + 2);
+    varint::write(kind, &mut hashed);
+    hashed.extend_from_slice(fields);
+    let [a, b, c, d, ..] = *blake3::hash(&hashed).as_bytes();
+    [a, b, c, d]
+}
+
+/// The [`check`] of every join.
+pub const JOIN_CHECK: [u8; 4] = [0x00, 0x26, 0x3c, 0xa9];
 
 /// Client: a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

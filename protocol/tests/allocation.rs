@@ -70,7 +70,14 @@ fn every_length_that_lies() {
 
 #[test]
 fn a_full_list() {
-    let outcome = Outcome { n: 1, code: quip_protocol::Code::DONE, seq: u64::MAX, number: u64::MAX, at: u64::MAX };
+    let outcome = Outcome {
+        n: 1,
+        code: quip_protocol::Code::DONE,
+        seq: u64::MAX,
+        number: u64::MAX,
+        at: u64::MAX,
+        check: [255; 4],
+    };
     let bytes = postcard::to_allocvec(&Items::encode([outcome; 64])).unwrap();
     let parse = || postcard::from_bytes::<Items<'_, Outcome>>(&bytes).unwrap().iter().count();
     assert_eq!(allocated(|| assert_eq!(parse(), 64)), 0, "a list is read in place");

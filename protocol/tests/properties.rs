@@ -94,7 +94,14 @@ macro_rules! round_trip_body {
 }
 
 fn outcome(n: &[u64; 5]) -> Outcome {
-    Outcome { n: n[0], code: Code(n[1]), seq: n[2], number: n[3], at: n[4] }
+    Outcome {
+        n: n[0],
+        code: Code(n[1]),
+        seq: n[2],
+        number: n[3],
+        at: n[4],
+        check: n[0].to_le_bytes()[..4].try_into().unwrap(),
+    }
 }
 
 fn opened(parts: &Parts) -> Opened<'_> {
@@ -336,7 +343,7 @@ fn read_event(body: &[u8]) {
 }
 
 fn one_list(of_outcomes: usize) -> Result<usize, DecodeError> {
-    let one = Outcome { n: 1, code: Code::DONE, seq: 1, number: 1, at: 1 };
+    let one = Outcome { n: 1, code: Code::DONE, seq: 1, number: 1, at: 1, check: [1; 4] };
     let message = Opened {
         conversation: common::GROUP,
         generation: 1,

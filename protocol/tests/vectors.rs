@@ -157,7 +157,7 @@ fn traces() -> Vec<String> {
         line(&[("name", json!(name)), ("steps", steps.lines().collect())])
     };
     let all: Vec<_> = blocks.map(one).collect();
-    assert_eq!(all.len(), 9);
+    assert_eq!(all.len(), 10);
     all
 }
 

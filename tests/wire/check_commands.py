@@ -81,6 +81,7 @@ def _(relay):
     same(room.next("Rejected").code, KNOWN)
     opened = ann.open(name).opened()
     same((opened.last_n, [outcome.n for outcome in opened.outcomes]), (67, list(range(4, 68))))
+    same({outcome.check for outcome in opened.outcomes}, {codec.check("Post", kind=1, body=b"x")})
 
 
 @check("unknown commands and extensions: UNSUPPORTED, skipped, and the stream goes on")

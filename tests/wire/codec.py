@@ -183,6 +183,16 @@ def room(name):
     return b"\x03" + _hash(b"\x03", bytes([len(name)]), name.encode())
 
 
+# Section 13.
+def check(name, **fields):
+    """Of a command without its n."""
+    kind = put_varint(TYPES[name])
+    if name == "Open":
+        return blake3(kind).digest()[:4]
+    parts = [put(encoding, fields[field]) for field, encoding in FIELDS[name] if field != "n"]
+    return blake3(kind + b"".join(parts)).digest()[:4]
+
+
 # Section 12.
 def digest(event, user=None):
     """Of an `Event`, or of an `Accepted` of `user`."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 # Section 9 of WIRE.md.
+FINAL = range(0x40, 0x80)
 LATER = range(0x80, 0xC0)
 INVALID_NAME, UNSUPPORTED, MESSAGE_TOO_LARGE, MESSAGE_EMPTY, NOT_UTF8 = 0x45, 0x46, 0x47, 0x48, 0x49
 KNOWN, REUSED, MISSING = 0x4A, 0x4B, 0x4C
@@ -44,7 +45,9 @@ class Outbox:
             self.remove(item, "done")
 
     def rejected(self, n, code, info=0):
-        if not (item := self.find(n)):
+        decides = code in FINAL and code not in NOT_USED_UP and code not in (MISSING, KNOWN, REUSED)
+        item = next((item for item in self.items if item.n == n and (item.sent or decides)), None)
+        if not item:
             return
         if code in LATER:
             self.wait_from(n)
@@ -60,12 +63,16 @@ class Outbox:
         elif code == KNOWN:
             self.remove(item, "unknown")
         elif code == REUSED:
-            self.last += 1
-            self.items.remove(item)
-            self.items.append(Item(self.last, item.content))
+            self.displace(item)
         else:
             self.remove(item, "refused")
         self.send()
+
+    def displace(self, item):
+        """Other content has its number."""
+        self.last += 1
+        self.items.remove(item)
+        self.items.append(Item(self.last, item.content))
 
     def later(self):
         """The pause is over."""
@@ -80,7 +87,10 @@ class Outbox:
     def opened(self, last_n, outcomes, other_log=False):
         self.is_open = True
         for item in list(self.items):
-            if item.n in outcomes:
+            if outcomes.get(item.n) == "OTHER":
+                if not other_log:
+                    self.displace(item)
+            elif item.n in outcomes:
                 self.remove(item, "done" if outcomes[item.n] == "DONE" else "refused")
         if other_log:
             self.number_from(last_n + 1)

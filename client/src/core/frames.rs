@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use quip_protocol::{
     Blob, ToRelay,
-    conversation::{Add, Delete, Edit, Leave, Open, Post, React, Remove, SetRole, SetTitle, Start, Target},
+    conversation::{
+        self, Add, Delete, Edit, JOIN_CHECK, Leave, Open, Post, React, Remove, SetRole, SetTitle, Start, Target,
+    },
     event::{Added, Deleted, Edited, Reacted, Removed, RoleChanged, Titled, kind},
     frame::{self, Message, to_bytes},
     grease,
@@ -20,9 +22,14 @@ pub(super) fn is_join(command: &[u8]) -> bool {
     matches!(decode(command), Some(ToRelay::Open(_)))
 }
 
-/// Whether a command is a message, which always makes an event.
-pub(super) fn is_post(command: &[u8]) -> bool {
-    matches!(decode(command), Some(ToRelay::Post(_)))
+/// Tells a command from another one with its number; `None` if it is not a command.
+pub(super) fn check(command: &[u8]) -> Option<[u8; 4]> {
+    if is_join(command) {
+        return Some(JOIN_CHECK);
+    }
+    let (frame, _) = frame::split(command, quip_protocol::limit::FRAME).ok()??;
+    let (_n, fields) = postcard::take_from_bytes::<u64>(frame.body).ok()?;
+    Some(conversation::check(frame.kind, fields))
 }
 
 /// The same command with another number; `None` if it is not a command.

@@ -19,8 +19,6 @@ pub(super) struct Outbox {
     next_n: u64,
     changes: Vec<Change>,
     settled: usize,
-    /// Numbers that joins were sent under, the latest ones.
-    joins: VecDeque<u64>,
     /// What became of commands of an earlier run.
     restored: Vec<(u64, Result<Accepted, ReceiptError>)>,
 }
@@ -58,15 +56,7 @@ impl Outbox {
             displaced: false,
         };
         let items = saved.outbox.iter().enumerate().map(item).collect();
-        Self {
-            id,
-            items,
-            next_n: saved.last_n + 1,
-            changes: Vec::new(),
-            settled: 0,
-            joins: VecDeque::new(),
-            restored: Vec::new(),
-        }
+        Self { id, items, next_n: saved.last_n + 1, changes: Vec::new(), settled: 0, restored: Vec::new() }
     }
 
     /// How many commands count for the number that an app may have unanswered.
@@ -143,10 +133,6 @@ impl Outbox {
     /// Marks the join as sent with `Open`.
     pub(super) fn mark_sent(&mut self, n: u64) {
         self.at(n, |item| (item.sent, item.tried) = (true, true));
-        self.joins.push_back(n);
-        if self.joins.len() > JOINS {
-            self.joins.pop_front();
-        }
     }
 
     /// The stream was lost: outcomes of commands sent on it are unknown.
@@ -252,10 +238,10 @@ impl Outbox {
     /// Applies the relay's last decided `n` and recent outcomes. `same_log`: the numbers are of the relay's current log.
     pub(super) fn opened(&mut self, last_n: u64, outcomes: impl Iterator<Item = Outcome>, same_log: bool) {
         for outcome in outcomes {
-            let Some(at) = self.find(outcome.n) else { continue };
-            let of_a_join = self.joins.contains(&outcome.n);
-            let item = &mut self.items[at];
-            if item.is_answered_by(outcome, of_a_join) {
+            let Some(item) = self.find(outcome.n).map(|at| &mut self.items[at]).filter(|item| !item.displaced) else {
+                continue;
+            };
+            if frames::check(&item.frame) == Some(outcome.check) {
                 self.settle(outcome.n, fate(outcome));
             } else if same_log {
                 // A copy of it that is still on its way is refused for the same reason.
@@ -355,18 +341,6 @@ impl Outbox {
         self.items.binary_search_by_key(&n, |item| item.n).ok()
     }
 }
-
-impl Item {
-    /// Whether an outcome can be that of this command. A join that found its number by trying may be decided later under a
-    /// number that it tried, and then it makes no event. What else makes none may be sent again.
-    fn is_answered_by(&self, outcome: Outcome, of_a_join: bool) -> bool {
-        let made_nothing = outcome.code == Code::DONE && outcome.seq == 0;
-        !self.displaced && self.tried && (self.is_join || !made_nothing || !(of_a_join || frames::is_post(&self.frame)))
-    }
-}
-
-/// Numbers of joins that are remembered: each opening tries a few.
-const JOINS: usize = 16;
 
 fn fate(Outcome { code, seq, number, at, .. }: Outcome) -> Result<Accepted, ReceiptError> {
     if code == Code::DONE { Ok(Accepted { seq, number, at }) } else { Err(ReceiptError::Refused(code)) }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use quip_protocol::{
     Blob, Code, Event, Items, ToClient, ToRelay, UserId,
     conversation::{
-        Accepted as WireAccepted, Ack, Edit, End, Mark, Opened, Outcome, Post, Rejected, Skip, Start as WireStart, skip,
+        Accepted as WireAccepted, Ack, End, JOIN_CHECK, Mark, Opened, Outcome, Post, Rejected, Skip,
+        Start as WireStart, skip,
     },
     cost,
     event::kind,
@@ -17,7 +18,7 @@ use quip_protocol::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Core, Next, Setup, Violation};
+use super::{Core, Next, Setup, Violation, frames};
 use crate::{
     Accepted, Change, ConversationEvent, Cursor, OpenError, OpenOptions, ReceiptError, Saved, SavedConversation, Start,
     Target,
@@ -25,6 +26,8 @@ use crate::{
 
 const LOG: u64 = 7;
 const WINDOW: usize = 64;
+/// Stands for the check of the command with that number.
+const OWN: [u8; 4] = [0xff; 4];
 /// How long the app waits for an opening.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -112,6 +115,7 @@ impl Room {
         last_n: u64,
         outcomes: &[Outcome],
     ) -> Result<(), Violation> {
+        let outcomes: Vec<_> = outcomes.iter().map(|outcome| self.with_check(*outcome)).collect();
         self.try_frame(ToClient::Opened(Opened {
             conversation: self.core.id(),
             generation,
@@ -121,13 +125,21 @@ impl Room {
             start,
             role,
             last_n,
-            outcomes: Items::encode(outcomes.iter().copied()),
+            outcomes: Items::encode(outcomes),
             read: 0,
             read_number: 0,
             name: "test:room",
             members: 1,
             present: 1,
         }))
+    }
+
+    /// With the check that the relay has.
+    fn with_check(&self, outcome: Outcome) -> Outcome {
+        let sent = |(n, _): &&(u64, Bytes)| *n == outcome.n;
+        let own = self.saved.conversations.get(&self.core.id()).and_then(|saved| saved.outbox.iter().find(sent));
+        let own = own.and_then(|(_, frame)| frames::check(frame)).filter(|_| outcome.check == OWN);
+        Outcome { check: own.unwrap_or(outcome.check), ..outcome }
     }
 
     fn event(&mut self, seq: u64) {
@@ -216,7 +228,7 @@ impl Room {
 }
 
 fn outcome(n: u64, code: Code, seq: u64) -> Outcome {
-    Outcome { n, code, seq, number: seq, at: seq }
+    Outcome { n, code, seq, number: seq, at: seq, check: OWN }
 }
 
 /// The cursor at an event of which nothing else is known.
@@ -415,17 +427,32 @@ fn a_decision_of_what_is_to_be_sent_again_counts() {
 }
 
 #[test]
-fn an_outcome_of_something_else_is_not_the_outcome_of_a_message() {
-    // One that was sent, whose number a late copy of a join has used, and one that was never sent.
+fn an_outcome_of_something_else_is_not_that_of_the_command_with_its_number() {
+    // A late copy of a join, whose number has become another command's: decided as one that made an event, or none.
+    for seq in [0, 5] {
+        let mut room = Room::open(4);
+        let mut fates = [room.send("a"), room.send("b")];
+        room.out();
+        room.core.disconnected();
+        let mut unsent = room.send("c");
+        room.connect();
+        let of_a_join = Outcome { check: JOIN_CHECK, ..outcome(2, Code::DONE, seq) };
+        room.opened(6, 5, 2, &[outcome(1, Code::DONE, 6), of_a_join]);
+        assert_eq!((fates.each_mut().map(told), told(&mut unsent)), ([at(6), None], None));
+        assert_eq!(room.out(), ["3 b", "4 c"]);
+    }
+}
+
+#[test]
+fn in_another_log_the_numbers_are_those_of_others() {
     let mut room = Room::open(4);
-    let mut sent = room.send("a");
+    let mut fate = room.send("a");
     room.out();
     room.core.disconnected();
-    let mut unsent = room.send("b");
     room.connect();
-    room.opened(5, 5, 2, &[outcome(1, Code::DONE, 0), outcome(2, Code::DONE, 5)]);
-    assert_eq!((told(&mut sent), told(&mut unsent)), (None, None));
-    assert_eq!(room.out(), ["3 a", "4 b"]);
+    let of_another = Outcome { check: [1; 4], ..outcome(1, Code::DONE, 4) };
+    room.opened_in(LOG + 1, 1, 4, 1, 1, &[of_another]).expect("another log");
+    assert_eq!((told(&mut fate), room.out()), (None, vec!["2 a".to_owned()]));
 }
 
 #[test]
@@ -438,26 +465,6 @@ fn an_outcome_of_what_was_to_be_sent_again_counts_on_the_next_stream_too() {
     room.opened(6, 5, 2, &[outcome(1, Code::DONE, 5), outcome(2, Code::DONE, 6)]);
     assert_eq!(fates.each_mut().map(told), [at(5), at(6)]);
     assert_eq!(room.out(), [] as [&str; 0]);
-}
-
-#[test]
-fn the_late_outcome_of_a_join_is_not_that_of_the_command_with_its_number() {
-    let mut room = Room::new(join(), SavedConversation { last_n: 1, ..SavedConversation::default() });
-    assert_eq!(room.connect(), ["open join 2 Last(2)"]);
-    room.end(Code::MISSING, 0);
-    room.reconnect();
-    room.opened(4, 5, 1, &[outcome(1, Code::DONE, 0)]);
-    // One that may make no event.
-    let (frame, change) = room.core.prepare(|n| to_bytes(&Edit { n, target: 3, body: Blob(b"new") }));
-    room.saved.apply(&change);
-    let (ticket, mut fate) = oneshot::channel();
-    room.core.send(frame, ticket);
-    room.core.write(room.now, |_, _| true);
-    room.core.disconnected();
-    room.connect();
-    room.opened(4, 5, 2, &[outcome(1, Code::DONE, 0), outcome(2, Code::DONE, 0)]);
-    room.poll();
-    assert_eq!((told(&mut fate), room.kept().outbox[0].0), (None, 3));
 }
 
 #[test]

@@ -204,8 +204,8 @@ fn commands() -> Vec<Sample> {
 
 fn answers() -> Vec<Sample> {
     let outcomes = [
-        Outcome { n: 304, code: Code::FORBIDDEN, seq: 0, number: 0, at: 1000 },
-        Outcome { n: 305, code: Code::DONE, seq: 300, number: 200, at: 2000 },
+        Outcome { n: 304, code: Code::FORBIDDEN, seq: 0, number: 0, at: 1000, check: [1, 2, 3, 4] },
+        Outcome { n: 305, code: Code::DONE, seq: 300, number: 200, at: 2000, check: [5, 6, 7, 8] },
     ];
     let opened = Opened {
         conversation: GROUP,
@@ -229,8 +229,8 @@ fn answers() -> Vec<Sample> {
         sample(
             From::Relay,
             opened,
-            "3b 50 028182838485868788898a8b8c8d8e8f ac02 ad02 ae02 af02 b002 fe b102
-             10 b002 43 00 00 e807  b102 02 ac02 c801 d00f  b202 b302 03546561 b402 b502",
+            "43 50 028182838485868788898a8b8c8d8e8f ac02 ad02 ae02 af02 b002 fe b102
+             18 b002 43 00 00 e807 01020304  b102 02 ac02 c801 d00f 05060708  b202 b302 03546561 b402 b502",
         ),
         sample(From::Relay, event, "13 52 ac02 c801 80d095ffbc31 03626f62 02 0200ff"),
         sample(From::Relay, Accepted { n: 128, seq: 300, number: 200, at: 1000 }, "09 54 8001 ac02 c801 e807"),

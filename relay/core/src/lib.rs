@@ -9,7 +9,7 @@ pub mod fold;
 pub mod record;
 
 pub use command::{Action, Authority, By, Command, CommandError, JoinAs, NO_CONVERSATION};
-pub use fold::{Effect, Folded, Loaded, NewEvent, Write, fold, keys};
+pub use fold::{Effect, Folded, Loaded, NewEvent, Write, check, fold, keys};
 pub use record::{
     ConversationRecord, EditsRecord, EventRecord, Interval, Key, Kind, MarkRecord, MemberRecord, MemberState, Naming,
     Origin, Parting, Policy, ReactionsRecord, Record, RecordError, Recorded, SendsRecord, UserRecord,
@@ -17,7 +17,7 @@ pub use record::{
 
 /// The version of the fold. It is incremented when the same commands on the same records get another result. A log that is not
 /// empty is replayed only by the version that folded it first.
-pub const FOLD_VERSION: u64 = 5;
+pub const FOLD_VERSION: u64 = 6;
 
 /// Milliseconds since the Unix epoch.
 pub type Timestamp = u64;

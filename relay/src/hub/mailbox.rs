@@ -134,14 +134,8 @@ mod tests {
             Effect::Rewritten { seq: 2, record: record.clone() },
         ];
         let event = Some(NewEvent { seq: 3, number: 1, at: 9, kind: 4, record });
-        let change = Change {
-            conversation: ConversationId::group([7; 15]),
-            by: By::Relay,
-            is_join: false,
-            outcome: None,
-            event,
-            effects,
-        };
+        let change =
+            Change { conversation: ConversationId::group([7; 15]), by: By::Relay, outcome: None, event, effects };
         Arc::new(Committed { partition: 0, position: 7, changes: vec![change], bytes: 100, cache_epoch: 2 })
     }
 

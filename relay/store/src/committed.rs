@@ -28,8 +28,6 @@ pub struct Change {
     pub conversation: ConversationId,
     /// Who submitted the command, and as which `n`.
     pub by: By,
-    /// Whether it was a join. A join tries numbers, and a copy of it may be decided under one that became another command's.
-    pub is_join: bool,
     /// What the submitter gets to know; `None` for read marks and a relay's own commands.
     pub outcome: Option<Outcome>,
     /// The event that it became.

@@ -88,7 +88,13 @@ impl Trace {
         };
         let outcomes: Vec<_> = match words {
             ["outcomes", outcomes @ ..] => {
-                let outcome = |pair: &[&str]| outcome(pair[0].parse().expect("a number"), code(pair[1]), self.head);
+                let outcome = |pair: &[&str]| {
+                    let n = pair[0].parse().expect("a number");
+                    match pair[1] {
+                        "OTHER" => Outcome { check: [1; 4], ..outcome(n, Code::DONE, self.head) },
+                        word => outcome(n, code(word), self.head),
+                    }
+                };
                 outcomes.chunks(2).map(outcome).collect()
             }
             _ => Vec::new(),

@@ -31,7 +31,7 @@ const MAY_CREATE: u8 = 4;
 const MAY_MODERATE: u8 = 8;
 const MAY_ADD: u8 = 16;
 
-pub(crate) const JOIN: u8 = 1;
+const JOIN: u8 = 1;
 const POST: u8 = 2;
 const EDIT: u8 = 3;
 const DELETE: u8 = 4;
@@ -168,72 +168,82 @@ impl Authority {
 }
 
 /// The action's number and fields, as they are logged and hashed.
-pub(crate) fn put_action(action: &Action, out: &mut impl Sink) {
+fn put_action(action: &Action, out: &mut impl Sink) {
+    out.put_u8(tag(action));
+    put_fields(action, out);
+}
+
+fn tag(action: &Action) -> u8 {
     match action {
-        Action::Join(how) => {
-            out.put_u8(JOIN);
-            put_join(how, out);
-        }
+        Action::Join(_) => JOIN,
+        Action::Post { .. } => POST,
+        Action::Edit { .. } => EDIT,
+        Action::Delete { .. } => DELETE,
+        Action::React { .. } => REACT,
+        Action::Leave => LEAVE,
+        Action::Add { .. } => ADD,
+        Action::Remove { .. } => REMOVE,
+        Action::SetRole { .. } => SET_ROLE,
+        Action::SetTitle { .. } => SET_TITLE,
+        Action::Mark { .. } => MARK,
+        Action::SetPolicy { .. } => SET_POLICY,
+        Action::Trim { .. } => TRIM,
+        Action::Forget { .. } => FORGET,
+        Action::Seen { .. } => SEEN,
+    }
+}
+
+/// The fields of a device's command are in the order and encoding of its message.
+pub(crate) fn put_fields(action: &Action, out: &mut impl Sink) {
+    match action {
+        Action::Join(how) => put_join(how, out),
         Action::Post { kind, body } => {
-            out.put_u8(POST);
             out.put_varint(*kind);
             out.put_blob(body);
         }
         Action::Edit { target, body } => {
-            out.put_u8(EDIT);
             out.put_varint(*target);
             out.put_blob(body);
         }
         Action::Delete { target } => {
-            out.put_u8(DELETE);
             out.put_varint(*target);
         }
         Action::React { target, add, reaction } => {
-            out.put_u8(REACT);
             out.put_varint(*target);
             out.put_u8((*add).into());
             out.put_blob(reaction.as_bytes());
         }
-        Action::Leave => out.put_u8(LEAVE),
+        Action::Leave => {}
         Action::Add { user } => {
-            out.put_u8(ADD);
             put_user(user, out);
         }
         Action::Remove { user, ban } => {
-            out.put_u8(REMOVE);
             put_user(user, out);
             out.put_u8((*ban).into());
         }
         Action::SetRole { user, role } => {
-            out.put_u8(SET_ROLE);
             put_user(user, out);
             out.put_u8(*role);
         }
         Action::SetTitle { title } => {
-            out.put_u8(SET_TITLE);
             out.put_blob(title.as_bytes());
         }
         Action::Mark { seq, number } => {
-            out.put_u8(MARK);
             out.put_varint(*seq);
             out.put_varint(*number);
         }
         Action::SetPolicy { policy } => {
-            out.put_u8(SET_POLICY);
             policy.put(out);
         }
         Action::Trim { first_kept } => {
-            out.put_u8(TRIM);
             out.put_varint(*first_kept);
         }
         Action::Forget { user, device, before } => {
-            out.put_u8(FORGET);
             put_user(user, out);
             out.put(&device.0);
             out.put_varint(*before);
         }
         Action::Seen { user, at } => {
-            out.put_u8(SEEN);
             put_user(user, out);
             out.put_varint(*at);
         }

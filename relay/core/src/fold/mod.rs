@@ -13,11 +13,11 @@ mod step;
 
 use quip_protocol::{Code, UserId, conversation::Outcome};
 
-pub use self::loaded::Loaded;
+pub use self::{hash::check, loaded::Loaded};
 use self::{sends::Numbered, step::Step};
 use crate::{
     Action, By, Command, EventRecord, JoinAs, Key, Record, Timestamp,
-    record::{ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, ReactionsKey, SendsKey, UserKey},
+    record::{self, ConversationKey, EditsKey, EventKey, MarkKey, MemberKey, ReactionsKey, SendsKey, UserKey},
 };
 
 /// A record to write under its key; `None` removes it.
@@ -197,7 +197,7 @@ fn numbered(mut step: Step<'_>, action: &Action) -> Folded {
     let found = sends::look_up(step.sends.get(), n, hash);
     let outcome = match found {
         Numbered::Decided(recorded) => sends::outcome(n, &recorded),
-        Numbered::Refused(code, info) => Outcome { n, code, seq: info, number: 0, at },
+        Numbered::Refused(code, info) => Outcome { n, code, seq: info, number: 0, at, check: record::check(hash) },
         Numbered::Next => {
             let verdict = if step.is_damaged { Err(Code::STORED_DAMAGED) } else { decide(&mut step, action) };
             let recorded = step::record(verdict, at, hash);

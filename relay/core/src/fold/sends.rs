@@ -34,5 +34,12 @@ pub(super) fn look_up(sends: Option<&SendsRecord>, n: u64, hash: u64) -> Numbere
 
 /// The answer to the submitter.
 pub(super) fn outcome(n: u64, recorded: &Recorded) -> Outcome {
-    Outcome { n, code: recorded.code, seq: recorded.seq, number: recorded.number, at: recorded.at }
+    Outcome {
+        n,
+        code: recorded.code,
+        seq: recorded.seq,
+        number: recorded.number,
+        at: recorded.at,
+        check: recorded.check(),
+    }
 }

@@ -21,6 +21,7 @@ mod user;
 
 use thiserror::Error;
 
+pub(crate) use self::sends::check;
 pub use self::{
     conversation::{ConversationKey, ConversationRecord, Naming, Policy},
     edits::{EditsKey, EditsRecord, Origin},

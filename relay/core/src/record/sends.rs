@@ -49,6 +49,19 @@ pub struct Recorded {
     pub hash: u64,
 }
 
+impl Recorded {
+    /// The check of the command.
+    pub fn check(&self) -> [u8; 4] {
+        check(self.hash)
+    }
+}
+
+/// The check of a command with this hash.
+pub(crate) fn check(hash: u64) -> [u8; 4] {
+    let [a, b, c, d, ..] = hash.to_le_bytes();
+    [a, b, c, d]
+}
+
 /// Outcomes in one part.
 const PART: u64 = 8;
 /// Number of places: enough for all parts that the latest [`limit::UNANSWERED`] outcomes can be in.

@@ -200,7 +200,8 @@ impl Model {
         let at = self.talks.get(&id).map_or(at, |talk| talk.last_at().max(at));
         let told = self.told.entry((id, user.clone(), device)).or_default();
         let last = told.len() as u64;
-        let answer = |code, seq| Some(Outcome { n, code, seq, number: 0, at });
+        let check = quip_core::check(&command.action);
+        let answer = |code, seq| Some(Outcome { n, code, seq, number: 0, at, check });
         if n > last + 1 {
             return answer(Code::MISSING, last);
         }
@@ -214,8 +215,8 @@ impl Model {
             return if same { Some(*outcome) } else { answer(Code::REUSED, 0) };
         }
         let outcome = match self.decide(id, user, &command.authority, &command.action, at) {
-            Err(code) => Outcome { n, code, seq: 0, number: 0, at },
-            Ok(None) => Outcome { n, code: Code::DONE, seq: 0, number: 0, at },
+            Err(code) => Outcome { n, code, seq: 0, number: 0, at, check },
+            Ok(None) => Outcome { n, code: Code::DONE, seq: 0, number: 0, at, check },
             Ok(Some((kind, body))) => {
                 let talk = self.talks.get_mut(&id).unwrap();
                 let seq = talk.head() + 1;
@@ -224,7 +225,7 @@ impl Model {
                 if matches!(command.action, Action::Post { .. }) {
                     talk.said(user.as_str());
                 }
-                Outcome { n, code: Code::DONE, seq, number, at }
+                Outcome { n, code: Code::DONE, seq, number, at, check }
             }
         };
         if self.talks.contains_key(&id) {

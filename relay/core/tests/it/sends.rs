@@ -4,7 +4,12 @@ use bytes::Bytes;
 use quip_core::{
     Action, Authority, By, Command, Folded, JoinAs, Key, Kind as _, Loaded, Record, SendsRecord, record::SendsKey,
 };
-use quip_protocol::{Code, limit};
+use quip_protocol::{
+    Blob, Code, UserId,
+    conversation::{self, Add, Delete, Edit, JOIN_CHECK, Leave, Open, Post, React, Remove, SetRole, SetTitle},
+    frame::{self, Message, to_bytes},
+    limit,
+};
 
 use crate::world::{GRANTED, ROOM, World, changed, device, room, text, user};
 
@@ -166,15 +171,49 @@ fn a_command_without_a_number_does_nothing() {
 
 /// What is hashed for a number is stored, so it must stay what it is.
 #[test]
-fn the_hash_is_of_the_action_as_it_is_encoded() {
+fn the_hash_is_of_the_message_without_its_number() {
     let mut world = world(1);
     world.apply(&post(2, "hi"), 1);
     world.apply(&numbered("a", 1, 3, Action::React { target: 2, add: true, reaction: "+1".into() }), 1);
     let hash = |bytes: &[u8]| u64::from_le_bytes(blake3::hash(bytes).as_bytes()[..8].try_into().unwrap());
     let row = world.sends(room(), "a", 1).unwrap();
-    assert_eq!(row.latest[0].hash, hash(&[1]), "a join, whatever it names");
-    assert_eq!(row.latest[1].hash, hash(b"\x02\x01\x02hi"), "a post: kind, length, body");
-    assert_eq!(row.latest[2].hash, hash(b"\x05\x02\x01\x02+1"), "a reaction: target, add, length, text");
+    assert_eq!(row.latest[0].hash, hash(&[0x20]), "a join, whatever it names");
+    assert_eq!(row.latest[1].hash, hash(b"\x22\x01\x02hi"), "a post: kind, length, body");
+    assert_eq!(row.latest[2].hash, hash(b"\x28\x02\x01\x02+1"), "a reaction: target, add, length, text");
+}
+
+/// The check of a message that a client sent.
+fn check_of<M: Message>(message: &M) -> [u8; 4] {
+    let frame = to_bytes(message);
+    let (frame, _) = frame::split(&frame, 1000).unwrap().unwrap();
+    // Behind two bytes of n.
+    conversation::check(frame.kind, &frame.body[2..])
+}
+
+#[test]
+fn the_check_of_a_command_is_that_of_its_message() {
+    let (n, target, user, title, body) = (300, 301, "bob", "Tee", Bytes::from_static(b"hi"));
+    let to = UserId::parse(user).unwrap();
+    let table = [
+        (Action::Post { kind: 2, body: body.clone() }, check_of(&Post { n, kind: 2, body: Blob(&body) })),
+        (Action::Edit { target, body: body.clone() }, check_of(&Edit { n, target, body: Blob(&body) })),
+        (Action::Delete { target }, check_of(&Delete { n, target })),
+        (
+            Action::React { target, add: true, reaction: "+1".into() },
+            check_of(&React { n, target, add: true, reaction: "+1" }),
+        ),
+        (Action::Leave, check_of(&Leave { n })),
+        (Action::Add { user: to.clone() }, check_of(&Add { n, user })),
+        (Action::Remove { user: to.clone(), ban: true }, check_of(&Remove { n, user, ban: true })),
+        (Action::SetRole { user: to, role: 2 }, check_of(&SetRole { n, user, role: 2 })),
+        (Action::SetTitle { title: title.into() }, check_of(&SetTitle { n, title })),
+        (Action::Join(JoinAs::Existing), JOIN_CHECK),
+        (Action::Join(JoinAs::NewGroup), JOIN_CHECK),
+    ];
+    for (action, check) in table {
+        assert_eq!(quip_core::check(&action), check, "{action:?}");
+    }
+    assert_eq!(conversation::check(Open::TYPE, &[]), JOIN_CHECK);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The commands and read marks that streams carry, and their outcomes.
 
 use quip_core::{Action, By, Command};
-use quip_protocol::conversation::{Mark, Outcome, Rejected};
+use quip_protocol::conversation::{JOIN_CHECK, Mark, Outcome, Rejected};
 use quip_store::Change;
 use tokio::time::Instant;
 
@@ -85,13 +85,10 @@ impl Rooms {
         let By::Device { user, device, .. } = &change.by else { return None };
         let stream = *self.senders.get(&(change.conversation, user.clone(), *device))?;
         let follower = self.followers.get_mut(stream)?;
-        if let Phase::Joining { n } = follower.opening.phase
-            && (n, true) == (outcome.n, change.is_join)
-        {
-            return Some(Decided::Opening(stream, self.joined(stream, outcome)));
-        }
-        if change.is_join {
-            return None;
+        // A join tries numbers, and an order may repeat it when its number has become another command's.
+        if outcome.check == JOIN_CHECK {
+            let is_awaited = follower.opening.phase == (Phase::Joining { n: outcome.n });
+            return is_awaited.then(|| Decided::Opening(stream, self.joined(stream, outcome)));
         }
         // A page may have brought the event before the batch did.
         let is_to_come = (follower.delivery.cursor + 1..=follower.delivery.until).contains(&outcome.seq);

@@ -300,6 +300,7 @@ fn encode_opened(
         seq: recorded.seq,
         number: recorded.number,
         at: recorded.at,
+        check: recorded.check(),
     });
     let conversation = &rows.conversation;
     let is_present = member.state == MemberState::Member;

@@ -83,7 +83,7 @@ impl Sends {
     /// stream follows from memory and can take it. What this stream did not carry, or has answered, is nothing to it:
     /// an order may repeat a command, and bring one after its stream is gone.
     pub(super) fn decided(&mut self, outcome: &Outcome, event: bool, at_head: bool) {
-        let Outcome { n, code, seq, number, at } = *outcome;
+        let Outcome { n, code, seq, number, at, .. } = *outcome;
         let Some(place) = self.unanswered.iter().position(|(waiting, _)| *waiting == n) else { return };
         self.unanswered.remove(place);
         if !at_head {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn outcome(n: u64, code: Code, seq: u64) -> Outcome {
-        Outcome { n, code, seq, number: seq, at: 9 }
+        Outcome { n, code, seq, number: seq, at: 9, check: [9; 4] }
     }
 
     const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);

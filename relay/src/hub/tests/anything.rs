@@ -1,6 +1,6 @@
 //! Anything may happen in any order: nothing is written to after its end, and nothing is left behind.
 
-use quip_core::{Action, Effect};
+use quip_core::Effect;
 use quip_protocol::{
     conversation::{Leave, Mark},
     request::{List, Members as AskMembers},
@@ -233,17 +233,16 @@ fn commit_something(relay: &mut Relay, seen: &mut Seen, dice: &mut Dice) {
         let code = dice.pick(&[Code::DONE, Code::DONE, Code::FORBIDDEN]).unwrap();
         let becomes_event = code == Code::DONE && groups().contains(&command.conversation) && n > 0;
         let seq = if becomes_event { seen.next(command.conversation) } else { 0 };
-        let outcome = (n > 0).then_some(Outcome { n, code, seq, number: seq, at: TIME });
-        let event = event_in(command.conversation, seq).event.filter(|_| becomes_event);
-        let is_join = matches!(command.action, Action::Join(_));
-        changes.push(Change {
-            conversation: command.conversation,
-            by: command.by,
-            is_join,
-            outcome,
-            event,
-            effects: vec![],
+        let outcome = (n > 0).then_some(Outcome {
+            n,
+            code,
+            seq,
+            number: seq,
+            at: TIME,
+            check: quip_core::check(&command.action),
         });
+        let event = event_in(command.conversation, seq).event.filter(|_| becomes_event);
+        changes.push(Change { conversation: command.conversation, by: command.by, outcome, event, effects: vec![] });
     }
     for _ in 0..dice.roll(30) {
         let group = dice.pick(&groups()).unwrap();

@@ -216,7 +216,7 @@ fn a_stream_whose_answers_are_not_read_is_reset_and_the_others_go_on() {
     relay.world().streams[stream].room = 0;
     let forbidden = |n| Change {
         event: None,
-        outcome: Some(Outcome { n, code: Code::FORBIDDEN, seq: 0, number: 0, at: TIME }),
+        outcome: Some(Outcome { n, code: Code::FORBIDDEN, seq: 0, number: 0, at: TIME, check: [9; 4] }),
         ..own_event(0, "ann", n)
     };
     for n in 1..=66 {

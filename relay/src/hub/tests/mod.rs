@@ -24,7 +24,7 @@ use quip_core::{
 };
 use quip_protocol::{
     Blob, Code, ConversationId, DeviceId, Event, InstanceId, Items, Message, ToClient, UserId,
-    conversation::{Open, Outcome, Post, Start, Target},
+    conversation::{JOIN_CHECK, Open, Outcome, Post, Start, Target},
     event::{kind, role},
     frame,
     session::Hello,
@@ -347,14 +347,14 @@ fn event(seq: u64) -> Change {
 fn event_in(conversation: ConversationId, seq: u64) -> Change {
     let row = EventRecord { user: user("bob"), device: DeviceId([9; 16]), n: seq, frame: event_frame(seq) };
     let event = NewEvent { seq, number: seq, at: TIME, kind: kind::TEXT, record: row };
-    Change { conversation, by: By::Relay, is_join: false, outcome: None, event: Some(event), effects: Vec::new() }
+    Change { conversation, by: By::Relay, outcome: None, event: Some(event), effects: Vec::new() }
 }
 
 /// Event `seq` of the group, which command `n` of a user's device 1 became.
 fn own_event(seq: u64, name: &str, n: u64) -> Change {
     Change {
         by: By::Device { user: user(name), device: DeviceId([1; 16]), n },
-        outcome: Some(Outcome { n, code: Code::DONE, seq, number: seq, at: TIME }),
+        outcome: Some(Outcome { n, code: Code::DONE, seq, number: seq, at: TIME, check: [9; 4] }),
         ..event(seq)
     }
 }

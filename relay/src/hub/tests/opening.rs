@@ -12,8 +12,7 @@ fn decided(id: ConversationId, n: u64, code: Code, seq: u64) -> Change {
     Change {
         conversation: id,
         by: By::Device { user: user("ann"), device: DeviceId([1; 16]), n },
-        is_join: true,
-        outcome: Some(Outcome { n, code, seq, number: seq, at: TIME }),
+        outcome: Some(Outcome { n, code, seq, number: seq, at: TIME, check: JOIN_CHECK }),
         event: None,
         effects: Vec::new(),
     }
@@ -262,10 +261,10 @@ fn a_late_copy_of_a_join_is_no_answer_to_the_command_that_has_its_number_now() {
     relay.said(stream);
     relay.send(stream, &post(3));
     relay.warmed();
-    let mut copy = decided(group(), 3, Code::DONE, 0);
-    relay.commit(vec![copy.clone()]);
+    relay.commit(vec![decided(group(), 3, Code::DONE, 0)]);
     assert_eq!(relay.said(stream), []);
-    (copy.is_join, copy.outcome) = (false, Some(Outcome { n: 3, code: Code::REUSED, seq: 0, number: 0, at: TIME }));
-    relay.commit(vec![copy]);
+    let mut own = decided(group(), 3, Code::REUSED, 0);
+    own.outcome.as_mut().unwrap().check = [9; 4];
+    relay.commit(vec![own]);
     assert_eq!(relay.said(stream), [ToSee::Rejected(3, Code::REUSED)]);
 }

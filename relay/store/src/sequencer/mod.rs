@@ -7,7 +7,7 @@ mod trims;
 
 use std::{io, sync::Arc};
 
-use quip_core::{Action, By, Command, Effect, Timestamp, fold};
+use quip_core::{By, Command, Effect, Timestamp, check, fold};
 use quip_order::{BatchLimit, Next, Order, OrderError, Ordered, Positions, Watch};
 use quip_protocol::{Code, conversation::Outcome};
 use thiserror::Error;
@@ -217,7 +217,7 @@ impl Sequencer {
             }
         }
         let (event, outcome, effects) = (folded.event, folded.outcome, folded.effects);
-        Ok(Change { conversation: id, by: command.by, is_join: is_join(&command.action), outcome, event, effects })
+        Ok(Change { conversation: id, by: command.by, outcome, event, effects })
     }
 
     /// Begins a checkpoint when it is due. Waits for one that is under way, since memory would grow without a limit.
@@ -291,15 +291,12 @@ fn drop_known(batch: &mut quip_order::Batch, before: u64) -> Result<(), Sequence
 fn undecided(command: Command, at: Timestamp, error: &ReadError) -> Change {
     tracing::error!(%error, conversation = %command.conversation, "a command was refused");
     let outcome = match command.by {
-        By::Device { n, .. } if n > 0 => Some(Outcome { n, code: Code::STORED_DAMAGED, seq: 0, number: 0, at }),
+        By::Device { n, .. } if n > 0 => {
+            Some(Outcome { n, code: Code::STORED_DAMAGED, seq: 0, number: 0, at, check: check(&command.action) })
+        }
         _ => None,
     };
-    let is_join = is_join(&command.action);
-    Change { conversation: command.conversation, by: command.by, is_join, outcome, event: None, effects: Vec::new() }
-}
-
-fn is_join(action: &Action) -> bool {
-    matches!(action, Action::Join(_))
+    Change { conversation: command.conversation, by: command.by, outcome, event: None, effects: Vec::new() }
 }
 
 #[cfg(test)]
