@@ -82,12 +82,18 @@ impl Check<'_> {
         self.found.logs.between(since, now).count() > 1
     }
 
-    /// Whether none of the events until now was ever for the user.
+    /// Whether at some time the user was not a member and none of the events until then was ever for them. The answer may be
+    /// as old as any, and by now another device of the user may have joined.
     fn saw_nothing(&self, user: &UserId, id: ConversationId, now: Duration) -> bool {
+        let since = now.saturating_sub(ANSWERED);
         self.found.logs.between(now, now).all(|log| {
             let Some(known) = log.truth.conversations.get(&id) else { return true };
-            let mut stored = known.events.iter().filter(|stored| stored.ordered <= now);
-            !stored.any(|stored| known.ranges(user, now).any(|(from, to)| from <= stored.seq && stored.seq <= to))
+            let saw = |at: Duration| {
+                let mut stored = known.events.iter().filter(|stored| stored.ordered <= at);
+                stored.any(|stored| known.ranges(user, at).any(|(from, to)| from <= stored.seq && stored.seq <= to))
+            };
+            let outside = known.seen_between(user, since, now).filter(|visible| visible.role == 0);
+            !saw(now) || outside.map(|visible| visible.since.max(since)).any(|at| !saw(at))
         })
     }
 
