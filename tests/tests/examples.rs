@@ -168,7 +168,7 @@ async fn a_bot_that_is_killed_counts_each_message_once_and_answers_each_question
     println!("{} questions, {} answers, {counted} messages", questions.len(), answers.len());
 }
 
-/// Takes so many answers, and what comes before them.
+/// Takes `count` answers, and the events before them.
 async fn read_answers(events: &mut quip_client::Events, answers: &mut Vec<(u64, String)>, count: usize) {
     for _ in 0..count {
         loop {

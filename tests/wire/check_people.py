@@ -9,13 +9,18 @@ from codec import frame
 from relay import NONE, Relay
 
 
-@check("read marks: the highest counts, above the head it is the head, all connections are told")
-def _(relay):
+def two_in_a_room(relay):
+    """ann and bob, another connection of ann, and the room of each."""
     ann, bob = people(relay, "ann", "bob")
     other = Client(relay, ann.user)
     other.welcomed()
     name = a_room()
-    room, at_bob = ann.join(name), bob.join(name)
+    return ann, bob, other, ann.join(name), bob.join(name)
+
+
+@check("read marks: the highest counts, above the head it is the head, all connections are told")
+def _(relay):
+    ann, _, other, room, at_bob = two_in_a_room(relay)
     for n in range(2, 5):
         at_bob.post(n, "x")
     settle_all(at_bob, 3)
@@ -32,11 +37,7 @@ def _(relay):
 
 @check("unread: neither what one says oneself nor what was deleted")
 def _(relay):
-    ann, bob = people(relay, "ann", "bob")
-    other = Client(relay, ann.user)
-    other.welcomed()
-    name = a_room()
-    room, at_bob = ann.join(name), bob.join(name)
+    ann, bob, other, room, at_bob = two_in_a_room(relay)
 
     def unread(who):
         return [(entry.read, entry.number - entry.read_number) for entry in who.ask("List", limit=100)[0]]

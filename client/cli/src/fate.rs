@@ -51,7 +51,7 @@ impl Outcome {
         self.failures.push(Failure { first: line, last: line, fate, why });
     }
 
-    /// So many lines were not read. `None`: nobody knows.
+    /// The number of lines that were not read; `None` if it is not known.
     pub(crate) fn leave(&mut self, rest: Option<u64>) {
         self.is_open = rest.is_none();
         if let Some(rest @ 1..) = rest {

@@ -109,7 +109,7 @@ impl Quip {
         self.stdin = None;
     }
 
-    /// What it printed. Of a pipe that nobody reads, so many bytes stand for it.
+    /// What it printed. If nobody reads the pipe, a question mark for each byte in it.
     pub(super) fn output(&self) -> String {
         match &self.output {
             Output::Read(text) | Output::Terminal { text, .. } => text.lock().expect("a lock").clone(),

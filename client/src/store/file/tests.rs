@@ -1,13 +1,10 @@
 use std::{
-    io::BufRead,
     os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::PathBuf,
-    process::{Command, Stdio},
     sync::mpsc,
 };
 
 use bytes::Bytes;
-use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::*;
 use crate::store::{
@@ -328,49 +325,4 @@ fn a_save_that_fails_leaves_a_good_file() {
     store.save(&[Change::Queued(ID, 6, Bytes::from_static(b"six"))]).expect("saved");
     drop(store);
     assert_eq!(reopened(&path).conversations[&ID].outbox.len(), 2);
-}
-
-#[test]
-#[allow(clippy::disallowed_methods, reason = "a seed for this test")]
-fn a_process_that_is_killed_has_everything_that_it_saved() {
-    const KILLS: usize = 40;
-    let seed: u64 = rand::random();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let (_folder, path) = folder();
-    let (mut last, mut caught) = (0, 0);
-    for _ in 0..KILLS {
-        let mut child = Command::new(std::env::current_exe().expect("a program"))
-            .args(["--exact", "store::file::tests::saves_until_it_is_killed", "--ignored", "--nocapture"])
-            .env(STATE, &path)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("started");
-        let lines = io::BufReader::new(child.stdout.take().expect("piped")).lines();
-        let saved = lines.filter_map(|line| line.ok()?.strip_prefix("saved ")?.parse::<u64>().ok());
-        last = saved.take(random.random_range(1..200)).last().unwrap_or(last);
-        child.kill().expect("running");
-        child.wait().expect("ended");
-        caught += usize::from(beside(&path, ".new").exists());
-        let found = &reopened(&path).conversations[&ID];
-        assert!(found.last_n >= last, "{} of {last} are there", found.last_n);
-        let outbox: Vec<u64> = found.outbox.iter().map(|(n, _)| *n).collect();
-        assert_eq!(outbox, (found.last_n.saturating_sub(2).max(1)..=found.last_n).collect::<Vec<_>>());
-    }
-    println!("{caught} of {KILLS} kills came during a compaction, {last} were saved");
-}
-
-/// Names the state file to the process that is killed.
-const STATE: &str = "QUIP_STATE_OF_A_TEST";
-
-#[test]
-#[ignore = "a process that another test kills"]
-fn saves_until_it_is_killed() {
-    let Some(path) = std::env::var_os(STATE) else { return };
-    let mut store = FileStore::open_with(Path::new(&path), 2000).expect("opens");
-    let first = store.load().expect("loads").conversations.get(&ID).map_or(0, |saved| saved.last_n) + 1;
-    for n in first.. {
-        store.save(&[queued(n), Change::Settled(ID, n.saturating_sub(3))]).expect("saved");
-        println!("saved {n}");
-    }
 }
